@@ -1,0 +1,238 @@
+"""J structurally equal models trained as one program; a single run is the case J = 1.
+
+The parameters of all jobs live in one flat tensor ``[J, P]``; each module parameter is a view into it. The forward pass
+of one job is written by a method's author as an ordinary module; here it is applied to one job directly, or to J jobs
+through ``torch.func.vmap`` or job by job, whichever is faster on the device. The step around it is the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_map, tree_map_only
+
+from jepa.objectives.base import Objective
+from jepa.optim.base import Optimizer
+from jepa.optim.flat import FlatLayout
+from jepa.types import Batch, Losses, Rollout
+
+EXECUTORS = ("vmap", "loop")
+_Output = TypeVar("_Output")
+
+
+class Program:
+    """The trainable state of J jobs and the train step that advances them together."""
+
+    def __init__(
+        self,
+        *,
+        objectives: Sequence[Objective],
+        optimizers: Sequence[Optimizer],
+        device: torch.device,
+        precision: str,
+        executor: str = "vmap",
+    ) -> None:
+        """Stack the jobs' parameters and buffers on ``device``.
+
+        Args:
+            objectives: J models that agree in every shape; numbers held in buffers may differ.
+            optimizers: J optimizers of one class; their numeric hyperparameters may differ.
+            device: where the program lives.
+            precision: ``"fp32"`` or ``"bf16"`` (autocast: matrix products and convolutions in bfloat16).
+            executor: how J > 1 jobs run: ``"vmap"`` (batched kernels) or ``"loop"`` (one job after another).
+
+        Raises:
+            ValueError: where the jobs do not agree in names or shapes.
+        """
+        _check_agreement(objectives)
+        self.device = device
+        self.precision = precision
+        self.executor = executor
+        self.template = objectives[0].to(device)
+        parameters = [dict(objective.named_parameters()) for objective in objectives]
+        shapes = {name: tuple(p.shape) for name, p in parameters[0].items()}
+        self.layout = FlatLayout(list(shapes), list(shapes.values()))
+        self.params = torch.stack(
+            [torch.cat([p.detach().reshape(-1) for p in job.values()] or [torch.zeros(0)]) for job in parameters]
+        ).to(device)
+        self.buffers = {
+            name: torch.stack([dict(objective.named_buffers())[name].to(device) for objective in objectives])
+            for name, _ in objectives[0].named_buffers()
+        }
+        self.persistent = set(objectives[0].state_dict()) - set(shapes)
+        self.optimizer = optimizers[0]
+        self.hyper = _stack_hyperparameters(optimizers, device)
+        self.optimizer_state = self.optimizer.init_state(self.params)
+        self._forward: Callable[..., Losses] = self._call_losses
+        self._bind()
+
+    @property
+    def num_jobs(self) -> int:
+        """J."""
+        return self.params.shape[0]
+
+    def compile(self) -> None:
+        """Compile the forward and backward pass with ``torch.compile``; worth it for runs of thousands of steps."""
+        self._forward = torch.compile(self._call_losses)
+
+    # --- the train step ----------------------------------------------------------------------------------------
+
+    def step(self, batch: Batch, noise: Tensor | None, learning_rate: Tensor) -> Losses:
+        """Advance every job by one update, in place and without waiting for the device.
+
+        Args:
+            batch: ``[T, B, …]`` for one job, ``[J, T, B, …]`` for several.
+            noise: standard normals of :meth:`Objective.draw_noise`, stacked likewise, or None.
+            learning_rate: [J].
+
+        Returns:
+            The losses before the update: total [J] and terms, each [J].
+        """
+        self.template.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            losses = self._apply(self._forward, (batch, noise))
+        grads = torch.autograd.grad(
+            losses.total.sum(), list(self._leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        flat = torch.cat([grad.reshape(self.num_jobs, -1) for grad in grads], dim=1)
+        self.optimizer.update(self.params, flat, self.optimizer_state, learning_rate, self.hyper, self.layout)
+        return Losses(
+            losses.total.detach().reshape(self.num_jobs),
+            {name: term.detach().reshape(self.num_jobs) for name, term in losses.terms.items()},
+        )
+
+    def gradients(self, batch: Batch, noise: Tensor | None) -> tuple[Losses, dict[str, Tensor]]:
+        """Losses and gradients by parameter name of one training-mode pass, without an update (for tests)."""
+        self.template.train()
+        losses = self._apply(self._forward, (batch, noise))
+        grads = torch.autograd.grad(
+            losses.total.sum(), list(self._leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        return losses, dict(zip(self._leaves, grads, strict=True))
+
+    @torch.no_grad()
+    def rollout(self, batch: Batch, noise: Tensor | None) -> Rollout:
+        """Embeddings of a frozen model: encodings ``[T, B, D]`` and predictions ``[T-1, B, D]`` (``[J, …]`` for J > 1)."""
+        self.template.eval()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            rollout = self._apply(self._call_rollout, (batch.states, batch.actions, noise))
+        return Rollout(rollout.encodings.float(), rollout.predictions.float())
+
+    @torch.no_grad()
+    def apply_eval(self, method: str, *inputs: Any) -> Any:
+        """Call another method of the frozen objective, for example the supervised head, under every job's weights."""
+        self.template.eval()
+
+        def call(state: dict[str, Tensor], *arguments: Any) -> Any:
+            return functional_call(_Method(self.template, method), _prefixed(state), arguments)
+
+        return self._apply(call, inputs)
+
+    # --- jobs come, go and are saved ---------------------------------------------------------------------------
+
+    def job_state(self, job: int) -> dict[str, dict[str, Tensor]]:
+        """The state of one job as if it ran alone: ``model`` by parameter name and ``optimizer``."""
+        model = {name: view[job].clone() for name, view in self.layout.views(self.params).items()}
+        model.update({name: self.buffers[name][job].clone() for name in sorted(self.persistent)})
+        return {"model": model, "optimizer": {name: value[job].clone() for name, value in self.optimizer_state.items()}}
+
+    @torch.no_grad()
+    def load_job_state(self, job: int, state: dict[str, dict[str, Tensor]]) -> None:
+        """Put a state from :meth:`job_state` in place for one job; shapes must agree exactly."""
+        self.load_model(job, state["model"])
+        for name, value in self.optimizer_state.items():
+            value[job].copy_(state["optimizer"][name])
+
+    @torch.no_grad()
+    def load_model(self, job: int, model: dict[str, Tensor]) -> None:
+        """Put parameters and persistent buffers in place for one job."""
+        for name, view in self.layout.views(self.params).items():
+            view[job].copy_(model[name])
+        for name in self.persistent:
+            self.buffers[name][job].copy_(model[name])
+
+    def select(self, jobs: Sequence[int]) -> None:
+        """Keep only the rows ``jobs``: the others have left the program; those that stay are unchanged."""
+        index = torch.tensor(list(jobs), device=self.device)
+        self.params = self.params.index_select(0, index)
+        self.buffers = {name: value.index_select(0, index) for name, value in self.buffers.items()}
+        self.hyper = {name: value.index_select(0, index) for name, value in self.hyper.items()}
+        self.optimizer_state = {name: value.index_select(0, index) for name, value in self.optimizer_state.items()}
+        self._bind()
+
+    # --- how J jobs become one call ----------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        """Make the leaves that autograd differentiates: views of the flat parameters, without a job axis for J = 1."""
+        views = self.layout.views(self.params)
+        if self.num_jobs == 1:
+            views = {name: view[0] for name, view in views.items()}
+        self._leaves = {name: view.detach().requires_grad_(True) for name, view in views.items()}
+
+    def _call_losses(self, state: dict[str, Tensor], batch: Batch, noise: Tensor | None) -> Losses:
+        return functional_call(self.template, state, (batch, noise))  # type: ignore[no-any-return]
+
+    def _call_rollout(
+        self, state: dict[str, Tensor], states: Tensor, actions: Tensor, noise: Tensor | None
+    ) -> Rollout:
+        module = _Method(self.template, "rollout")
+        return functional_call(module, _prefixed(state), (states, actions, noise))  # type: ignore[no-any-return]
+
+    def _apply(self, function: Callable[..., _Output], inputs: tuple[Any, ...]) -> _Output:
+        """``function(state, *inputs)`` for every job; outputs carry a job axis where J > 1."""
+        if self.num_jobs == 1:
+            state = {**self._leaves, **{name: value[0] for name, value in self.buffers.items()}}
+            return function(state, *inputs)
+        state = {**self._leaves, **self.buffers}
+        if self.executor == "vmap":
+            arguments = (state, *inputs)
+            in_dims = tree_map(lambda value: 0 if isinstance(value, Tensor) else None, arguments)
+            return vmap(function, in_dims=in_dims, randomness="error")(*arguments)  # type: ignore[no-any-return]
+        outputs = [function(_row(state, job), *_row(inputs, job)) for job in range(self.num_jobs)]
+        return _stack(outputs)  # type: ignore[no-any-return]
+
+
+class _Method(torch.nn.Module):
+    """A module whose forward is another method of ``inner``, so that ``functional_call`` reaches it."""
+
+    def __init__(self, inner: torch.nn.Module, method: str) -> None:
+        super().__init__()
+        self.inner = inner
+        self.method = method
+
+    def forward(self, *inputs: Any) -> Any:
+        return getattr(self.inner, self.method)(*inputs)
+
+
+def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"inner.{name}": value for name, value in state.items()}
+
+
+def _row(tree: Any, job: int) -> Any:
+    return tree_map_only(Tensor, lambda value: value[job], tree)
+
+
+def _stack(trees: list[Any]) -> Any:
+    return tree_map(lambda *values: torch.stack(values), *trees)
+
+
+def _stack_hyperparameters(optimizers: Sequence[Optimizer], device: torch.device) -> dict[str, Tensor]:
+    rows = [optimizer.hyperparameters() for optimizer in optimizers]
+    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32, device=device) for name in rows[0]}
+
+
+def _check_agreement(objectives: Sequence[Objective]) -> None:
+    first = {name: tuple(value.shape) for name, value in _tensors(objectives[0])}
+    for objective in objectives[1:]:
+        other = {name: tuple(value.shape) for name, value in _tensors(objective)}
+        if other != first:
+            names = sorted(set(first.items()) ^ set(other.items()))
+            raise ValueError(f"jobs that do not agree in shapes cannot share a program: {names[:4]}")
+
+
+def _tensors(objective: Objective) -> list[tuple[str, Tensor]]:
+    return [*objective.named_parameters(), *objective.named_buffers()]
