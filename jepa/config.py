@@ -1,0 +1,162 @@
+"""Composition: where the yaml files are, how a run's configuration is composed, checked and named by its hash.
+
+Torch-free: ``--help``, ``--cfg job`` and tab completion import this module and no component.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from jepa.config_schema import RunConfig, closed
+from jepa.config_search import config_dir, register_search_path
+
+__all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir", "config_hash", "register"]
+
+# What may be imported and called because a yaml file names it.
+TRUSTED_TARGETS = ("jepa.*", "hydra_plugins.*", "optuna.*")
+
+# Keys that decide how a run is carried out, not what it computes: two runs that differ in them alone have one hash.
+OPERATIONAL_KEYS = frozenset(
+    {
+        "checkpoint",
+        "choices",
+        "device",
+        "dry_run",
+        "folder",
+        "hydra",
+        "logger",
+        "objective",
+        "progress",
+        "rerun",
+        "resume",
+        "retry_failed",
+        "reuse",
+        "threads",
+        "yes",
+    }
+)
+OPERATIONAL_NESTED_KEYS = frozenset(
+    {
+        "trainer.compile",
+        "trainer.log_every_steps",
+        "trainer.probe_every_epochs",
+        "trainer.warmup_epochs",  # counts where a schedule reads it: as optimizer.schedule.warmup_epochs
+        "dataset.cifar10_folder",  # the same images wherever they lie
+    }
+)
+
+
+def register() -> None:
+    """Make Hydra know this project: its search path and resolvers, and the launchers and sweepers of ``jepa.sweep``."""
+    register_search_path()
+    resolvers = {"jepa.hash": _hash, "jepa.choice": _choice, "jepa.choices": _choices, "jepa.sweep_name": _sweep_name}
+    for name, function in resolvers.items():
+        OmegaConf.register_resolver(name, function, replace=True)
+    try:
+        from jepa.sweep import register as register_sweep
+    except ImportError as error:
+        if error.name not in ("jepa.sweep", None):
+            raise
+    else:
+        register_sweep()
+
+
+def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+    """The configuration that these command-line overrides compose, unchecked.
+
+    Args:
+        overrides: as on the command line, for example ``["model=simclr", "dataset.noise=1"]``.
+        with_hydra: keep Hydra's own node, as ``@hydra.main`` sees it.
+    """
+    register()
+    with initialize_config_dir(config_dir=str(config_dir()), job_name="run"):
+        return hydra_compose(config_name="config", overrides=overrides, return_hydra_config=with_hydra)
+
+
+# --- the hash ------------------------------------------------------------------------------------------------------
+
+
+def scientific_config(cfg: DictConfig) -> dict[str, Any]:
+    """What ``cfg`` says of the science: resolved, without operational keys, numbers in one spelling (1.0 is 1)."""
+    plain = {
+        str(key): _plain(cfg, str(key)) for key in cfg if key not in OPERATIONAL_KEYS and not OmegaConf.is_missing(cfg, key)
+    }
+    for name in OPERATIONAL_NESTED_KEYS:
+        *parents, last = name.split(".")
+        node: Any = plain
+        for parent in parents:
+            node = node.get(parent, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return {key: _canonical(value) for key, value in plain.items()}
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Ten hexadecimal digits of SHA-256 over the canonical JSON of :func:`scientific_config`."""
+    text = json.dumps(scientific_config(cfg), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """``cfg`` as plain dictionaries and lists, every interpolation resolved, without Hydra's own node."""
+    return {str(key): _plain(cfg, str(key)) for key in cfg if key != "hydra"}
+
+
+def _plain(cfg: DictConfig, key: str) -> Any:
+    value = cfg[key]
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    return value
+
+
+# --- resolvers -----------------------------------------------------------------------------------------------------
+
+
+def _hash(*, _root_: DictConfig) -> str:
+    return config_hash(_root_)
+
+
+def _choices(*, _root_: DictConfig) -> dict[str, Any]:
+    """The option chosen for each group of conf/; empty where Hydra's own node is not at hand."""
+    found = OmegaConf.select(_root_, "hydra.runtime.choices")
+    if found is None and HydraConfig.initialized():
+        found = HydraConfig.get().runtime.choices
+    return {str(group): option for group, option in (found or {}).items() if not str(group).startswith("hydra")}
+
+
+def _choice(group: str, *, _root_: DictConfig) -> str:
+    return str(_choices(_root_=_root_).get(group, "run")).replace("/", "-")
+
+
+def _sweep_name(*, _root_: DictConfig) -> str:
+    return str(_choices(_root_=_root_).get("sweep") or "multirun")
+
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+
+def check_closed(cfg: DictConfig) -> RunConfig:
+    """The closed nodes of ``cfg`` as dataclasses.
+
+    Raises:
+        ConfigError: an unknown or missing key, a value of another type or out of range.
+    """
+    return closed(RunConfig, resolved(cfg))

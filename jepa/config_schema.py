@@ -1,0 +1,207 @@
+"""Schemas of the closed nodes of a configuration, and their checks. Torch-free, so that help and completion stay quick.
+
+A closed node is a dataclass: its fields are the keys, their annotations the types; ranges are checked when one is made.
+Values come from yaml and the command line only, so no field has a default. Open nodes (``model``, ``dataset``,
+``optimizer``, ``probe``) name a class with ``_target_``; its constructor is their schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from jepa.errors import ConfigError, check_choice, check_count, nearest
+
+PRECISIONS = ("fp32", "bf16")
+WANDB_MODES = ("offline", "online", "disabled")
+PROGRESS = ("auto", "live", "lines", "none")
+OBJECTIVES = ("prediction_rmse_px", "encoder_rmse_px", "loss/total", "train_seconds")
+_Node = TypeVar("_Node")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long to train and how often to look: conf/trainer."""
+
+    epochs: int
+    warmup_epochs: float
+    log_every_steps: int
+    probe_every_epochs: int
+    compile: bool
+
+    def __post_init__(self) -> None:
+        check_count("trainer.epochs", self.epochs, minimum=0)
+        check_count("trainer.log_every_steps", self.log_every_steps)
+        check_count("trainer.probe_every_epochs", self.probe_every_epochs, minimum=0)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How often a run is saved."""
+
+    every_epochs: int
+
+    def __post_init__(self) -> None:
+        check_count("checkpoint.every_epochs", self.every_epochs, minimum=0)
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """What wandb is told of a run."""
+
+    mode: str
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+    def __post_init__(self) -> None:
+        check_choice("logger.wandb.mode", self.mode, WANDB_MODES)
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Where numbers go besides the run's files: conf/logger."""
+
+    wandb: WandbConfig | None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole configuration of one run: conf/config.yaml."""
+
+    seed: int
+    device: str
+    precision: str
+    threads: int | None
+    folder: str
+    resume: bool | str
+    rerun: bool
+    init_from: str | None
+    objective: str
+    progress: str
+    choices: dict[str, Any]
+    dry_run: bool
+    yes: bool
+    retry_failed: bool
+    reuse: str | None
+    checkpoint: CheckpointConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    dataset: dict[str, Any]
+    optimizer: dict[str, Any]
+    model: dict[str, Any]
+    probe: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_count("seed", self.seed, minimum=0, maximum=2**63 - 1)
+        _check_device(self.device)
+        check_choice("precision", self.precision, PRECISIONS)
+        if self.threads is not None:
+            check_count("threads", self.threads)
+        if not self.folder.strip():
+            raise ConfigError(f"folder={self.folder!r}: must name a folder")
+        if not isinstance(self.resume, bool):
+            check_choice("resume", self.resume, ("auto", "true", "false"))
+        check_objective(self.objective)
+        check_choice("progress", self.progress, PROGRESS)
+
+
+def check_objective(name: str) -> str:
+    """Return ``name`` if a run measures a metric of that name; loss terms (``loss/...``) differ between models."""
+    if not name.startswith("loss/"):
+        check_choice("objective", name, (*OBJECTIVES, "loss/<term>"))
+    return name
+
+
+def _check_device(name: str) -> None:
+    kind, _, index = name.partition(":")
+    if index and kind == "cuda" and index.isdigit():
+        return
+    check_choice("device", name, ("auto", "cpu", "cuda", "cuda:N", "mps") if name != "cuda:N" else ())
+
+
+def closed(schema: type[_Node], node: Mapping[str, Any], path: str = "") -> _Node:
+    """Make the dataclass ``schema`` from ``node``, a plain mapping whose keys begin with ``path`` on the command line.
+
+    Raises:
+        ConfigError: an unknown or a missing key, a value of another type, or out of range.
+    """
+    hints = typing.get_type_hints(schema)
+    for key in node:
+        if key not in hints:
+            raise unknown_key(join(path, str(key)), (join(path, name) for name in hints))
+    for key in hints:
+        if key not in node:
+            raise ConfigError(f"{join(path, key)}: is missing")
+    return schema(**{key: typed(join(path, key), node[key], hint) for key, hint in hints.items()})
+
+
+def typed(key: str, value: Any, hint: Any) -> Any:
+    """``value`` where it is of the type ``hint``; nothing is converted but a whole number where a float is wanted.
+
+    Raises:
+        ConfigError: a value of another type.
+    """
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return closed(hint, value, key)
+        raise ConfigError(f"{key}={_shown(value)}: must be a group of keys")
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        dataclass_option = next((option for option in options if dataclasses.is_dataclass(option)), None)
+        if dataclass_option is not None:
+            return typed(key, value, dataclass_option)
+        for option in options:
+            if option is not type(None) and _is_a(value, option):
+                return value
+    elif _is_a(value, hint):
+        return float(value) if hint is float else value
+    raise ConfigError(f"{key}={_shown(value)}: must be {_words(hint)}")
+
+
+def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
+    """The error for ``key``, which is none of the full names ``allowed``."""
+    allowed = sorted(allowed)
+    hint = nearest(key, allowed) or nearest(key.rpartition(".")[2], [name.rpartition(".")[2] for name in allowed])
+    parent = key.rpartition(".")[0]
+    names = ", ".join(name.rpartition(".")[2] for name in allowed if name.rpartition(".")[0] == parent)
+    suffix = f"; did you mean {hint!r}?" if hint else ""
+    return ConfigError(f"{key}: no such key{suffix}" + (f" (keys of {parent or 'the top level'}: {names})" if names else ""))
+
+
+def join(path: str, key: str) -> str:
+    """The full name of ``key`` below ``path``."""
+    return f"{path}.{key}" if path else key
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, Mapping)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_words(option) for option in typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if typing.get_origin(hint) is list:
+        return f"a list, each {_words(typing.get_args(hint)[0])}"
+    return names.get(hint, "a group of keys")
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)

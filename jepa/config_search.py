@@ -1,0 +1,106 @@
+"""Where the yaml files are: beside the package in a checkout, inside it once installed; and Hydra's way to them."""
+
+import os
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+_PACKAGE = Path(__file__).resolve().parent
+SWEEP_GROUP = "sweep"
+
+
+def config_dir() -> Path:
+    """The folder of ``config.yaml`` and the groups."""
+    return _data_dir("conf", "config.yaml")
+
+
+def sweeps_dir() -> Path:
+    """The folder of the sweep files."""
+    return _data_dir("sweeps", "")
+
+
+def _data_dir(name: str, marker: str) -> Path:
+    beside = _PACKAGE.parent / name
+    # Beside an installed package, a folder of that name is somebody else's; setup.cfg tells a checkout.
+    if (beside / marker).exists() and (_PACKAGE.parent / "setup.cfg").is_file():
+        return beside
+    return _PACKAGE / name
+
+
+class SweepFiles(ConfigSource):
+    """The folder ``sweeps/`` as the config group ``sweep``: ``+sweep=NAME`` composes ``sweeps/NAME.yaml``."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider=provider, path=path)
+
+    @staticmethod
+    def scheme() -> str:
+        """The search path's spelling of this source."""
+        return "sweeps"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The sweep file of that name, with the package its header names."""
+        path = self._file(config_path)
+        if path is None or not path.is_file():
+            raise ConfigLoadError(f"Config not found : {config_path}")
+        text = path.read_text(encoding="utf-8")
+        return ConfigResult(
+            config=OmegaConf.create(text) if text.strip() else OmegaConf.create({}),
+            path=f"{self.scheme()}://{self.path}",
+            provider=self.provider,
+            header=ConfigSource._get_header_dict(text),
+        )
+
+    def available(self) -> bool:
+        """Whether the folder exists."""
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether ``config_path`` is the group itself or a folder below it."""
+        path = self._file(config_path, suffix="")
+        return path is not None and path.is_dir()
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is a sweep file of that name."""
+        path = self._file(config_path)
+        return path is not None and path.is_file()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names in a folder."""
+        if config_path.strip("/") == "":
+            return [] if results_filter == ObjectType.CONFIG else [SWEEP_GROUP]
+        folder = self._file(config_path, suffix="")
+        found: list[str] = []
+        for name in sorted(os.listdir(folder)) if folder is not None and folder.is_dir() else []:
+            self._list_add_result(
+                files=found, file_path=f"{config_path}/{name}", file_name=name, results_filter=results_filter
+            )
+        return sorted(set(found))
+
+    def _file(self, config_path: str, suffix: str = ".yaml") -> Path | None:
+        group, _, name = config_path.strip("/").partition("/")
+        if group != SWEEP_GROUP:
+            return None
+        if suffix and name.endswith(suffix):
+            name = name[: -len(suffix)]
+        return Path(self.path.split("://")[-1]) / (name + (suffix if name else ""))
+
+
+class SearchPath(SearchPathPlugin):
+    """Adds the sweep files to Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra while it starts."""
+        if sweeps_dir().is_dir():
+            search_path.append(provider="jepa", path=f"{SweepFiles.scheme()}://{sweeps_dir()}")
+
+
+def register_search_path() -> None:
+    """Make Hydra know the sweep files; a second call changes nothing."""
+    Plugins.instance().register(SweepFiles)
+    Plugins.instance().register(SearchPath)
