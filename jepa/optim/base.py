@@ -1,0 +1,71 @@
+"""What every optimizer is: a rule over flat parameters, one row a job, that needs nothing of the other rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from jepa.errors import ConfigError, check_count, check_number
+from jepa.optim.flat import FlatLayout
+from jepa.optim.schedules import Schedule
+
+# The batch size to which base_lr refers where it is scaled. Source: SPEC §6.
+REFERENCE_BATCH_SIZE = 256
+
+
+class Optimizer(ABC):
+    """A gradient rule for ``J`` packed jobs at once; a job alone is ``J = 1``.
+
+    The object holds settings only. What a run changes is in ``params`` and ``state``, tensors all, so a checkpoint is
+    those. Numbers that may differ between packed jobs come in as tensors ``[J]``, see ``hyperparameters``.
+
+    base_lr: learning rate at schedule factor 1 (and, scaled, batch size 256). scale_lr_with_batch: multiply it by
+    batch size / 256. schedule: its factors over the run.
+    """
+
+    def __init__(self, *, base_lr: float, scale_lr_with_batch: bool, schedule: Schedule) -> None:
+        self.base_lr = check_number("optimizer.base_lr", base_lr, above=0.0)
+        if not isinstance(scale_lr_with_batch, bool):
+            raise ConfigError(f"optimizer.scale_lr_with_batch={scale_lr_with_batch!r}: must be true or false")
+        if not isinstance(schedule, Schedule):
+            raise ConfigError(f"optimizer.schedule={schedule!r}: must be a schedule of conf/optimizer/schedule")
+        self.scale_lr_with_batch = scale_lr_with_batch
+        self.schedule = schedule
+
+    def scaled_lr(self, batch_size: int) -> float:
+        """The learning rate at schedule factor 1 for batches of ``batch_size`` sequences."""
+        scale = check_count("dataset.batch_size", batch_size) / REFERENCE_BATCH_SIZE
+        return self.base_lr * scale if self.scale_lr_with_batch else self.base_lr
+
+    @abstractmethod
+    def hyperparameters(self) -> dict[str, float]:
+        """The numbers in which packed jobs may differ. Jobs whose keys differ don't fit in one pack.
+
+        Stacked over jobs they are ``update``'s ``hyper``, for which fp32 is precise enough.
+        """
+
+    @abstractmethod
+    def init_state(self, params: Tensor) -> dict[str, Tensor]:
+        """The state before the first step for ``params`` ``[J, P]``: tensors whose first dimension is ``J``."""
+
+    @abstractmethod
+    def update(
+        self,
+        params: Tensor,
+        grads: Tensor,
+        state: dict[str, Tensor],
+        learning_rate: Tensor,
+        hyper: dict[str, Tensor],
+        layout: FlatLayout,
+    ) -> None:
+        """One step, in place and without waiting for the device; the tensors of ``state`` keep their identity.
+
+        params, grads: ``[J, P]``, laid out by ``layout``; ``grads`` is used as scratch space and overwritten.
+        state: from ``init_state``. learning_rate: ``[J]``. hyper: for each of ``hyperparameters`` a tensor ``[J]``.
+        """
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """``values`` ``[J]`` as ``[J, 1]`` in ``like``'s dtype: a number for each row."""
+    return values.to(like.dtype).unsqueeze(1)

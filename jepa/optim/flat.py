@@ -1,0 +1,65 @@
+"""All parameters of a model in one flat tensor, one row a job: what optimizers and packing work on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+class FlatLayout:
+    """Where each parameter lies in a flat row ``[P]``: one after another, without gaps; immutable.
+
+    ``names`` and ``shapes`` are one job's parameters, in order; ``offsets[i]`` and ``sizes[i]`` give the elements of
+    parameter ``i``; ``num_elements`` is ``P``; ``matrices`` are the indices of parameters of more than one dimension.
+    Raises ValueError where names repeat or don't pair with shapes.
+    """
+
+    def __init__(self, names: Sequence[str], shapes: Sequence[Sequence[int]]) -> None:
+        if len(names) != len(shapes) or len(set(names)) != len(names):
+            raise ValueError(f"{len(names)} names ({len(set(names))} different) for {len(shapes)} shapes")
+        self.names = tuple(names)
+        self.shapes = tuple(tuple(shape) for shape in shapes)
+        self.sizes = tuple(math.prod(shape) for shape in self.shapes)
+        self.offsets = tuple(sum(self.sizes[:index]) for index in range(len(self.sizes)))
+        self.num_elements = sum(self.sizes)
+        self.matrices = tuple(index for index, shape in enumerate(self.shapes) if len(shape) > 1)
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Tensor]) -> FlatLayout:
+        """The layout of one job's named parameters, for example ``dict(module.named_parameters())``."""
+        return cls(list(parameters), [tensor.shape for tensor in parameters.values()])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def slice(self, flat: Tensor, index: int) -> Tensor:
+        """Parameter ``index`` of ``flat`` ``[J, P]`` as a view ``[J, sizes[index]]``."""
+        return flat.narrow(1, self.offsets[index], self.sizes[index])
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """The parameters of ``flat`` ``[J, P]`` as views ``[J, *shape]``."""
+        # One split, whose gradient is one concatenation; a slice each would have a gradient of size P each.
+        chunks = torch.split(flat, list(self.sizes), dim=1)
+        return {name: chunk.view(flat.shape[0], *shape) for name, shape, chunk in zip(self.names, self.shapes, chunks)}
+
+    def views_single(self, flat: Tensor) -> dict[str, Tensor]:
+        """One job's parameters: ``flat`` ``[P]`` as views ``[*shape]``."""
+        chunks = torch.split(flat, list(self.sizes))
+        return {name: chunk.view(shape) for name, shape, chunk in zip(self.names, self.shapes, chunks)}
+
+    def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Gather ``tensors`` ``[J, *shape]``, in the layout's order, into ``[J, P]``."""
+        return self._concatenate([tensor.reshape(tensor.shape[0], -1) for tensor in tensors])
+
+    def flatten_single(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Gather one job's ``tensors`` ``[*shape]``, in the layout's order, into ``[P]``."""
+        return self._concatenate([tensor.reshape(-1) for tensor in tensors])
+
+    def _concatenate(self, rows: Sequence[Tensor]) -> Tensor:
+        sizes = tuple(row.shape[-1] for row in rows)
+        if not rows or sizes != self.sizes:
+            raise ValueError(f"tensors of {sizes} elements do not fill a layout of {self.sizes}")
+        return torch.cat(list(rows), dim=-1)
