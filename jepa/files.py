@@ -25,15 +25,22 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, value: Any) -> None:
     """Put ``value`` at ``path`` as JSON, with NaN and infinities, which JSON lacks, as null."""
-    write_text_atomic(path, json.dumps(finite(value), indent=2) + "\n")
+    write_text_atomic(path, json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n")
 
 
-def finite(value: Any) -> Any:
-    """``value`` with every float that is not finite replaced by None, in dictionaries and lists throughout."""
+def to_plain(value: Any) -> Any:
+    """``value`` as JSON can hold it, in dictionaries and lists throughout.
+
+    Numbers of numpy and torch become Python's, arrays lists, paths text; a float that is not finite becomes None.
+    """
     if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [to_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return to_plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
