@@ -1,0 +1,37 @@
+"""How a location becomes an image: an isotropic Gaussian density, separable in x and y (SPEC §1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def gaussian_profiles(locations: Tensor, image_size: int, dot_std: float) -> tuple[Tensor, Tensor]:
+    """The two factors of a dot's image: densities over columns (x) and over rows (y), each [..., image_size].
+
+    ``locations`` [..., 2] are (x, y) and ``dot_std`` is the standard deviation, both in pixels.
+    """
+    pixels = torch.arange(image_size, device=locations.device, dtype=locations.dtype)
+    distances = pixels - locations.unsqueeze(-1)  # [..., 2, image_size]
+    densities = torch.exp(distances.square() * (-0.5 / dot_std**2)) * (1 / (dot_std * math.sqrt(2 * math.pi)))
+    columns, rows = densities.unbind(-2)
+    return columns, rows
+
+
+def render(locations: Tensor, image_size: int, dot_std: float) -> Tensor:
+    """Images [..., H, W] of dots at ``locations`` [..., 2], (x, y) in pixels, y down.
+
+    ``I(x, y) = exp(-((x - cx)^2 + (y - cy)^2) / (2 dot_std^2)) / (2 pi dot_std^2)``. Source: SPEC §1.
+    """
+    columns, rows = gaussian_profiles(locations, image_size, dot_std)
+    return rows.unsqueeze(-1) * columns.unsqueeze(-2)
+
+
+def brightest(columns: Tensor, rows: Tensor) -> Tensor:
+    """The largest pixel value [] of all images with these profiles, without making the images.
+
+    Equal to ``render(...).max()`` to the bit: the product of the largest factors is the largest rounded product.
+    """
+    return (columns.amax(-1) * rows.amax(-1)).amax()
