@@ -5,22 +5,36 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """Put ``text`` at ``path``; a reader, and a crash at any moment, finds the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; moved onto ``path`` at the end, removed on an error.
+
+    A reader, and a crash at any moment, finds the old content or the new, never a part. The temporary name keeps the
+    suffix, which some writers choose their format by. Folders are made as needed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(3)}{path.suffix}")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Put ``text`` at ``path``, in UTF-8, as ``atomic_path`` does."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode())
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
@@ -44,3 +58,13 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power loss, where the system lets a folder be synchronised (not on Windows)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

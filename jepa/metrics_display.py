@@ -1,0 +1,206 @@
+"""What a run shows on the screen: losses, rate and time left while it goes on, a short table at its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from jepa.errors import check_choice
+from jepa.metrics import Sink
+from jepa.results.reference import REFERENCE_LINES
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+MODES = ("auto", "live", "lines", "none")
+THREE_DOTS = ("action dot", "random dot", "stationary dot")  # in the order of dataset=multiple
+
+
+class ProgressDisplay(Sink):
+    """A live display on a terminal, plain lines elsewhere; never stops a run (a closed pipe silences it)."""
+
+    def __init__(self, *, mode: str, stream: IO[str] | None = None, interval_s: float = 10.0) -> None:
+        """mode: "live"; "lines"; "none" (jobs of a sweep); "auto": live where ``stream`` is a terminal, else lines.
+
+        stream: standard output unless given. interval_s: the shortest time between two plain lines of training.
+        """
+        self._stream = sys.stdout if stream is None else stream
+        check_choice("progress", mode, MODES)
+        self._mode = ("live" if _is_terminal(self._stream) else "lines") if mode == "auto" else mode
+        self._interval_s = interval_s
+        self._folder: Path | None = None
+        self._live: Live | None = None
+        self._first_step = self._total_steps = self._steps_per_epoch = 0
+        self._started = self._printed = 0.0
+        self._loss_line = self._probe_line = ""
+
+    def start(
+        self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
+    ) -> None:
+        """Say where the run goes, and begin to measure its rate."""
+        self._folder, self._first_step = folder, step
+        self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
+        self._started, self._printed = time.monotonic(), -self._interval_s
+        self._print(f"{folder}: {_opening(step, total_steps)}")
+        if self._mode == "live":
+            self._open_live(step)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Show one record: every one live, the others at intervals; probes and the last step always."""
+        if self._mode == "none":
+            return
+        step, is_probe = int(record["step"]), record.get("kind") == "probe"
+        if is_probe:
+            self._probe_line = _probe_words(record)
+        else:
+            self._loss_line = _loss_words(record)
+        if self._live is not None:
+            self._live.update(self._live_view(step), refresh=True)
+            return
+        now = time.monotonic()
+        if is_probe or step >= self._total_steps or now - self._printed >= self._interval_s:
+            self._printed = now
+            words = self._probe_line if is_probe else ", ".join([self._loss_line, *self._rate_words(record)])
+            self._print(f"{self._place(step)}: {words}")
+
+    def plot(self, name: str, path: Path) -> None:
+        """Nothing to show."""
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Take the live display down and print how the run ended."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        status = result.get("status")
+        if result.get("metrics") and status in ("finished", "pruned"):
+            lines = summary_lines(result)
+        elif status == "interrupted":
+            lines = ["interrupted; the same command goes on from the checkpoint"]
+        else:
+            lines = [f"{status}: {result.get('error') or 'see run.log'}"]
+        self._print("\n".join(lines))
+        if self._folder is not None and self._folder.is_dir():
+            self._print(f"{self._folder}: {', '.join(_contents(self._folder))}")
+
+    # --- live --------------------------------------------------------------------------------------------------
+
+    def _open_live(self, step: int) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(self._live_view(step), console=Console(file=self._stream), auto_refresh=False)
+        self._live.start(refresh=True)
+
+    def _live_view(self, step: int) -> Table:
+        """The bar with place and time left, the losses below it, the last probe below them."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        bar = ProgressBar(total=max(self._total_steps, 1), completed=step, width=30)
+        heading = Table.grid(padding=(0, 2))
+        heading.add_row(bar, self._place(step), *self._time_words(step))
+        view = Table.grid()
+        view.add_row(heading)
+        for line in filter(None, (self._loss_line, self._probe_line)):
+            view.add_row(Text(line, no_wrap=True, overflow="ellipsis"))
+        return view
+
+    # --- words -------------------------------------------------------------------------------------------------
+
+    def _place(self, step: int) -> str:
+        if self._total_steps == 0:
+            return "without training"
+        epoch, epochs = step / self._steps_per_epoch, self._total_steps / self._steps_per_epoch
+        return f"epoch {epoch:.1f} of {epochs:g}"
+
+    def _rate_words(self, record: Mapping[str, Any]) -> list[str]:
+        rate = record.get("sequences_per_second")
+        words = [f"{rate:.0f} sequences/s"] if isinstance(rate, (int, float)) and rate == rate else []
+        return words + self._time_words(int(record["step"]))
+
+    def _time_words(self, step: int) -> list[str]:
+        done = step - self._first_step
+        if self._total_steps == 0 or done <= 0:
+            return []
+        if step >= self._total_steps:
+            return ["judging the representation"]
+        left = (time.monotonic() - self._started) * (self._total_steps - step) / done
+        return [f"{_duration(left)} left"]
+
+    def _print(self, text: str) -> None:
+        if self._mode == "none":
+            return
+        try:
+            print(text, file=self._stream, flush=True)
+        except OSError:  # nobody is reading any more
+            self._mode = "none"
+
+
+def summary_lines(result: Mapping[str, Any]) -> list[str]:
+    """The short table at a run's end: its RMSE among the reference lines, worst first, marked ">", and its verdict.
+
+    result: as in ``result.json``; of its metrics, those missing or None are left out.
+    """
+    metrics = result["metrics"]
+    per_dot = metrics.get("prediction_rmse_px_per_dot") or []
+    own: list[tuple[str, Any]] = [("prediction probe", metrics.get("prediction_rmse_px"))]
+    if len(per_dot) > 1:
+        names = THREE_DOTS if len(per_dot) == 3 else [f"dot {number}" for number in range(1, len(per_dot) + 1)]
+        own[0] = ("prediction probe, all dots", own[0][1])
+        own += [(f"prediction probe, {name}", value) for name, value in zip(names, per_dot, strict=True)]
+    own += [("encoder probe", metrics.get("encoder_rmse_px")), ("own head", metrics.get("head_rmse_px"))]
+    rows = [(value, label, ">") for label, value in own if isinstance(value, (int, float)) and value == value]
+    rows += [(value, label, " ") for label, value in REFERENCE_LINES]
+    lines = ["RMSE of the location, px", *(f"{mark} {label:<40}{value:8.2f}" for value, label, mark in _ranked(rows))]
+    if metrics.get("train_seconds"):
+        lines.append(f"trained for {_duration(metrics['train_seconds'])}")
+    return [*lines, f"verdict: {result['verdict']}"] if result.get("verdict") else lines
+
+
+def _ranked(rows: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    return sorted(rows, key=lambda row: -row[0])
+
+
+def _opening(step: int, total_steps: int) -> str:
+    if total_steps == 0:
+        return "nothing to train, judging the representation"
+    return f"continuing after step {step} of {total_steps}" if step else f"training for {total_steps} steps"
+
+
+def _loss_words(record: Mapping[str, Any]) -> str:
+    """For example "loss 12.3 (prediction 0.52, variance 0.31)"."""
+    losses = {name.removeprefix("loss/"): value for name, value in record.items() if name.startswith("loss/")}
+    total = losses.pop("total", None)
+    terms = ", ".join(f"{name} {_number(value)}" for name, value in losses.items())
+    return f"loss {_number(total)}" + (f" ({terms})" if terms else "")
+
+
+def _probe_words(record: Mapping[str, Any]) -> str:
+    names = {"prediction": "prediction_rmse_px", "encoder": "encoder_rmse_px", "own head": "head_rmse_px"}
+    words = (f"{label} {_number(record[name])} px" for label, name in names.items() if name in record)
+    return f"probe: {', '.join(words)}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "?"
+
+
+def _duration(seconds: float) -> str:
+    """For example 0:42, 12:05 or 3:10:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _contents(folder: Path) -> list[str]:
+    return sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir() if entry.name[0] != ".")
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
