@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -24,6 +24,10 @@ __all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir
 
 # What may be imported and called because a yaml file names it.
 TRUSTED_TARGETS = ("jepa.*", "hydra_plugins.*", "optuna.*")
+
+# Packages with a function register() that makes their launchers and sweepers known to Hydra. Named here, not imported:
+# they stand above this module (tests/unit/test_imports.py).
+PLUGINS = ("jepa.sweep",)
 
 # Keys that decide how a run is carried out, not what it computes: two runs that differ in them alone have one hash.
 OPERATIONAL_KEYS = frozenset(
@@ -62,13 +66,8 @@ def register() -> None:
     resolvers = {"jepa.hash": _hash, "jepa.choice": _choice, "jepa.choices": _choices, "jepa.sweep_name": _sweep_name}
     for name, function in resolvers.items():
         OmegaConf.register_resolver(name, function, replace=True)
-    try:
-        from jepa.sweep import register as register_sweep
-    except ImportError as error:
-        if error.name not in ("jepa.sweep", None):
-            raise
-    else:
-        register_sweep()
+    for name in PLUGINS:
+        import_module(name).register()
 
 
 def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:

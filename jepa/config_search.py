@@ -104,3 +104,17 @@ def register_search_path() -> None:
     """Make Hydra know the sweep files; a second call changes nothing."""
     Plugins.instance().register(SweepFiles)
     Plugins.instance().register(SearchPath)
+
+
+def groups() -> list[str]:
+    """Every config group of this project, by its full name: each folder with yaml files, and ``sweep``."""
+    folders = {path.parent.relative_to(config_dir()) for path in config_dir().rglob("*.yaml")}
+    names = {folder.as_posix() for folder in folders} - {"."}
+    return sorted(names | ({SWEEP_GROUP} if group_options(SWEEP_GROUP) else set()))
+
+
+def group_options(group: str) -> list[str]:
+    """The options of a config group of this project; empty where there is no such group."""
+    top, _, below = group.partition("/")
+    folder = sweeps_dir() / below if top == SWEEP_GROUP else config_dir() / group
+    return sorted(path.stem for path in folder.glob("*.yaml"))

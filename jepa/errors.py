@@ -11,6 +11,10 @@ class ConfigError(ValueError):
     """A configuration that cannot be run. Raised before any work starts; the command ends with exit code 2."""
 
 
+class RunFailed(RuntimeError):
+    """Work that started and ended without a result; its files say why. The command ends with exit code 1."""
+
+
 def nearest(value: object, allowed: Iterable[str]) -> str | None:
     """The allowed spelling closest to ``value``, or None where nothing is close."""
     found = difflib.get_close_matches(str(value).lower(), [str(name) for name in allowed], n=1, cutoff=0.5)

@@ -1,0 +1,84 @@
+"""Checks of the open nodes: a node with ``_target_`` takes the keys that its class's constructor takes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jepa.config_schema import join, unknown_key
+from jepa.errors import ConfigError
+
+OPEN_NODES = ("dataset", "optimizer", "model", "probe")
+_CONTROL_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+_KEY_IN_MESSAGE = re.compile(r"^(?P<key>\w+)=")
+
+
+def check_open(plain: Mapping[str, Any]) -> None:
+    """Check that every class named by ``_target_`` exists and takes the keys it is given. Imports those classes.
+
+    plain: the resolved configuration.
+
+    Raises:
+        ConfigError: no such class, a key that its constructor does not take, or no class at all.
+    """
+    for name in OPEN_NODES:
+        if "_target_" not in plain[name]:
+            raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
+        for path, node in _targets(plain[name], name):
+            _check_keys(path, node)
+
+
+def qualified(error: ConfigError, section: str, plain: Mapping[str, Any]) -> ConfigError:
+    """``error`` with its key by the full name, where a constructor names a key of ``section`` by its last part."""
+    found = _KEY_IN_MESSAGE.match(str(error))
+    if not found or found["key"] in plain:
+        return error
+    paths = [path for path in _paths(plain[section], section) if path.rpartition(".")[2] == found["key"]]
+    if not paths:
+        return error
+    return ConfigError(paths[0] + str(error)[found.end("key") :])
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _targets(value, join(path, str(key)))
+
+
+def _paths(node: Any, path: str) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield join(path, str(key))
+            yield from _paths(value, join(path, str(key)))
+
+
+def _check_keys(path: str, node: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(_located(f"{path}._target_", node["_target_"])).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for key in node:
+        if key not in parameters and key not in _CONTROL_KEYS:
+            given = [name for name in parameters if name != "self"]
+            raise unknown_key(join(path, str(key)), (join(path, name) for name in given))
+
+
+def _located(key: str, target: object) -> Callable[..., Any]:
+    module, _, name = str(target).rpartition(".")
+    if not module.startswith("jepa."):
+        raise ConfigError(f"{key}={target!r}: must name a class of this package (jepa....)")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("jepa"):
+            raise
+        raise ConfigError(f"{key}={target!r}: no module {error.name!r}") from error
+    except AttributeError:
+        raise ConfigError(f"{key}={target!r}: no {name!r} in {module}") from None
+    if not callable(found):
+        raise ConfigError(f"{key}={target!r}: cannot be called")
+    return found  # type: ignore[no-any-return]

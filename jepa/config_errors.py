@@ -1,0 +1,93 @@
+"""What Hydra says of a configuration it cannot compose, as one line that a user can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jepa.config_schema import unknown_key
+from jepa.config_search import group_options, groups
+from jepa.errors import ConfigError, choice_error
+
+_NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
+_NO_SUCH_FILE = re.compile(r"Could not find '(?P<group>.+)/(?P<option>[^/']+)'")
+_WITHOUT_MULTIRUN = re.compile(r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M)
+_ALREADY_THERE = re.compile(r"(An item is already at|^Multiple values for) '?(?P<key>[\w./]+?)'?[.']")
+
+
+def explain(error: BaseException, known_keys: Iterable[str] = ()) -> ConfigError | None:
+    """The error of a user's making behind ``error``, in one line; None where it is nothing of the kind.
+
+    known_keys: full names of all keys, among which the nearest spelling is looked for.
+    """
+    if isinstance(error, ConfigError):
+        return error
+    if not isinstance(error, (HydraException, OmegaConfBaseException)) and not _from_composition(error):
+        return None
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return ConfigError(f"{error.override!r}: not understood; write key=value, and quote what is special to the shell")
+    if isinstance(error, MissingConfigException):
+        return _no_such_option(text)
+    if found := _NO_SUCH_KEY.search(text):
+        return _no_such_key(found["key"], list(known_keys))
+    if found := _WITHOUT_MULTIRUN.search(text):
+        return ConfigError(f"{found['override']}: several values need --multirun; as one list, write key=[a,b]")
+    if found := _ALREADY_THERE.search(text):
+        return ConfigError(f"+{found['key']}: is there already; leave out the '+'")
+    return ConfigError(one_line(error))
+
+
+def all_keys(cfg: DictConfig) -> list[str]:
+    """The full names of every key of ``cfg``, groups of keys included."""
+    found: list[str] = []
+
+    def walk(node: DictConfig, path: str) -> None:
+        for key in node:
+            name = f"{path}{key}"
+            found.append(name)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+                walk(child, f"{name}.")
+
+    if OmegaConf.is_dict(cfg):
+        walk(cfg, "")
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    """What ``error`` and its cause say, without line breaks."""
+    texts = [str(error)] if str(error).strip() else []
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        texts.append(str(error.__cause__))
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    kept = [line for line in lines if line and not re.match(r"(object_type|reference_type|See https?:)", line)]
+    return "; ".join(dict.fromkeys(kept)) or type(error).__name__
+
+
+def _from_composition(error: BaseException) -> bool:
+    """Whether a plain exception was raised while Hydra read overrides or yaml, not while a run was at work."""
+    module = None
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        trace = trace.tb_next
+    return isinstance(error, ValueError) and (module or "").startswith(("hydra._internal.defaults_list", "yaml."))
+
+
+def _no_such_option(text: str) -> ConfigError:
+    found = _NO_SUCH_FILE.search(text)
+    if not found:
+        return ConfigError(text.strip().splitlines()[0])
+    options = group_options(found["group"]) or re.findall(r"^\t([\w.-]+)$", text, re.M)
+    return choice_error(found["group"], found["option"], options)
+
+
+def _no_such_key(key: str, known_keys: list[str]) -> ConfigError:
+    if "/" in key:
+        return choice_error("group", key, [name for name in groups() if "/" in name])
+    return unknown_key(key, known_keys)

@@ -1,0 +1,91 @@
+"""Hydra's callback that refuses a sweep of which any job is misconfigured, before the first one starts."""
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from jepa.config_errors import explain
+from jepa.errors import ConfigError
+
+_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper."
+
+
+class Preflight(Callback):
+    """Composes and checks the jobs of a sweep while nothing has been written.
+
+    Hydra's basic sweeper: every job. A search (Optuna): every value of every axis, and the ends of an interval, one at
+    a time. A sweeper of this project checks its own jobs, by ``jepa.run.check``.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before the sweeper is made."""
+        sweeper = str(OmegaConf.select(config, "hydra.sweeper._target_"))
+        if "jepa" in sweeper:
+            return
+        try:
+            axes = _axes(config)
+            for overrides in _product(axes) if sweeper.startswith(_BASIC_SWEEPER) else _one_at_a_time(axes):
+                _check(config, overrides)
+        except Exception as error:
+            explained = explain(error)
+            if explained is None:
+                raise
+            # Hydra only logs the exceptions of a callback; an exit passes.
+            print(f"error: {explained}", file=sys.stderr)
+            raise SystemExit(2) from error
+
+
+def _check(config: DictConfig, overrides: Sequence[str]) -> None:
+    from jepa.run import check
+
+    job = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
+    try:
+        check(job)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (in the job {' '.join(overrides)})") from error
+
+
+def _axes(config: DictConfig) -> list[list[str]]:
+    """The overrides of each axis; a plain override is an axis of one."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    texts = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    axes: dict[str, list[str]] = {}
+    for override in parser.parse_overrides(texts):
+        axes[override.get_key_element()] = list(_values(override))
+    for key, values in axes.items():
+        if not values:
+            raise ConfigError(f"{key}: an axis without values")
+    return list(axes.values())
+
+
+def _values(override: Override) -> Iterator[str]:
+    key = override.get_key_element()
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        yield from (f"{key}={end}" for end in (value.start, value.end))
+    elif isinstance(value, RangeSweep) and not override.is_discrete_sweep():
+        yield from (f"{key}={end}" for end in (value.start, value.stop))
+    elif override.is_sweep_override():
+        yield from (f"{key}={text}" for text in override.sweep_string_iterator())
+    else:
+        yield f"{key}={override.get_value_element_as_str()}"
+
+
+def _product(axes: list[list[str]]) -> Iterator[tuple[str, ...]]:
+    yield from itertools.product(*axes)
+
+
+def _one_at_a_time(axes: list[list[str]]) -> Iterator[tuple[str, ...]]:
+    first = [axis[0] for axis in axes]
+    yield tuple(first)
+    for number, axis in enumerate(axes):
+        for value in axis[1:]:
+            yield (*first[:number], value, *first[number + 1 :])

@@ -1,0 +1,186 @@
+"""``python -m jepa.run``: one composed configuration, one run, the number that a search minimises.
+
+Torch is imported when a run starts, not for ``--help``, ``--cfg job`` or tab completion.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import hydra
+from omegaconf import DictConfig
+
+from jepa.config import TRUSTED_TARGETS, compose, config_dir, register
+from jepa.config_errors import all_keys, explain
+from jepa.config_search import SWEEP_GROUP, groups
+from jepa.errors import ConfigError, RunFailed
+
+if TYPE_CHECKING:
+    from jepa.run_folder import Earlier
+    from jepa.run_plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> float:
+    """Train and judge what ``cfg`` describes, in its folder; Hydra's task function.
+
+    Returns:
+        The metric named by ``objective``. A finished result that is there already is shown again, not made again.
+
+    Raises:
+        ConfigError: the configuration cannot be run; nothing has been written.
+        RunFailed: the run has started and failed; its ``result.json`` says so.
+        KeyboardInterrupt: stopped by a signal; the checkpoint is saved, and the same command continues.
+    """
+    from jepa.run_folder import Earlier, RunLog, inspect, occupied
+    from jepa.run_plan import build_spec, make_plan
+    from jepa.runtime import prepare
+    from jepa.trainer import Trainer
+
+    plan = make_plan(cfg)
+    rerun = plan.config.rerun
+    earlier = Earlier() if rerun else inspect(plan.folder, plan.scientific)
+    if earlier.status == "finished":
+        return _shown_again(plan, earlier)
+    _check_resume(plan, earlier)
+    prepare(device=plan.device, threads=plan.config.threads)
+    with RunLog() as run_log:
+        trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
+        with occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun):
+            run_log.open(plan.folder)
+            log.info("%s", " ".join(["jepa.run", *plan.overrides]))
+            [outcome] = trainer.run()
+    if outcome.status == "failed":
+        raise RunFailed(f"the run failed: {outcome.error}; see {plan.folder}/run.log")
+    return outcome.objective
+
+
+def check(cfg: DictConfig) -> None:
+    """Everything of :func:`run` that can be found wrong without writing or training, the model's shapes included.
+
+    Raises:
+        ConfigError: the configuration cannot be run.
+    """
+    import torch
+
+    from jepa.run_folder import inspect
+    from jepa.run_plan import make_plan
+
+    plan = make_plan(cfg)
+    if not plan.config.rerun:
+        inspect(plan.folder, plan.scientific)
+    with torch.random.fork_rng(devices=[]):
+        plan.build_objective()
+
+
+def main() -> None:
+    """The command line: exit code 0, 1 for a run that failed, 2 for a bad configuration, 130 when interrupted."""
+    sys.exit(command_line(sys.argv[1:]))
+
+
+def command_line(arguments: Sequence[str]) -> int:
+    """Run ``arguments`` as :func:`main` does, and return the exit code."""
+    register()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    task = hydra.main(
+        config_path=str(config_dir()), config_name="config", execution_whitelist=list(TRUSTED_TARGETS)
+    )(run)
+    try:
+        with _hydra_raises(), _argv(with_multirun(arguments)):
+            task()
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the checkpoint", file=sys.stderr)
+        return 130
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if wants_traceback:
+            raise
+        explained = explain(error, known_keys(arguments))
+        if explained is None:
+            traceback.print_exc()
+            return 1
+        print(f"error: {explained}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def with_multirun(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` with ``sweep=NAME`` spelt as Hydra wants it, and ``--multirun`` where a sweep file is to be run."""
+    spelt = [f"+{text}" if text.startswith(f"{SWEEP_GROUP}=") else text for text in arguments]
+    sweeps = any(text.startswith(f"+{SWEEP_GROUP}=") for text in spelt)
+    flags = any(text.startswith("-") and text not in ("--config-dir", "-cd") for text in spelt)
+    return ["--multirun", *spelt] if sweeps and not flags else spelt
+
+
+def known_keys(arguments: Sequence[str]) -> list[str]:
+    """The full names of the keys that the groups chosen by ``arguments`` have."""
+    chosen = [text.split(",")[0] for text in arguments if text.lstrip("+").partition("=")[0] in groups()]
+    for overrides in (chosen, []):
+        try:
+            return all_keys(compose(overrides, with_hydra=True))
+        except Exception:  # the choices themselves may be what is wrong
+            log.debug("cannot compose %s", overrides, exc_info=True)
+    return []
+
+
+def _shown_again(plan: Plan, earlier: Earlier) -> float:
+    from jepa.metrics_display import summary_lines
+
+    assert earlier.result is not None
+    print(f"{plan.folder} holds the finished result of this configuration (rerun=true runs it again)")
+    print("\n".join(summary_lines(earlier.result)))
+    value = earlier.result["metrics"].get(plan.config.objective)
+    return math.nan if value is None else float(value)
+
+
+def _check_resume(plan: Plan, earlier: Earlier) -> None:
+    resume = plan.config.resume
+    wanted = resume if isinstance(resume, bool) else {"true": True, "false": False}.get(resume)
+    if wanted is True and not earlier.checkpoint:
+        raise ConfigError(f"resume=true: {plan.folder} holds no checkpoint; resume=auto starts a run there")
+    if wanted is False and earlier.exists:
+        raise ConfigError(
+            f"resume=false: {plan.folder} holds an unfinished run; resume=auto continues it, "
+            "rerun=true moves it aside and starts again"
+        )
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise its errors, which are explained in one line here, instead of printing them and exiting with 1."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _argv(arguments: list[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+if __name__ == "__main__":
+    # By its own name, so that a job sent to another process finds the function that it has to run.
+    from jepa.run import main as _main
+
+    _main()

@@ -1,0 +1,213 @@
+"""A run's folder: what is in it already, who works in it, and how an earlier run keeps its place."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jepa.config import scientific_config
+from jepa.errors import ConfigError
+from jepa.files import write_text_atomic
+
+CHECKPOINT = "checkpoints/last.pt"
+_TRACES = ("config.yaml", "result.json", "metrics.jsonl", CHECKPOINT)
+_DIFFERENCES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier run left in the folder: nothing, an unfinished run, or a result."""
+
+    exists: bool = False
+    checkpoint: bool = False
+    result: dict[str, Any] | None = None
+
+    @property
+    def status(self) -> str | None:
+        """The result's status, where there is a result."""
+        return None if self.result is None else str(self.result.get("status"))
+
+
+def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
+    """Read what is in ``folder``, without touching it.
+
+    Args:
+        wanted: the scientific part of the configuration that is to run there.
+
+    Raises:
+        ConfigError: the folder cannot be used, holds unreadable files, or a run of another configuration.
+    """
+    _check_usable(folder)
+    if not any((folder / name).exists() for name in _TRACES):
+        return Earlier()
+    there = _config_there(folder)
+    differences = list(_differences(there, wanted))
+    if differences:
+        shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
+        more = f"; and {len(differences) - _DIFFERENCES_SHOWN} more" if len(differences) > _DIFFERENCES_SHOWN else ""
+        raise ConfigError(
+            f"folder={folder}: holds a run of another configuration ({shown}{more}); choose another folder, or rerun=true to move it aside"
+        )
+    return Earlier(True, (folder / CHECKPOINT).is_file(), _result(folder))
+
+
+@contextmanager
+def occupied(folder: Path, *, config: Mapping[str, Any], overrides: list[str], aside: bool) -> Iterator[None]:
+    """Work in ``folder``: nobody else does meanwhile, it holds the configuration, and ``run.log`` is being written.
+
+    Args:
+        config, overrides: written to ``config.yaml`` and ``overrides.yaml``.
+        aside: move what is there to a numbered sibling first (``<folder>.1``, ``<folder>.2``, ...).
+
+    Raises:
+        ConfigError: the folder cannot be made or written, or another process works in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "a", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+    except OSError as error:
+        raise ConfigError(f"folder={folder}: cannot be written ({error.strerror})") from error
+    with lock:
+        _take(lock.fileno(), folder)
+        if aside:
+            _move_aside(folder)
+        earlier = folder / "result.json"
+        if earlier.exists():  # of a failed or pruned run that is tried again
+            os.replace(earlier, _free_name(earlier))
+        write_text_atomic(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        write_text_atomic(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        yield
+
+
+class RunLog:
+    """What the run says, kept until there is a folder for it, then written to ``run.log`` and on as it comes."""
+
+    def __init__(self) -> None:
+        self._buffer = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+        self._file: logging.FileHandler | None = None
+
+    def __enter__(self) -> RunLog:
+        self._logger = logging.getLogger("jepa")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self._buffer)
+        return self
+
+    def open(self, folder: Path) -> None:
+        """Write to ``folder/run.log``, after what an earlier sitting wrote there."""
+        self._file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._buffer.setTarget(self._file)
+        self._buffer.flush()
+        self._logger.removeHandler(self._buffer)
+        self._logger.addHandler(self._file)
+
+    def __exit__(self, *exception: object) -> None:
+        self._logger.setLevel(self._level)
+        self._logger.removeHandler(self._buffer)
+        if self._file is not None:
+            self._logger.removeHandler(self._file)
+            self._file.close()
+        self._buffer.close()
+
+
+# --- what is there -------------------------------------------------------------------------------------------------
+
+
+def _check_usable(folder: Path) -> None:
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(f"folder={folder}: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"folder={folder}: {existing} cannot be written")
+
+
+def _config_there(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    try:
+        config = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"folder={folder}: holds files of a run without its config.yaml; choose another") from None
+    except Exception as error:  # yaml's errors have no common base of their own
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
+    try:
+        return scientific_config(config) if isinstance(config, DictConfig) else {}
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: is no run's configuration") from error
+
+
+def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    left, right = _flat(there), _flat(wanted)
+    for key in sorted(left.keys() | right.keys()):
+        if key not in right:
+            yield f"{key}={_json(left[key])} there, absent here"
+        elif key not in left:
+            yield f"{key}={_json(right[key])} here, absent there"
+        elif _json(left[key]) != _json(right[key]):
+            yield f"{key}={_json(left[key])} there, {_json(right[key])} here"
+
+
+def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            found.update(_flat(value, f"{path}{key}."))
+        else:
+            found[f"{path}{key}"] = value
+    return found
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _result(folder: Path) -> dict[str, Any] | None:
+    path = folder / "result.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); rerun=true moves it aside") from error
+    return result if isinstance(result, dict) else None
+
+
+# --- who works there -----------------------------------------------------------------------------------------------
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"folder={folder}: another process is at work in it") from None
+    except OSError:
+        pass  # a file system without locks: nobody can be kept out
+
+
+def _move_aside(folder: Path) -> None:
+    """Everything in ``folder`` but the lock goes to a new sibling; the lock stays, and with it our claim."""
+    sibling = _free_name(folder)
+    sibling.mkdir()
+    for entry in folder.iterdir():
+        if entry.name != ".lock":
+            os.replace(entry, sibling / entry.name)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while path.with_name(f"{path.name}.{number}").exists():
+        number += 1
+    return path.with_name(f"{path.name}.{number}")

@@ -1,0 +1,213 @@
+"""From a composed configuration to the components of a run, checked, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from jepa import provenance
+from jepa.config import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
+from jepa.config_check import check_open, qualified
+from jepa.config_errors import one_line
+from jepa.config_schema import RunConfig
+from jepa.data.stream import MovingDots
+from jepa.errors import ConfigError
+from jepa.job import RunSpec, TrainerSettings
+from jepa.metrics import FilesSink, Sink
+from jepa.metrics_display import ProgressDisplay
+from jepa.metrics_wandb import WandbSink
+from jepa.objectives.base import Objective
+from jepa.optim.base import Optimizer
+from jepa.probing import Probe
+
+_Component = TypeVar("_Component")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose configuration holds: its components, and what it is called. Nothing has been written yet."""
+
+    config: RunConfig
+    plain: Mapping[str, Any]  # the whole configuration, resolved
+    scientific: Mapping[str, Any]  # the part of it that the hash covers
+    config_hash: str
+    overrides: list[str]
+    sweep_name: str | None  # of the sweep that this is a job of
+    folder: Path
+    device: torch.device
+    dataset: MovingDots
+    optimizer: Optimizer
+    probe: Probe
+    build_objective: Callable[[], Objective]
+
+
+def make_plan(cfg: DictConfig) -> Plan:
+    """Check ``cfg`` and make the components.
+
+    Raises:
+        ConfigError: whatever is wrong with the configuration; the model itself is not built yet.
+    """
+    config = check_closed(cfg)
+    folder, sweep_name = _place(cfg, config)
+    plain = {**resolved(cfg), "folder": str(folder)}
+    check_open(plain)
+    device = resolve_device(config.device)
+    if config.init_from is not None and not Path(config.init_from).is_file():
+        raise ConfigError(f"init_from={config.init_from}: no such file")
+    dataset: MovingDots = _component(cfg, plain, "dataset", instantiate)
+    return Plan(
+        config=config,
+        plain=plain,
+        scientific=scientific_config(cfg),
+        config_hash=config_hash(cfg),
+        overrides=_overrides(cfg),
+        sweep_name=sweep_name,
+        folder=folder,
+        device=device,
+        dataset=dataset,
+        optimizer=_component(cfg, plain, "optimizer", instantiate),
+        probe=_component(cfg, plain, "probe", instantiate),
+        build_objective=lambda: _component(cfg, plain, "model", _objective, shapes=dataset.shapes),
+    )
+
+
+def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
+    """What the trainer is given. ``resume``: continue from the folder's checkpoint, where there is one."""
+    config = plan.config
+    return RunSpec(
+        dataset=plan.dataset,
+        build_objective=plan.build_objective,
+        optimizer=plan.optimizer,
+        probe=plan.probe,
+        seed=config.seed,
+        device=plan.device,
+        precision=config.precision,
+        settings=TrainerSettings(
+            epochs=config.trainer.epochs,
+            log_every_steps=config.trainer.log_every_steps,
+            probe_every_epochs=config.trainer.probe_every_epochs,
+            checkpoint_every_epochs=config.checkpoint.every_epochs,
+            compile=config.trainer.compile,
+        ),
+        folder=plan.folder,
+        resume=resume,
+        init_from=None if config.init_from is None else Path(config.init_from),
+        objective_metric=config.objective,
+        record=record(plan),
+        sinks=make_sinks(plan),
+    )
+
+
+def make_sinks(plan: Plan) -> list[Sink]:
+    """Where the run's numbers go: its files always and first, the screen, wandb where it is asked for."""
+    sinks: list[Sink] = [FilesSink(), ProgressDisplay(mode=plan.config.progress)]
+    wandb = plan.config.logger.wandb
+    if wandb is not None:
+        sinks.append(
+            WandbSink(
+                mode=wandb.mode,
+                project=wandb.project,
+                entity=wandb.entity,
+                group=wandb.group or plan.sweep_name,
+                tags=[*wandb.tags, *_tags(plan)],
+            )
+        )
+    return sinks
+
+
+def record(plan: Plan) -> dict[str, Any]:
+    """What ``result.json`` says of the run before it has begun."""
+    return {
+        "seed": plan.config.seed,
+        "config_hash": plan.config_hash,
+        "config": dict(plan.plain),
+        "choices": dict(plan.config.choices),
+        "overrides": plan.overrides,
+        "command": provenance.command(plan.overrides),
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
+        "device": str(plan.device),
+        "started": provenance.timestamp(),
+    }
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``device=name`` means here.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}: torch finds no CUDA device here; device=auto takes what there is")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device={name}: torch finds no MPS device here; device=auto takes what there is")
+    return device
+
+
+# --- pieces --------------------------------------------------------------------------------------------------------
+
+
+def _component(
+    cfg: DictConfig, plain: Mapping[str, Any], section: str, make: Callable[..., _Component], **arguments: Any
+) -> _Component:
+    """``make`` the component of a section; whatever its constructor refuses is an error with the key's full name."""
+    try:
+        return make(cfg[section], _convert_="all", _execution_whitelist_=TRUSTED_TARGETS, **arguments)
+    except ConfigError as error:
+        raise qualified(error, section, plain) from error
+    except HydraException as error:
+        raise ConfigError(f"{section}: {one_line(error)}") from error
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise ConfigError(f"{section}: {error}") from error
+
+
+def _objective(node: DictConfig, *, shapes: Any, **options: Any) -> Objective:
+    # Partial first: an argument given to instantiate itself would be taken for configuration.
+    return instantiate(node, _partial_=True, **options)(shapes=shapes)  # type: ignore[no-any-return]
+
+
+def _hydra(cfg: DictConfig) -> DictConfig | None:
+    node = cfg.get("hydra")
+    if node is None and HydraConfig.initialized():
+        node = HydraConfig.get()
+    return node
+
+
+def _overrides(cfg: DictConfig) -> list[str]:
+    node = _hydra(cfg)
+    return [] if node is None else [str(text) for text in node.overrides.task]
+
+
+def _place(cfg: DictConfig, config: RunConfig) -> tuple[Path, str | None]:
+    """The run's folder, and the sweep it belongs to: in a sweep the job's own folder, else ``folder=``.
+
+    Where somebody sets ``hydra.run.dir``, that is the folder.
+    """
+    node = _hydra(cfg)
+    if node is not None:
+        if str(node.mode).rpartition(".")[2] == "MULTIRUN":
+            sweep = Path(str(node.sweep.dir))
+            return sweep / str(node.sweep.subdir), sweep.name
+        if str(node.run.dir) != ".":
+            return Path(str(node.run.dir)), None
+    return Path(config.folder), None
+
+
+def _tags(plan: Plan) -> list[str]:
+    """For wandb: what sets a sweep's job apart, as far as wandb takes it (64 characters a tag)."""
+    return [text for text in plan.overrides if len(text) <= 64] if plan.sweep_name else []
