@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -37,7 +38,7 @@ class ProgressDisplay(Sink):
         self._live: Live | None = None
         self._first_step = self._total_steps = self._steps_per_epoch = 0
         self._started = self._printed = 0.0
-        self._loss_line = self._probe_line = ""
+        self._loss_line = self._probe_line = self._rate = ""
 
     def start(
         self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
@@ -58,15 +59,15 @@ class ProgressDisplay(Sink):
         if is_probe:
             self._probe_line = _probe_words(record)
         else:
-            self._loss_line = _loss_words(record)
+            self._loss_line, self._rate = _loss_words(record), _rate_words(record)
         if self._live is not None:
             self._live.update(self._live_view(step), refresh=True)
             return
         now = time.monotonic()
         if is_probe or step >= self._total_steps or now - self._printed >= self._interval_s:
             self._printed = now
-            words = self._probe_line if is_probe else ", ".join([self._loss_line, *self._rate_words(record)])
-            self._print(f"{self._place(step)}: {words}")
+            words = [self._probe_line] if is_probe else [self._loss_line, self._rate, self._time_words(step)]
+            self._print(f"{self._place(step)}: {', '.join(filter(None, words))}")
 
     def plot(self, name: str, path: Path) -> None:
         """Nothing to show."""
@@ -76,14 +77,9 @@ class ProgressDisplay(Sink):
         if self._live is not None:
             self._live.stop()
             self._live = None
-        status = result.get("status")
-        if result.get("metrics") and status in ("finished", "pruned"):
-            lines = summary_lines(result)
-        elif status == "interrupted":
-            lines = ["interrupted; the same command goes on from the checkpoint"]
-        else:
-            lines = [f"{status}: {result.get('error') or 'see run.log'}"]
-        self._print("\n".join(lines))
+        status = str(result.get("status"))
+        measured = status in ("finished", "pruned") and result.get("metrics")
+        self._print("\n".join(summary_lines(result) if measured else [status]))
         if self._folder is not None and self._folder.is_dir():
             self._print(f"{self._folder}: {', '.join(_contents(self._folder))}")
 
@@ -104,7 +100,7 @@ class ProgressDisplay(Sink):
 
         bar = ProgressBar(total=max(self._total_steps, 1), completed=step, width=30)
         heading = Table.grid(padding=(0, 2))
-        heading.add_row(bar, self._place(step), *self._time_words(step))
+        heading.add_row(bar, *filter(None, (self._place(step), self._rate, self._time_words(step))))
         view = Table.grid()
         view.add_row(heading)
         for line in filter(None, (self._loss_line, self._probe_line)):
@@ -119,19 +115,14 @@ class ProgressDisplay(Sink):
         epoch, epochs = step / self._steps_per_epoch, self._total_steps / self._steps_per_epoch
         return f"epoch {epoch:.1f} of {epochs:g}"
 
-    def _rate_words(self, record: Mapping[str, Any]) -> list[str]:
-        rate = record.get("sequences_per_second")
-        words = [f"{rate:.0f} sequences/s"] if isinstance(rate, (int, float)) and rate == rate else []
-        return words + self._time_words(int(record["step"]))
-
-    def _time_words(self, step: int) -> list[str]:
+    def _time_words(self, step: int) -> str:
         done = step - self._first_step
         if self._total_steps == 0 or done <= 0:
-            return []
+            return ""
         if step >= self._total_steps:
-            return ["judging the representation"]
+            return "judging the representation"
         left = (time.monotonic() - self._started) * (self._total_steps - step) / done
-        return [f"{_duration(left)} left"]
+        return f"{_duration(left)} left"
 
     def _print(self, text: str) -> None:
         if self._mode == "none":
@@ -155,7 +146,7 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
         own[0] = ("prediction probe, all dots", own[0][1])
         own += [(f"prediction probe, {name}", value) for name, value in zip(names, per_dot, strict=True)]
     own += [("encoder probe", metrics.get("encoder_rmse_px")), ("own head", metrics.get("head_rmse_px"))]
-    rows = [(value, label, ">") for label, value in own if isinstance(value, (int, float)) and value == value]
+    rows = [(value, label, ">") for label, value in own if isinstance(value, (int, float)) and math.isfinite(value)]
     rows += [(value, label, " ") for label, value in REFERENCE_LINES]
     lines = ["RMSE of the location, px", *(f"{mark} {label:<40}{value:8.2f}" for value, label, mark in _ranked(rows))]
     if metrics.get("train_seconds"):
@@ -179,6 +170,11 @@ def _loss_words(record: Mapping[str, Any]) -> str:
     total = losses.pop("total", None)
     terms = ", ".join(f"{name} {_number(value)}" for name, value in losses.items())
     return f"loss {_number(total)}" + (f" ({terms})" if terms else "")
+
+
+def _rate_words(record: Mapping[str, Any]) -> str:
+    rate = record.get("sequences_per_second")
+    return f"{rate:.0f} sequences/s" if isinstance(rate, (int, float)) and math.isfinite(rate) else ""
 
 
 def _probe_words(record: Mapping[str, Any]) -> str:

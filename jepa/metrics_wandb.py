@@ -51,7 +51,7 @@ class WandbSink(Sink):
                 return
             except Exception as error:
                 self._run = None
-                then = "going on offline" if mode != modes[-1] else "the run goes on without it"
+                then = "going on offline" if mode == "online" else "the run goes on without it"
                 log.warning("wandb (%s): %s; %s", mode, _first_line(error), then)
 
     def record(self, record: Mapping[str, Any]) -> None:
