@@ -35,10 +35,9 @@ class GRU(nn.Module):
         bound = 1 / math.sqrt(hidden_size)
         for layer in range(num_layers):
             size = input_size if layer == 0 else hidden_size
-            shapes = {"weight_ih": (3 * hidden_size, size), "weight_hh": (3 * hidden_size, hidden_size)}
-            shapes |= {"bias_ih": (3 * hidden_size,), "bias_hh": (3 * hidden_size,)}
-            for name, shape in shapes.items():
-                parameter = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+            columns = {"weight_ih": [size], "weight_hh": [hidden_size], "bias_ih": [], "bias_hh": []}
+            for name, columns_of in columns.items():
+                parameter = nn.Parameter(torch.empty(3 * hidden_size, *columns_of).uniform_(-bound, bound))
                 self.register_parameter(f"{name}_l{layer}", parameter)
 
     def layer(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -136,7 +135,7 @@ class _Recurrence(torch.autograd.Function):
         ctx.save_for_backward(hidden, weight, *output)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_states: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         """Gradients of gates, hidden, weight and bias; every factor that needs no recurrence is made for all steps at once."""
         if grad_states is None:
@@ -167,7 +166,9 @@ class _Recurrence(torch.autograd.Function):
         return grad_gates, later, grad_weight, rows[..., 2 * size :].sum((-3, -2))
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """Packed jobs: the same code with their axis in front of every tensor."""
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)

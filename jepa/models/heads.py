@@ -1,0 +1,110 @@
+"""Small networks on top of embeddings: MLPs, projectors, the action predictor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from jepa.errors import ConfigError
+from jepa.models.normalization import normalize_steps
+
+
+def parse_widths(key: str, text: str | int | None) -> list[int]:
+    """Layer widths written as ``"512-512"``; ``""`` and None are none.
+
+    Raises:
+        ConfigError: names ``key`` where a width is no positive whole number.
+    """
+    parts = [] if text is None or text == "" else str(text).split("-")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"{key}={text!r}: must be widths joined by '-' such as '512-512', or '' for none")
+    return [int(part) for part in parts]
+
+
+class Projector(nn.Module, ABC):
+    """Abstract: maps embeddings to the space in which a loss is computed."""
+
+    output_size: int
+
+    @abstractmethod
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """embeddings: [..., D]; returns [..., output_size]. Batch statistics are those of all embeddings together."""
+
+    @abstractmethod
+    def steps(self, embeddings: Tensor) -> Tensor:
+        """embeddings: [T, B, D]; returns [T, B, output_size]. Batch statistics are those of each time step."""
+
+
+class IdentityProjector(Projector):
+    """Losses are computed on the embeddings themselves."""
+
+    def __init__(self, *, embedding_size: int) -> None:
+        super().__init__()
+        self.output_size = embedding_size
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return embeddings
+
+    def steps(self, embeddings: Tensor) -> Tensor:
+        return embeddings
+
+
+class MLP(nn.Module):
+    """Linear, BatchNorm and ReLU between layers; the last Linear has no bias (SPEC §4).
+
+    Args:
+        sizes: features of the input and of each layer's output, at least two.
+    """
+
+    def __init__(self, *, sizes: list[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes[:-1]):
+            layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+        self.model = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias=False))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [N, F]; returns [N, sizes[-1]]."""
+        return self.model(features)  # type: ignore[no-any-return]
+
+
+class MLPProjector(Projector):
+    """An MLP, for example of ``layers="512-512-512"``.
+
+    Args:
+        embedding_size: D.
+        layers: widths of its layers, the last of which is the projection's.
+    """
+
+    def __init__(self, *, embedding_size: int, layers: str | int) -> None:
+        super().__init__()
+        widths = parse_widths("model.projector.layers", layers)
+        if not widths:
+            raise ConfigError(
+                f"model.projector.layers={layers!r}: must name one width or more; for none: model/projector=identity"
+            )
+        self.model = MLP(sizes=[embedding_size, *widths]).model
+        self.output_size = widths[-1]
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return self.steps(embeddings.flatten(0, -2).unsqueeze(0)).reshape(*embeddings.shape[:-1], self.output_size)
+
+    def steps(self, embeddings: Tensor) -> Tensor:
+        for layer in self.model:
+            embeddings = normalize_steps(layer, embeddings) if isinstance(layer, nn.BatchNorm1d) else layer(embeddings)
+        return embeddings
+
+
+class ActionPredictor(nn.Module):
+    """A Linear from two successive embeddings to the action between them (SPEC §5, L_action)."""
+
+    def __init__(self, *, embedding_size: int, action_size: int) -> None:
+        super().__init__()
+        self.model = nn.Linear(2 * embedding_size, action_size)
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """before, after: [..., D]; returns [..., A]."""
+        return self.model(torch.cat([before, after], dim=-1))  # type: ignore[no-any-return]
