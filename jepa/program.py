@@ -54,16 +54,15 @@ class Program:
         self.executor = executor
         self.template = objectives[0].to(device)
         parameters = [dict(objective.named_parameters()) for objective in objectives]
-        shapes = {name: tuple(p.shape) for name, p in parameters[0].items()}
-        self.layout = FlatLayout(list(shapes), list(shapes.values()))
+        self.layout = FlatLayout.of(parameters[0])
         self.params = torch.stack(
-            [torch.cat([p.detach().reshape(-1) for p in job.values()] or [torch.zeros(0)]) for job in parameters]
+            [self.layout.flatten_single([p.detach() for p in job.values()]) for job in parameters]
         ).to(device)
         self.buffers = {
             name: torch.stack([dict(objective.named_buffers())[name].to(device) for objective in objectives])
             for name, _ in objectives[0].named_buffers()
         }
-        self.persistent = set(objectives[0].state_dict()) - set(shapes)
+        self.persistent = sorted(set(objectives[0].state_dict()) - set(parameters[0]))
         self.optimizer = optimizers[0]
         self.hyper = _stack_hyperparameters(optimizers, device)
         self.optimizer_state = self.optimizer.init_state(self.params)
@@ -98,7 +97,7 @@ class Program:
         grads = torch.autograd.grad(
             losses.total.sum(), list(self._leaves.values()), allow_unused=True, materialize_grads=True
         )
-        flat = torch.cat([grad.reshape(self.num_jobs, -1) for grad in grads], dim=1)
+        flat = self.layout.flatten([grad.reshape(self.num_jobs, -1) for grad in grads])
         self.optimizer.update(self.params, flat, self.optimizer_state, learning_rate, self.hyper, self.layout)
         return Losses(
             losses.total.detach().reshape(self.num_jobs),
@@ -137,7 +136,7 @@ class Program:
     def job_state(self, job: int) -> dict[str, dict[str, Tensor]]:
         """The state of one job as if it ran alone: ``model`` by parameter name and ``optimizer``."""
         model = {name: view[job].clone() for name, view in self.layout.views(self.params).items()}
-        model.update({name: self.buffers[name][job].clone() for name in sorted(self.persistent)})
+        model.update({name: self.buffers[name][job].clone() for name in self.persistent})
         return {"model": model, "optimizer": {name: value[job].clone() for name, value in self.optimizer_state.items()}}
 
     @torch.no_grad()
@@ -176,9 +175,7 @@ class Program:
     def _call_losses(self, state: dict[str, Tensor], batch: Batch, noise: Tensor | None) -> Losses:
         return functional_call(self.template, state, (batch, noise))  # type: ignore[no-any-return]
 
-    def _call_rollout(
-        self, state: dict[str, Tensor], states: Tensor, actions: Tensor, noise: Tensor | None
-    ) -> Rollout:
+    def _call_rollout(self, state: dict[str, Tensor], states: Tensor, actions: Tensor, noise: Tensor | None) -> Rollout:
         module = _Method(self.template, "rollout")
         return functional_call(module, _prefixed(state), (states, actions, noise))  # type: ignore[no-any-return]
 
@@ -193,7 +190,7 @@ class Program:
             in_dims = tree_map(lambda value: 0 if isinstance(value, Tensor) else None, arguments)
             return vmap(function, in_dims=in_dims, randomness="error")(*arguments)  # type: ignore[no-any-return]
         outputs = [function(_row(state, job), *_row(inputs, job)) for job in range(self.num_jobs)]
-        return _stack(outputs)  # type: ignore[no-any-return]
+        return _stack(outputs)  # type: ignore[no-any-return, unused-ignore]
 
 
 class _Method(torch.nn.Module):
@@ -222,7 +219,8 @@ def _stack(trees: list[Any]) -> Any:
 
 def _stack_hyperparameters(optimizers: Sequence[Optimizer], device: torch.device) -> dict[str, Tensor]:
     rows = [optimizer.hyperparameters() for optimizer in optimizers]
-    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32, device=device) for name in rows[0]}
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return {name: torch.tensor([row[name] for row in rows], dtype=dtype, device=device) for name in rows[0]}
 
 
 def _check_agreement(objectives: Sequence[Objective]) -> None:

@@ -1,0 +1,205 @@
+"""One job within a trainer: what it was asked for, how far it is, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jepa.data.stream import MovingDots, Normalizer, Stream
+from jepa.files import write_json_atomic
+from jepa.metrics import Sink
+from jepa.objectives.base import Objective
+from jepa.optim.base import Optimizer
+from jepa.probing import Probe, ProbeReport
+from jepa.provenance import timestamp
+from jepa.results import run_plots
+from jepa.results.reference import verdict
+from jepa.seeding import generator
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long to train, and how often to look and to save."""
+
+    epochs: int
+    log_every_steps: int
+    probe_every_epochs: int  # 0: only at the end
+    checkpoint_every_epochs: int  # 0: only when interrupted and at the end
+    compile: bool
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything one run needs, decided once in ``jepa.run``."""
+
+    dataset: MovingDots
+    build_objective: Callable[[], Objective]  # draws its initial weights from torch's global generator
+    optimizer: Optimizer
+    probe: Probe
+    seed: int
+    device: torch.device
+    precision: str
+    settings: TrainerSettings
+    folder: Path
+    resume: bool  # continue from the folder's checkpoint, where there is one
+    init_from: Path | None
+    objective_metric: str
+    record: Mapping[str, Any]  # provenance that goes into result.json as it is
+    sinks: Sequence[Sink] = ()
+    on_probe: Callable[[int, Mapping[str, float]], bool] | None = None  # (epoch, metrics) -> stop, as pruned
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its status (finished, failed, pruned), what was measured, and the number a search minimises."""
+
+    status: str
+    objective: float
+    metrics: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+class Job:
+    """The host-side state of one job; its tensors live in the program."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec = spec
+        self.step = 0
+        self.train_seconds = 0.0
+        self.metrics: dict[str, Any] = {}
+        self.outcome: Outcome | None = None
+        self._seconds_at_log = 0.0
+
+    # --- streams and state -------------------------------------------------------------------------------------
+
+    def start_fresh(self, device: torch.device) -> None:
+        """Streams at their beginning, statistics estimated anew."""
+        self._make_streams(self.spec.dataset.estimate_normalizer(self.spec.seed, device), device)
+
+    def _make_streams(self, normalizer: Normalizer | None, device: torch.device) -> None:
+        self.normalizer = normalizer
+        self.stream = Stream(self.spec.dataset, self.spec.seed, "train", normalizer, device)
+        self.model_generator = generator(self.spec.seed, "train/model", device)
+
+    def probe_stream(self, purpose: str, device: torch.device) -> Stream:
+        """A fresh stream for fitting (``probe_fit``) or judging (``probe_judge``) probes."""
+        return Stream(self.spec.dataset, self.spec.seed, purpose, self.normalizer, device)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the program's tensors."""
+        return {
+            "config_hash": self.spec.record["config_hash"],
+            "step": self.step,
+            "stream": self.stream.state_dict(),
+            "model_generator": self.model_generator.get_state(),
+            "normalizer": None if self.normalizer is None else tuple(value.cpu() for value in self.normalizer),
+            "train_seconds": self.train_seconds,
+        }
+
+    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Continue where :meth:`state` was taken."""
+        saved = state["normalizer"]
+        self._make_streams(None if saved is None else Normalizer(*(value.to(device) for value in saved)), device)
+        self.stream.load_state_dict(state["stream"])
+        self.model_generator.set_state(state["model_generator"])
+        self.step = state["step"]
+        self.train_seconds = self._seconds_at_log = state["train_seconds"]
+
+    # --- while it trains ---------------------------------------------------------------------------------------
+
+    def open(self, *, total_steps: int, steps_per_epoch: int) -> None:
+        """Tell the sinks that the job starts, or goes on after ``step``."""
+        for sink in self.spec.sinks:
+            sink.start(
+                folder=self.spec.folder,
+                record=self.spec.record,
+                step=self.step,
+                total_steps=total_steps,
+                steps_per_epoch=steps_per_epoch,
+            )
+
+    def log(self, means: Mapping[str, float], num_steps: int, learning_rate: float) -> bool:
+        """Write the means of the losses since the last record; false where the total is no longer finite."""
+        seconds = self.train_seconds - self._seconds_at_log
+        sequences = num_steps * self.spec.dataset.batch_size
+        self.metrics.update(means)
+        self._record(
+            "train",
+            {
+                **means,
+                "learning_rate": learning_rate,
+                "sequences_per_second": sequences / seconds if seconds > 0 else math.nan,
+            },
+        )
+        self._seconds_at_log = self.train_seconds
+        return math.isfinite(means["loss/total"])
+
+    def report(self, epoch: int, report: ProbeReport) -> bool:
+        """Record a probe between epochs; true where the search says to stop here."""
+        self._take(report)
+        stop = self.spec.on_probe
+        return stop is not None and stop(epoch, {k: v for k, v in self.metrics.items() if isinstance(v, float)})
+
+    def judge(self, report: ProbeReport) -> None:
+        """Take the final probe, and draw the plots."""
+        self._take(report)
+        folder = self.spec.folder / "plots"
+        for path in run_plots.draw_all(folder, samples=report.samples, metrics=self.metrics, records=self._records()):
+            for sink in self.spec.sinks:
+                sink.plot(path.stem, path)
+
+    def _take(self, report: ProbeReport) -> None:
+        metrics = report.as_metrics()
+        self.metrics.update(metrics)
+        self._record("probe", {name: value for name, value in metrics.items() if isinstance(value, float)})
+
+    def _record(self, kind: str, values: Mapping[str, float]) -> None:
+        place = {"step": self.step, "epoch": self.step / self.spec.dataset.steps_per_epoch}
+        for sink in self.spec.sinks:
+            sink.record({**place, "kind": kind, "time_s": self.train_seconds, **values})
+
+    def _records(self) -> list[dict[str, Any]]:
+        path = self.spec.folder / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    def finish(self, status: str, *, error: str | None = None) -> None:
+        """Write ``result.json``, last and atomically, and close the sinks."""
+        spec = self.spec
+        metrics = {**self.metrics, "train_seconds": self.train_seconds}
+        if self.train_seconds > 0:
+            metrics["sequences_per_second"] = self.step * spec.dataset.batch_size / self.train_seconds
+        objective = metrics.get(spec.objective_metric, math.nan) if error is None else math.nan
+        result = {
+            "status": status,
+            "objective": objective,
+            "objective_metric": spec.objective_metric,
+            "verdict": verdict(metrics["prediction_rmse_px"]) if "prediction_rmse_px" in metrics else None,
+            "metrics": metrics,
+            **spec.record,
+            "epochs_trained": self.step / spec.dataset.steps_per_epoch,
+            "epochs_total": spec.settings.epochs,
+            "finished": timestamp(),
+            "error": error,
+        }
+        write_json_atomic(spec.folder / "result.json", result)
+        self.outcome = Outcome(status, objective, metrics, error)
+        for sink in spec.sinks:
+            sink.finish(result)
+
+    def abandon(self, error: BaseException) -> None:
+        """The trainer stops with ``error``: a signal leaves the job to be continued, anything else fails it."""
+        if self.outcome is not None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            for sink in self.spec.sinks:
+                sink.finish({"status": "interrupted"})
+            return
+        self.finish("failed", error=f"{type(error).__name__}: {error}")

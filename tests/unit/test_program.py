@@ -1,0 +1,155 @@
+"""The packed program against the same jobs alone, and against torch's own autograd and optimizers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from jepa.models.encoders import MeNet5
+from jepa.models.heads import IdentityProjector, MLPProjector
+from jepa.models.predictors import RNN
+from jepa.objectives.vicreg import VICReg
+from jepa.optim.lars import LARS
+from jepa.optim.schedules import Constant
+from jepa.program import Program
+from jepa.types import Batch, DataShapes
+
+SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_size=2)
+BATCH_SIZE = 6
+
+
+def make_objective(job: int, *, projector: bool = True) -> VICReg:
+    """A job of its own: other weights, other coefficients."""
+    torch.manual_seed(job)
+    return VICReg(
+        shapes=SHAPES,
+        encoder=partial(MeNet5, width_factor=1, embedding_size=12, mlp=""),
+        predictor=partial(RNN, num_layers=1),
+        projector=partial(MLPProjector, layers="16-16") if projector else IdentityProjector,
+        sim_coeff=1.0 + job,
+        std_coeff=2.0 + 0.5 * job,
+        cov_coeff=1.0,
+        enc_std_coeff=0.5,
+        enc_cov_coeff=0.1 * (job + 1),
+        action_coeff=0.3,
+        decoding_coeff=0.0,
+        repr_loss_after_projector=projector,
+        skip_first_step_variance_covariance=False,
+        action_input="faithful",
+    )
+
+
+def make_optimizer(job: int) -> LARS:
+    return LARS(
+        base_lr=0.1 * (job + 1),
+        scale_lr_with_batch=True,
+        momentum=0.9,
+        weight_decay=1e-6 * (job + 1),
+        trust_coefficient=0.001,
+        schedule=Constant(),
+    )
+
+
+def make_program(jobs: range | list[int], executor: str = "vmap") -> Program:
+    return Program(
+        objectives=[make_objective(job) for job in jobs],
+        optimizers=[make_optimizer(job) for job in jobs],
+        device=torch.device("cpu"),
+        precision="fp32",
+        executor=executor,
+    )
+
+
+def batch_of(job: int, step: int) -> Batch:
+    generator = torch.Generator().manual_seed(1000 * job + step)
+    states = torch.randn(4, BATCH_SIZE, 1, 28, 28, generator=generator)
+    actions = torch.randn(3, BATCH_SIZE, 2, generator=generator)
+    return Batch(states, actions, torch.randn(4, BATCH_SIZE, 1, 2, generator=generator))
+
+
+def stacked(jobs: range | list[int], step: int) -> Batch:
+    return Batch(*(torch.stack(field) for field in zip(*(batch_of(job, step) for job in jobs), strict=True)))
+
+
+def assert_states_agree(ours: dict[str, dict[str, Tensor]], theirs: dict[str, dict[str, Tensor]]) -> None:
+    """Rounding alone may differ: within 1e-4 of each tensor's largest element (batched kernels sum in another order)."""
+    for part in ("model", "optimizer"):
+        assert list(ours[part]) == list(theirs[part])
+        for name, value in theirs[part].items():
+            bound = 1e-4 * value.abs().max().item()
+            torch.testing.assert_close(ours[part][name], value, rtol=0.0, atol=bound, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def learning_rates(jobs: range | list[int]) -> Tensor:
+    return torch.tensor([0.05 * (job + 1) for job in jobs])
+
+
+@pytest.mark.parametrize("executor", ["vmap", "loop"])
+@pytest.mark.parametrize("num_jobs", [2, 5])
+def test_each_packed_job_gives_what_it_gives_alone(num_jobs: int, executor: str) -> None:
+    jobs = range(num_jobs)
+    packed = make_program(jobs, executor)
+    alone = [make_program([job]) for job in jobs]
+    for step in range(3):
+        losses = packed.step(stacked(jobs, step), None, learning_rates(jobs))
+        for job in jobs:
+            single = alone[job].step(batch_of(job, step), None, learning_rates([job]))
+            torch.testing.assert_close(losses.total[job], single.total[0], rtol=1e-5, atol=1e-6)
+            assert set(losses.terms) == set(single.terms)
+            for name, term in single.terms.items():
+                torch.testing.assert_close(losses.terms[name][job], term[0], rtol=1e-5, atol=1e-6)
+    for job in jobs:
+        assert_states_agree(packed.job_state(job), alone[job].job_state(0))
+
+
+def test_jobs_that_stay_are_unchanged_when_another_leaves() -> None:
+    packed = make_program(range(3))
+    packed.step(stacked(range(3), 0), None, learning_rates(range(3)))
+    before = packed.job_state(2)
+    packed.select([0, 2])
+    after = packed.job_state(1)
+    for part in ("model", "optimizer"):
+        for name, value in before[part].items():
+            assert torch.equal(after[part][name], value), name
+    alone = make_program([2])
+    alone.load_job_state(0, before)
+    packed.step(stacked([0, 2], 1), None, learning_rates([0, 2]))
+    alone.step(batch_of(2, 1), None, learning_rates([2]))
+    assert_states_agree(packed.job_state(1), alone.job_state(0))
+
+
+def test_single_gradients_are_those_of_plain_autograd() -> None:
+    program = make_program([3])
+    objective = make_objective(3)
+    losses, grads = program.gradients(batch_of(3, 0), None)
+    reference = objective(batch_of(3, 0))
+    reference.total.backward()
+    torch.testing.assert_close(losses.total, reference.total)
+    for name, parameter in objective.named_parameters():
+        torch.testing.assert_close(grads[name], parameter.grad)
+
+
+def test_rollouts_of_packed_jobs_use_running_statistics_of_their_own() -> None:
+    packed = make_program(range(2))
+    packed.step(stacked(range(2), 0), None, learning_rates(range(2)))
+    rollout = packed.rollout(stacked(range(2), 1), None)
+    for job in range(2):
+        alone = make_program([job])
+        alone.load_job_state(0, packed.job_state(job))
+        single = alone.rollout(batch_of(job, 1), None)
+        torch.testing.assert_close(rollout.encodings[job], single.encodings, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(rollout.predictions[job], single.predictions, rtol=1e-5, atol=1e-6)
+
+
+def test_jobs_of_other_shapes_are_refused() -> None:
+    objectives = [make_objective(0), make_objective(1, projector=False)]
+    with pytest.raises(ValueError, match="do not agree in shapes"):
+        Program(
+            objectives=objectives,
+            optimizers=[make_optimizer(0), make_optimizer(1)],
+            device=torch.device("cpu"),
+            precision="fp32",
+        )
