@@ -61,6 +61,13 @@ def check_count(key: str, value: int, *, minimum: int = 1, maximum: int | None =
     return value
 
 
+def check_flag(key: str, value: bool) -> bool:
+    """Return ``value`` if it is true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={value!r}: must be true or false")
+    return value
+
+
 def _range_words(minimum: float, maximum: float, above: float) -> str:
     low = f"greater than {above:g}" if above > -math.inf else f"at least {minimum:g}" if minimum > -math.inf else ""
     high = f"at most {maximum:g}" if maximum < math.inf else ""

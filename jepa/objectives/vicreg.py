@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepa.errors import ConfigError, check_choice
+from jepa.errors import ConfigError, check_choice, check_flag
 from jepa.models.heads import ActionPredictor
 from jepa.objectives.base import DecoderFactory, EncoderFactory, JointEmbedding, PredictorFactory, ProjectorFactory
 from jepa.types import Batch, DataShapes, Losses, Rollout
@@ -110,8 +110,10 @@ class VICReg(JointEmbedding):
         self.with_encoder_covariance = self.register_hyperparameter("enc_cov_coeff", enc_cov_coeff)
         self.with_action = self.register_hyperparameter("action_coeff", action_coeff)
         self.with_reconstruction = self.register_hyperparameter("decoding_coeff", decoding_coeff)
-        self.repr_loss_after_projector = repr_loss_after_projector
-        self.skip_first_step_variance_covariance = skip_first_step_variance_covariance
+        self.repr_loss_after_projector = check_flag("model.repr_loss_after_projector", repr_loss_after_projector)
+        self.skip_first_step_variance_covariance = check_flag(
+            "model.skip_first_step_variance_covariance", skip_first_step_variance_covariance
+        )
         self.action_input = check_choice("model.action_input", action_input, ACTION_INPUTS)
         if self.with_action:
             self.action_predictor = ActionPredictor(embedding_size=size, action_size=shapes.action_size)
