@@ -1,0 +1,299 @@
+"""The command ``python -m jepa.results``: questions about finished and running runs, answered from their files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from jepa.errors import nearest
+from jepa.results.axes import commonest_config, varying_axes
+from jepa.results.collect import Collection, collect
+from jepa.results.export import (
+    check_ending,
+    export_rows,
+    replace_file,
+    run_mapping,
+    write_csv,
+    write_json,
+    write_parquet,
+)
+from jepa.results.query import compile_condition
+from jepa.results.records import Names, ResultsError, Run
+from jepa.results.reference import REFERENCE_LINES
+from jepa.results.render import format_cell, print_table
+from jepa.results.show import find_run, run_lines
+from jepa.results.tables import (
+    COUNT,
+    METRICS,
+    UNFINISHED,
+    Table,
+    best_rows,
+    build_table,
+    counted,
+    metric_names,
+    sort_rows,
+)
+
+PICTURES = ("png", "pdf", "svg")
+_SEARCH_PLOTS = ("trials", "importance")
+_EXAMPLES = """\
+examples:
+  python -m jepa.results outputs/fixed_uniform --where "model in (vicreg, simclr) and static_noise>=1" --sort -rmse
+  python -m jepa.results outputs/fixed_uniform --runs --csv runs.csv
+  python -m jepa.results outputs/fixed_uniform --plot static_noise --out rmse.png --out rmse.pdf
+  python -m jepa.results outputs/search --plot trials --out trials.png
+  python -m jepa.results outputs/runs --show 3fa2
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Answer one command line. Returns the exit code: 0, or 2 for a question that has no answer."""
+    arguments = _parser().parse_args(_joined_sort(sys.argv[1:] if argv is None else argv))
+    try:
+        _answer(arguments)
+        sys.stdout.flush()
+    except ResultsError as error:
+        print(f"jepa.results: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, for example `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jepa.results",
+        description="Look at runs, while they run or after: a table, one row for each combination of what varies.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "folders",
+        nargs="*",
+        default=["outputs"],
+        metavar="FOLDER",
+        help="a sweep's folder, one that holds several, or a run's (default: outputs)",
+    )
+    rows = parser.add_argument_group("rows and columns").add_argument
+    rows("--where", metavar="EXPR", help='only runs that match, e.g. "model=vicreg and (noise>1 or seed in (0, 1))"')
+    rows("--runs", "--seeds", action="store_true", help="one row a run, instead of means over seeds")
+    rows("--sort", metavar="KEY", help="order of rows: key[,key...]; -KEY descends")
+    rows("--best", metavar="KEYS", help="for each combination of these axes only the row with the best --metric")
+    rows("--columns", metavar="KEYS", help="what to show beside the axes: key[,key...]; +KEY adds to the usual ones")
+    rows("--show", metavar="HASH", help="everything on one run: the beginning of its hash or of its folder's name")
+    files = parser.add_argument_group("files ('-' is standard output)").add_argument
+    files("--csv", metavar="FILE", help="write the rows as csv")
+    files("--json", metavar="FILE", help="write the rows (with --show: the run) as json")
+    files("--parquet", metavar="FILE", help="write the rows as parquet (needs pyarrow)")
+    figures = parser.add_argument_group("figures").add_argument
+    figures("--plot", metavar="KEY", help="draw the metric against an axis; 'trials' or 'importance' for a search")
+    figures("--metric", metavar="KEY", help="what is drawn, and what is best (default: what the runs minimise)")
+    figures("--by", metavar="KEYS", help="one line for each value (default: the model)")
+    figures("--panel", metavar="KEY", help="one panel for each value")
+    figures("--out", metavar="FILE", action="append", default=[], help=".png, .pdf or .svg; may be given again")
+    return parser
+
+
+def _joined_sort(argv: Sequence[str]) -> list[str]:
+    """``--sort -KEY`` as ``--sort=-KEY``, which argparse would otherwise take for an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] == "--sort":
+            joined[-1] = f"--sort={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _answer(arguments: argparse.Namespace) -> None:
+    _check(arguments)
+    found = collect(arguments.folders)
+    runs = _chosen(found.runs, arguments.where)
+    if arguments.show or (found.single and not (arguments.plot or arguments.csv or arguments.parquet)):
+        _show(found, find_run(runs, arguments.show) if arguments.show else runs[0], arguments.json)
+    elif arguments.plot:
+        _plot(found, runs, arguments)
+    else:
+        _tabulate(found, runs, arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.plot and not arguments.out:
+        raise ResultsError(f"--plot {arguments.plot}: name the file with --out, e.g. --out figure.png")
+    for path in arguments.out:
+        if not arguments.plot:
+            raise ResultsError(f"--out {path}: say what to draw with --plot, e.g. --plot static_noise")
+        check_ending("--out", path, PICTURES)
+
+
+def _chosen(runs: Sequence[Run], where: str | None) -> list[Run]:
+    if not where:
+        return list(runs)
+    condition = compile_condition(where, Names(runs))
+    chosen = [run for run in runs if condition.holds(run)]
+    if not chosen:
+        raise ResultsError(
+            f"--where {where!r}: none of {len(runs)} runs matches{_values_hint(runs, condition.equalities)}"
+        )
+    return chosen
+
+
+def _values_hint(runs: Sequence[Run], equalities: Sequence[tuple[str, str]]) -> str:
+    for key, text in equalities:
+        values = sorted({format_cell(run.value(key), exact=True) for run in runs})
+        if text not in values:
+            close = nearest(text, values)
+            listed = ", ".join(values[:8]) + (", ..." if len(values) > 8 else "")
+            return f"; {key} has the values {listed}" + (f"; did you mean {close!r}?" if close else "")
+    return ""
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace) -> None:
+    table = _table(found, runs, arguments)
+    written = [path for path in (arguments.csv, arguments.json, arguments.parquet) if path]
+    if written:
+        rows = export_rows(table, _base(found, runs))
+        for path, write in (
+            (arguments.csv, write_csv),
+            (arguments.json, write_json),
+            (arguments.parquet, write_parquet),
+        ):
+            if path:
+                write(path, rows)
+    if "-" in written:
+        return
+    print(summary_line(found, runs))
+    print()
+    print_table(table, sys.stdout)
+    _footer(table, sys.stdout)
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+def _table(found: Collection, runs: list[Run], arguments: argparse.Namespace) -> Table:
+    names = Names(runs)
+    table = build_table(runs, _axes(found, runs), per_run=arguments.runs)
+    if arguments.columns:
+        table = table.with_columns(_columns(table, names, arguments.columns))
+    if arguments.best:
+        keys = [names.resolve(key) for key in arguments.best.split(",")]
+        table = best_rows(table, keys, _metric(runs, names, arguments.metric))
+    sort = arguments.sort or ("objective" if any(plan.search for plan in found.plans.values()) else "")
+    keys = [part for part in sort.split(",") if part]
+    return sort_rows(table, [("-" if key[0] == "-" else "") + _column(names, key.lstrip("-")) for key in keys])
+
+
+def _axes(found: Collection, runs: Sequence[Run]) -> list[str]:
+    return varying_axes(runs, [axis for plan in found.plans.values() for axis in plan.axes])
+
+
+def _column(names: Names, name: str) -> str:
+    return name if name in (COUNT, UNFINISHED) else names.resolve(name)
+
+
+def _columns(table: Table, names: Names, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    added = [_column(names, word.lstrip("+")) for word in words]
+    usual = table.columns if any(word.startswith("+") for word in words) else ()
+    return list(dict.fromkeys((*usual, *added)))
+
+
+def _metric(runs: Sequence[Run], names: Names, asked: str | None) -> str:
+    """The metric asked for, else what the runs minimise.
+
+    Raises ResultsError: not a metric.
+    """
+    measured = metric_names(runs)
+    if asked:
+        metric = names.resolve(asked)
+        if metric not in measured:
+            raise ResultsError(f"--metric {asked}: not a number that runs measure")
+        return metric
+    objectives = {str(run.fields["objective_metric"]) for run in runs if run.fields.get("objective_metric")}
+    return objectives.pop() if len(objectives) == 1 and objectives <= measured else METRICS[0]
+
+
+def summary_line(found: Collection, runs: Sequence[Run]) -> str:
+    """``fixed_uniform: 24 runs: 20 finished, 3 running, 1 pending``."""
+    of_all = "" if len(runs) == len(found.runs) else f" of {len(found.runs)}"
+    return (
+        f"{found.title}: {len(runs)}{of_all} run{'s' if len(runs) != 1 else ''}: {counted(run.status for run in runs)}"
+    )
+
+
+def _footer(table: Table, stream: TextIO) -> None:
+    lines = []
+    if not table.per_run:
+        lines.append("mean ± half of the 95 % interval (Student's t) over n runs that differ in their seed")
+    if any(column.endswith("rmse_px") for column in table.columns):
+        lines.append("RMSE to compare with, in px:")
+        lines.append("  " + " · ".join(f"{label} {value:.2f}" for label, value in REFERENCE_LINES))
+    if lines:
+        stream.write("\n" + "\n".join(lines) + "\n")
+
+
+def _base(found: Collection, runs: Sequence[Run]) -> dict[str, Any]:
+    return commonest_config(runs)
+
+
+def _show(found: Collection, run: Run, json_path: str | None) -> None:
+    siblings = [other for other in found.runs if os.path.dirname(other.folder) == os.path.dirname(run.folder)]
+    base = _base(found, siblings)
+    if json_path:
+        write_json(json_path, run_mapping(run, base))
+    else:
+        print("\n".join(run_lines(run, base)))
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def _plot(found: Collection, runs: list[Run], arguments: argparse.Namespace) -> None:
+    names = Names(runs)
+    metric = _metric(runs, names, arguments.metric)
+    if arguments.plot in _SEARCH_PLOTS and arguments.plot not in names.known:
+        figure = _search_figure(found, runs, arguments.plot, metric)
+    else:
+        figure = _axis_figure(found, runs, arguments, metric)
+    for path in arguments.out:
+        replace_file(path, lambda temporary: figure.savefig(temporary, dpi=160))
+        print(f"wrote {path}")
+
+
+def _search_figure(found: Collection, runs: list[Run], kind: str, metric: str) -> Any:
+    from jepa.results.figures_search import importance_figure, trials_figure
+
+    if kind == "trials":
+        return trials_figure(runs, metric=metric, title=found.title)
+    from jepa.results.importance import importances
+
+    shares, method, count = importances(runs, _axes(found, runs), metric)
+    for key, share in sorted(shares.items(), key=lambda item: -item[1]):
+        print(f"{share:.3f}  {key}")
+    return importance_figure(shares, metric=metric, title=f"{found.title}: {method} over {count} finished trials")
+
+
+def _axis_figure(found: Collection, runs: list[Run], arguments: argparse.Namespace, metric: str) -> Any:
+    from jepa.results.figures import metric_figure
+
+    arguments.runs = False
+    table = _table(found, runs, arguments)
+    names = Names(runs)
+    x = names.resolve(arguments.plot)
+    if x not in table.axes:
+        varying = ", ".join(table.axes) or "nothing"
+        raise ResultsError(f"--plot {arguments.plot}: does not vary here; what varies: {varying}")
+    panel = names.resolve(arguments.panel) if arguments.panel else None
+    if arguments.by:
+        by = [names.resolve(key) for key in arguments.by.split(",")]
+    else:
+        rest = [axis for axis in table.axes if axis not in (x, panel)]
+        by = rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]
+    return metric_figure(table, x=x, by=by, panel=panel, metric=metric, title=arguments.where or "")

@@ -1,0 +1,236 @@
+"""Figures of many runs: a metric against an axis.
+
+Matplotlib's object interface throughout: nothing global is touched and no display is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from jepa.results.intervals import Summary, summarize
+from jepa.results.records import ResultsError, is_number, short_names
+from jepa.results.reference import REFERENCE_LINES
+from jepa.results.render import format_cell
+from jepa.results.tables import Table
+
+# Okabe and Ito's colours, which most colour-blind readers can tell apart; markers tell them apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY = "#666666"
+_MOST_PANELS = 12
+_LOG_RATIO = 50.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: its label and, point by point, x and the summary of the metric."""
+
+    label: str
+    points: tuple[tuple[Any, Summary], ...]
+
+
+def metric_figure(
+    table: Table, *, x: str, by: Sequence[str], panel: str | None, metric: str, title: str = ""
+) -> Figure:
+    """``metric`` against the axis ``x``, a line for each combination of the axes ``by``, a panel for each of ``panel``.
+
+    The band is the 95 % interval over seeds. Raises ResultsError where other axes vary too, or nothing was measured.
+    """
+    others = [axis for axis in table.axes if axis not in (x, panel, *by)]
+    if others:
+        raise ResultsError(
+            f"--plot {x}: {', '.join(others)} also vary: name them in --by or --panel, fix them with --where, "
+            f"or keep the best with --best {','.join((x, *by, *([panel] if panel else [])))}"
+        )
+    panels = _panels(table, x, by, panel, metric)
+    if not panels:
+        raise ResultsError(f"--metric {metric}: no finished run has it")
+    if len(panels) > _MOST_PANELS:
+        raise ResultsError(f"--panel {panel}: {len(panels)} panels; at most {_MOST_PANELS}: choose with --where")
+    names = short_names([x, *by, *([panel] if panel else []), metric])
+    figure, axes = panels_grid(len(panels))
+    labels = list(dict.fromkeys(series.label for lines in panels.values() for series in lines))
+    numeric = all(is_number(point[0]) for lines in panels.values() for series in lines for point in series.points)
+    ticks = _categories(panels) if not numeric else []
+    for position, (value, lines) in enumerate(panels.items()):
+        axis = axes[position]
+        for series in lines:
+            _draw_series(axis, series, labels.index(series.label), len(labels), ticks)
+        _dress_x(axis, names[x], [point[0] for series in lines for point in series.points], ticks)
+        if panel:
+            axis.set_title(f"{names[panel]} = {format_cell(value, exact=True)}", fontsize=10)
+        if position % _columns(len(panels)) == 0:
+            axis.set_ylabel(axis_label(metric))
+        else:
+            axis.tick_params(labelleft=False)
+        if metric.endswith("rmse_px"):
+            draw_reference_lines(
+                axis, labelled=(position + 1) % _columns(len(panels)) == 0 or position + 1 == len(panels)
+            )
+        else:
+            scale_y(axis, [summary.mean for series in lines for _, summary in series.points])
+    intervals = _interval_words(panels, bool(ticks))
+    if labels != [""]:
+        shared_legend(figure, axes[0], "   ".join(filter(None, (", ".join(names[key] for key in by), intervals))))
+        intervals = ""
+    if title or intervals:
+        figure.suptitle("   ".join(filter(None, (title, intervals))), fontsize=10)
+    return figure
+
+
+def axis_label(metric: str) -> str:
+    """A metric's name in words, its unit in brackets."""
+    words = metric
+    for ending, unit in (("_rmse_px", "RMSE [px]"), ("_px", "[px]"), ("_seconds", "time [s]")):
+        if metric.endswith(ending):
+            words = f"{metric[: -len(ending)]} {unit}"
+            break
+    return words.replace("_", " ")
+
+
+def draw_reference_lines(axis: Axes, *, labelled: bool) -> None:
+    """SPEC §7's lines, dashed, with their labels to the right of the frame; the y axis starts at 0 and holds them."""
+    top = max(axis.get_ylim()[1], max(value for _, value in REFERENCE_LINES) * 1.06)
+    axis.set_ylim(0, top)
+    for _, value in REFERENCE_LINES:
+        axis.axhline(value, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    if not labelled:
+        return
+    heights = _spread([value for _, value in REFERENCE_LINES], top * 0.048)
+    for (label, value), height in zip(REFERENCE_LINES, heights, strict=True):
+        axis.annotate(
+            f"{label} {value:.2f}",
+            xy=(1, value), xycoords=axis.get_yaxis_transform(),
+            xytext=(1.02, height), textcoords=axis.get_yaxis_transform(),
+            fontsize=7.5, color=GREY, va="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _spread(heights: list[float], distance: float) -> list[float]:
+    """``heights`` (descending) moved apart to at least ``distance``, each as little upwards as that takes."""
+    placed: list[float] = []
+    for height in reversed(heights):
+        placed.append(height if not placed else max(height, placed[-1] + distance))
+    return placed[::-1]
+
+
+def _panels(table: Table, x: str, by: Sequence[str], panel: str | None, metric: str) -> dict[Any, list[Series]]:
+    """Panel's value -> its lines, points in the order of x."""
+    lines: dict[Any, dict[str, list[tuple[Any, Summary]]]] = {}
+    for row in table.rows:
+        values = [run.value(metric) for run in row.finished if is_number(run.value(metric))]
+        summary = summarize(values)
+        if summary is None:
+            continue
+        label = ", ".join(format_cell(table.cell(row, key), exact=True) for key in by)
+        lines.setdefault(table.cell(row, panel) if panel else None, {}).setdefault(label, []).append(
+            (table.cell(row, x), summary)
+        )
+    order = sorted(lines, key=lambda value: (not is_number(value), value if is_number(value) else str(value)))
+    return {value: [Series(label, tuple(_by_x(points))) for label, points in lines[value].items()] for value in order}
+
+
+def _interval_words(panels: dict[Any, list[Series]], bars: bool) -> str:
+    """What the bands, or the bars, are; nothing where every point is a single run."""
+    counts = [summary.n for lines in panels.values() for series in lines for _, summary in series.points]
+    if max(counts) == 1:
+        return ""
+    n = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return f"({'bar' if bars else 'band'}: 95 % interval over n = {n} seeds)"
+
+
+def _by_x(points: list[tuple[Any, Summary]]) -> list[tuple[Any, Summary]]:
+    return sorted(points, key=lambda point: (not is_number(point[0]), point[0] if is_number(point[0]) else 0))
+
+
+def _categories(panels: dict[Any, list[Series]]) -> list[str]:
+    found = (point[0] for lines in panels.values() for series in lines for point in series.points)
+    return list(dict.fromkeys(format_cell(value, exact=True) for value in found))
+
+
+def _draw_series(axis: Axes, series: Series, position: int, count: int, ticks: list[str]) -> None:
+    colour = COLOURS[position % len(COLOURS)]
+    marker = MARKERS[position % len(MARKERS)]
+    style = "-" if position < len(COLOURS) else "--"
+    means = [summary.mean for _, summary in series.points]
+    halves = [summary.half_width or 0.0 for _, summary in series.points]
+    low = [mean - half for mean, half in zip(means, halves, strict=True)]
+    high = [mean + half for mean, half in zip(means, halves, strict=True)]
+    if ticks:  # words have no order: points with bars, no line between them
+        xs = [ticks.index(format_cell(value, exact=True)) + _nudge(position, count) for value, _ in series.points]
+        axis.errorbar(xs, means, yerr=halves, fmt=marker, ms=6, capsize=3, color=colour, label=series.label, zorder=3)
+        return
+    numbers = [value for value, _ in series.points]
+    axis.plot(numbers, means, style, color=colour, marker=marker, ms=5, lw=1.6, label=series.label, zorder=3)
+    axis.fill_between(numbers, low, high, color=colour, alpha=0.18, lw=0, zorder=2)
+
+
+def _nudge(position: int, count: int) -> float:
+    """How far to the side of its category the ``position``-th of ``count`` series is drawn."""
+    return (position - (count - 1) / 2) * min(0.1, 0.7 / count)
+
+
+def _dress_x(axis: Axes, name: str, values: list[Any], ticks: list[str]) -> None:
+    axis.set_xlabel(name)
+    clear_frame(axis)
+    if ticks:
+        axis.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > 12 else 0)
+        axis.set_xlim(-0.5, len(ticks) - 0.5)
+        return
+    distinct = sorted(set(values))
+    if _wants_log(distinct):
+        axis.set_xscale("log")
+        return
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if len(distinct) <= 9 and _evenly(distinct):
+        axis.set_xticks(distinct)
+
+
+def _evenly(values: list[float]) -> bool:
+    """Whether ticks at all of ``values`` would not crowd."""
+    span = values[-1] - values[0]
+    return all(after - before >= span / 12 for before, after in zip(values[:-1], values[1:], strict=True))
+
+
+def _wants_log(values: Sequence[float]) -> bool:
+    return len(values) > 1 and min(values) > 0 and max(values) / min(values) >= _LOG_RATIO
+
+
+def scale_y(axis: Axes, values: Sequence[float]) -> None:
+    if _wants_log(values):
+        axis.set_yscale("log")
+
+
+def clear_frame(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _columns(count: int) -> int:
+    return count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4
+
+
+def panels_grid(count: int, width: float = 7.0) -> tuple[Figure, list[Axes]]:
+    columns = _columns(count)
+    rows = -(-count // columns)
+    size = (width, 4.2) if count == 1 else (3.6 * columns + 1.8, 3.2 * rows + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    axes: list[Axes] = []
+    for position in range(count):
+        axes.append(figure.add_subplot(rows, columns, position + 1, sharey=axes[0] if axes else None))
+        axes[-1].margins(x=0.03)
+    return figure, axes
+
+
+def shared_legend(figure: Figure, axis: Axes, title: str) -> None:
+    """One legend above the panels, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, title=title or None, loc="outside upper center",
+        ncols=min(len(labels), 6), frameon=False, fontsize=9, title_fontsize=9,
+    )  # fmt: skip

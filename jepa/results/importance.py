@@ -1,0 +1,72 @@
+"""How much each hyperparameter of a search matters, by Optuna from the runs' own files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from jepa.results.axes import axis_value
+from jepa.results.records import ResultsError, Run, is_number
+
+_FEWEST_TRIALS = 4
+_LOG_RATIO = 50.0
+
+
+def importances(runs: Sequence[Run], axes: Sequence[str], metric: str) -> tuple[dict[str, float], str, int]:
+    """(axis -> share of the variation of ``metric`` that it explains, name of the method, number of trials).
+
+    Finished runs that have all of the axes count as trials of a study in memory. The method is fANOVA (Hutter et al.
+    2014) where scikit-learn is installed, which its forest of trees needs; PED-ANOVA (Watanabe et al. 2023) elsewhere.
+
+    Raises ResultsError: Optuna is not installed, nothing varies, or too few trials are finished.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ResultsError("--plot importance needs Optuna: pip install optuna") from error
+    complete = [
+        run for run in runs
+        if run.status == "finished" and is_number(run.value(metric)) and None not in _point(run, axes)
+    ]  # fmt: skip
+    columns = {axis: [axis_value(run, axis) for run in complete] for axis in axes}
+    columns = {axis: values for axis, values in columns.items() if len(set(values)) > 1}
+    if not columns:
+        raise ResultsError("--plot importance: nothing varies among the finished runs")
+    if len(complete) < _FEWEST_TRIALS:
+        raise ResultsError(f"--plot importance: {len(complete)} finished runs; at least {_FEWEST_TRIALS} are needed")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    spaces = {axis: _distribution(optuna, values) for axis, values in columns.items()}
+    for place, run in enumerate(complete):
+        point = {axis: _parameter(values[place], spaces[axis], optuna) for axis, values in columns.items()}
+        study.add_trial(optuna.trial.create_trial(params=point, distributions=spaces, value=float(run.value(metric))))
+    evaluator, method = _evaluator(optuna)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna marks what it may yet change as experimental
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {axis: float(share) for axis, share in shares.items()}, method, len(complete)
+
+
+def _point(run: Run, axes: Sequence[str]) -> list[Any]:
+    return [axis_value(run, axis) for axis in axes]
+
+
+def _evaluator(optuna: Any) -> tuple[Any, str]:
+    try:
+        import sklearn.ensemble  # noqa: F401
+    except ImportError:
+        return optuna.importance.PedAnovaImportanceEvaluator(), "PED-ANOVA"
+    return optuna.importance.FanovaImportanceEvaluator(seed=0), "fANOVA"
+
+
+def _distribution(optuna: Any, values: Sequence[Any]) -> Any:
+    """The smallest space that holds ``values``: logarithmic where they span more than a factor of 50."""
+    if all(is_number(value) for value in values):
+        low, high = float(min(values)), float(max(values))
+        return optuna.distributions.FloatDistribution(low, high, log=low > 0 and high / low >= _LOG_RATIO)
+    return optuna.distributions.CategoricalDistribution(sorted({str(value) for value in values}))
+
+
+def _parameter(value: Any, space: Any, optuna: Any) -> Any:
+    return float(value) if isinstance(space, optuna.distributions.FloatDistribution) else str(value)

@@ -1,0 +1,175 @@
+"""One run as tables and figures see it, and the names by which its values are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jepa.errors import nearest
+
+STATUSES = ("finished", "running", "interrupted", "failed", "pruned", "pending")
+"""In the order they are counted out. An interrupted run has a folder, no result, and nobody working on it."""
+
+# Keys that only say how a run is carried out: those of jepa.config, whose import would bring Hydra along; a test keeps
+# the two lists equal.
+OPERATIONAL_KEYS = frozenset(
+    {
+        "checkpoint",
+        "choices",
+        "device",
+        "dry_run",
+        "folder",
+        "hydra",
+        "logger",
+        "objective",
+        "progress",
+        "rerun",
+        "resume",
+        "retry_failed",
+        "reuse",
+        "threads",
+        "yes",
+    }
+)
+OPERATIONAL_NESTED_KEYS = frozenset(
+    {
+        "trainer.compile",
+        "trainer.log_every_steps",
+        "trainer.probe_every_epochs",
+        "trainer.warmup_epochs",
+        "dataset.cifar10_folder",
+    }
+)
+
+ALIASES = {
+    "lr": ("optimizer.base_lr", "optimizer.learning_rate"),
+    "rmse": ("prediction_rmse_px",),
+    "hash": ("config_hash",),
+}
+"""Names in everybody's mouth; the first that exists is meant."""
+
+UNITS = ("_px", "_coeff", "_seconds")
+
+
+class ResultsError(ValueError):
+    """A question that cannot be answered: one line for the user, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the files of one run's folder say.
+
+    folder: as the user may type it. status: one of STATUSES. config: dotted key -> scalar (a list is its JSON text).
+    choices: Hydra's choice for each config group. metrics: numbers, or lists of numbers (per time step, per dot); of
+    an unfinished run, its latest. fields: everything else that has a name (seed, verdict, git_commit, ...).
+    """
+
+    folder: str
+    status: str
+    config: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The last part of the folder."""
+        return self.folder.rstrip("/").rpartition("/")[2]
+
+    def value(self, key: str) -> Any:
+        """The value under a full name as ``Names.resolve`` gives it; None where this run has none."""
+        if key == "status":
+            return self.status
+        if key == "folder":
+            return self.folder
+        for source in (self.fields, self.choices, self.metrics, self.config):
+            if key in source:
+                return source[key]
+        stem, _, position = key.rpartition(".")
+        values = self.metrics.get(stem)
+        if isinstance(values, list) and position.isdigit() and int(position) < len(values):
+            return values[int(position)]
+        return None
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as dotted key -> scalar. Lists become their JSON text, so that every value is hashable."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, (list, tuple)) else value
+    return flat
+
+
+def is_operational(key: str) -> bool:
+    """Whether a key (dotted, or a config group) only says how a run is carried out."""
+    return key in OPERATIONAL_NESTED_KEYS or re.split(r"[./@]", key, maxsplit=1)[0] in OPERATIONAL_KEYS
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a number that a mean can be taken of (booleans are not, NaN and infinities are not)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+class Names:
+    """Every name that some run knows, and what a short one stands for."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        known: dict[str, None] = dict.fromkeys(("status", "folder"))
+        lists: dict[str, int] = {}
+        for run in runs:
+            for source in (run.fields, run.choices, run.metrics, run.config):
+                known.update(dict.fromkeys(source))
+            lists.update({key: len(value) for key, value in run.metrics.items() if isinstance(value, list)})
+        known.update(dict.fromkeys(f"{key}.{i}" for key, length in lists.items() for i in range(length)))
+        self.known = known
+
+    def resolve(self, name: str) -> str:
+        """The full name that ``name`` means: itself, a common name, the only one ending in it, or with a unit added.
+
+        Raises ResultsError where nothing or more than one thing is meant.
+        """
+        if name in self.known:
+            return name
+        for full in ALIASES.get(name, ()):
+            if full in self.known:
+                return full
+        for ending in ("", *UNITS):
+            wanted = name + ending
+            if ending and wanted in self.known:
+                return wanted
+            found = [full for full in self.known if full.endswith(("." + wanted, "/" + wanted))]
+            if len(found) > 1:
+                raise ResultsError(f"{name!r} could be {', '.join(sorted(found))}: write more of it")
+            if found:
+                return found[0]
+        raise ResultsError(f"no run has a key {name!r}{self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        last = re.split(r"[./]", name)[-1]
+        tails: dict[str, str] = {}
+        for full in self.known:
+            tails.setdefault(full.lower(), full)
+            tails.setdefault(re.split(r"[./]", full)[-1].lower(), full)
+        close = nearest(name, tails) or nearest(last, tails)
+        return f"; did you mean {tails[close]!r}?" if close else ""
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """For each key the fewest last segments that tell it from the others: ``dataset.noise`` -> ``noise``."""
+    keys = list(keys)
+    short: dict[str, str] = {}
+    for key in keys:
+        parts = key.split(".")
+        for count in range(1, len(parts) + 1):
+            candidate = ".".join(parts[-count:])
+            if sum(other == candidate or other.endswith("." + candidate) for other in keys) <= 1:
+                break
+        short[key] = candidate if not candidate.isdigit() else key
+    return short

@@ -1,0 +1,132 @@
+"""Tables as text: aligned plain lines that grep well, or rich's on a terminal."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from jepa.results.intervals import Summary
+from jepa.results.records import is_number, short_names
+from jepa.results.tables import Table
+
+MISSING = "–"
+_STYLES = {"tracks": "green", "knows only the start": "yellow", "ignores the dot": "red"}
+
+
+def format_number(value: float) -> str:
+    """Three significant decimals; whole numbers and numbers from 1000 on without decimals."""
+    if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
+        return str(int(value))
+    if 1e-4 <= abs(value) < 1e3:
+        return f"{value:.{decimals(value)}f}"
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.2e}"
+
+
+def decimals(value: float) -> int:
+    """How many decimals show three significant digits of ``value``."""
+    return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 2
+
+
+def format_measured(value: float) -> str:
+    """Three significant decimals, also where the number happens to be whole."""
+    return f"{value:.2f}" if value == int(value) and abs(value) < 1e2 else format_number(float(value))
+
+
+def format_summary(summary: Summary) -> str:
+    """``5.57 ± 0.12``; the mean alone where there is no interval."""
+    mean, half = format_measured(summary.mean), summary.half_width
+    if half is None:
+        return mean
+    places = len(mean.rpartition(".")[2]) if "." in mean and "e" not in mean else 0
+    rounded = f"{half:.{places}f}"
+    exact = "e" in mean or not float(rounded) or half > 1e6
+    return f"{mean} ± {f'{half:.1g}' if exact else rounded}"
+
+
+def format_cell(cell: Any, *, exact: bool = False, measured: bool = False) -> str:
+    """One cell. exact: a setting, shown in full rather than to three decimals; measured: it is a metric."""
+    if cell is None or cell == "":
+        return MISSING
+    if isinstance(cell, Summary):
+        return format_summary(cell)
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, (int, float)) and is_number(cell):
+        if measured and isinstance(cell, float):
+            return format_measured(cell)
+        return f"{cell:.6g}" if exact and isinstance(cell, float) else format_number(cell)
+    if isinstance(cell, list):
+        return " ".join(format_cell(item, measured=True) for item in cell)
+    return str(cell).replace("\n", " ")
+
+
+def text_columns(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:
+    """(headers, the cells of each column as text, whether a column is of numbers)."""
+    keys = [*table.axes, *table.columns]
+    short = short_names(keys)
+    columns: list[list[str]] = []
+    numeric: list[bool] = []
+    for key in keys:
+        cells = [table.cell(row, key) for row in table.rows]
+        exact = key not in table.metrics
+        texts = [format_cell(cell, exact=exact, measured=not exact) for cell in cells]
+        is_numeric = any(isinstance(cell, Summary) or is_number(cell) for cell in cells)
+        columns.append(_aligned(texts) if is_numeric else texts)
+        numeric.append(is_numeric)
+    return [short[key] for key in keys], columns, numeric
+
+
+def _aligned(texts: Sequence[str]) -> list[str]:
+    """Numbers padded so that their decimal points, and their ``±``, stand below each other."""
+    means = _on_point([text.partition(" ± ")[0] for text in texts])
+    if not any("±" in text for text in texts):
+        return means
+    halves = _on_point([text.partition(" ± ")[2] for text in texts])
+    return [
+        f"{mean} ± {half}" if half.strip() else f"{mean}   {half}" for mean, half in zip(means, halves, strict=True)
+    ]
+
+
+def _on_point(texts: Sequence[str]) -> list[str]:
+    parts = [text.partition(".") for text in texts]
+    before = max(len(part[0]) for part in parts)
+    after = max(len(part[1] + part[2]) for part in parts)
+    return [part[0].rjust(before) + (part[1] + part[2]).ljust(after) for part in parts]
+
+
+def plain_lines(table: Table) -> list[str]:
+    """The table as lines: a header and one line a row, columns two spaces apart, nothing cut."""
+    headers, columns, numeric = text_columns(table)
+    padded = []
+    for header, column, is_numeric in zip(headers, columns, numeric, strict=True):
+        width = max(map(len, [header, *column]))
+        padded.append([text.rjust(width) if is_numeric else text.ljust(width) for text in [header, *column]])
+    return ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
+
+
+def print_table(table: Table, stream: TextIO) -> None:
+    """Write the table: rich's on a terminal, where long cells are cut to its width; plain lines elsewhere."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        stream.write("\n".join(plain_lines(table)) + "\n")
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    headers, columns, numeric = text_columns(table)
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for position, (header, is_numeric) in enumerate(zip(headers, numeric, strict=True)):
+        keep = is_numeric or position < len(table.axes)  # words are cut before numbers are
+        shown.add_column(
+            header,
+            justify="right" if is_numeric else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=max(map(len, columns[position]), default=0) if keep else None,
+        )
+    for cells in zip(*columns, strict=True):
+        shown.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in cells))
+    Console(file=stream).print(shown)

@@ -1,0 +1,99 @@
+"""One run in full: where it lies, how it ended, what sets it apart, and the command that runs it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jepa.errors import nearest
+from jepa.results.axes import config_difference
+from jepa.results.records import ResultsError, Run
+from jepa.results.render import format_cell
+
+_FIRST = (
+    "seed",
+    "trial",
+    "config_hash",
+    "objective",
+    "objective_metric",
+    "epochs_trained",
+    "epochs_total",
+    "device",
+    "started",
+    "finished",
+    "versions",
+    "git_commit",
+)
+_ELSEWHERE = frozenset({"command", "error", "verdict", "sweep"})
+
+
+def find_run(runs: Sequence[Run], wanted: str) -> Run:
+    """The one run whose folder's name or config hash begins with ``wanted``, or whose folder it is.
+
+    Raises ResultsError: none, or several with different folders.
+    """
+    exact = [run for run in runs if wanted.rstrip("/") in (run.folder, run.name, run.fields.get("config_hash"))]
+    found = exact or [run for run in runs if any(name.startswith(wanted) for name in _callable_by(run))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        folders = ", ".join(run.folder for run in found[:5]) + (", ..." if len(found) > 5 else "")
+        raise ResultsError(f"--show {wanted}: could be {folders}: write more of it")
+    close = nearest(wanted, {name for run in runs for name in _callable_by(run)})
+    raise ResultsError(f"--show {wanted}: no such run" + (f"; did you mean {close}?" if close else ""))
+
+
+def _callable_by(run: Run) -> list[str]:
+    return [run.name, run.name.rpartition("-")[2], str(run.fields.get("config_hash", run.name))]
+
+
+def run_lines(run: Run, base: Mapping[str, Any]) -> list[str]:
+    """Everything on one run, as lines; ``base``: the configuration that the sweep's runs are compared to."""
+    verdict = run.fields.get("verdict")
+    lines = [f"{run.name}: {run.status}" + (f", {verdict}" if verdict else ""), ""]
+    facts: dict[str, Any] = {"folder": run.folder}
+    facts.update((key, run.fields[key]) for key in _FIRST if key in run.fields)
+    rest = sorted(key for key in run.fields if key not in facts and key not in _ELSEWHERE)
+    facts.update((key, run.fields[key]) for key in rest)
+    facts["log"] = _log(run.folder)
+    facts["command"] = run.fields.get("command")
+    facts["error"] = run.fields.get("error")
+    lines += _listing(
+        {key.replace("_", " "): format_cell(value, exact=True) for key, value in facts.items() if value is not None}
+    )
+    lines += _section("differs from the sweep's base", _difference(run, base))
+    lines += _section("metrics", {key: format_cell(value, measured=True) for key, value in sorted(run.metrics.items())})
+    return lines
+
+
+def _difference(run: Run, base: Mapping[str, Any]) -> dict[str, str]:
+    difference = config_difference(run, dict(base)) if run.config else {}
+    return {
+        key: f"{format_cell(before, exact=True)} -> {format_cell(after, exact=True)}"
+        for key, (before, after) in difference.items()
+    }
+
+
+def difference_words(run: Run, base: Mapping[str, Any], *, seed: bool = True) -> str:
+    """``dataset.static_noise=1.25 seed=2``: what sets the run apart from ``base``, as one would type it."""
+    difference = config_difference(run, dict(base)) if run.config else {}
+    return " ".join(
+        f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+        for key, (_, value) in difference.items()
+        if key in run.config and (seed or key != "seed")
+    )
+
+
+def _log(folder: str) -> str | None:
+    path = f"{folder}/run.log"
+    return path if os.path.exists(path) else None
+
+
+def _section(title: str, values: Mapping[str, str]) -> list[str]:
+    return ["", f"{title}:", *("  " + line for line in _listing(values))] if values else []
+
+
+def _listing(values: Mapping[str, str]) -> list[str]:
+    width = max(map(len, values), default=0)
+    return [f"{name.ljust(width)}  {value}" for name, value in values.items()]

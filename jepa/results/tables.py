@@ -1,0 +1,187 @@
+"""Tables of runs: rows are combinations of the axes that vary (or single runs), cells are means, words or counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jepa.results.axes import Point, axis_value, group_runs
+from jepa.results.intervals import Summary, summarize
+from jepa.results.records import STATUSES, ResultsError, Run, is_number
+
+METRICS = ("prediction_rmse_px", "encoder_rmse_px")
+COUNT = "n"
+UNFINISHED = "unfinished"
+_NUMBERS = frozenset({"objective", "epochs_trained"})
+_MAXIMISED = frozenset({"sequences_per_second"})
+_MOST_WORDS = 4
+
+Cell = Any  # Summary, number, str, bool or None
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs that one row stands for, and their values on the table's axes."""
+
+    point: Point
+    runs: tuple[Run, ...]
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        """The runs that means are taken over."""
+        return tuple(run for run in self.runs if run.status == "finished")
+
+
+@dataclass(frozen=True)
+class Table:
+    """axes and columns: full names; rows in the order shown; per_run: each row is one run."""
+
+    axes: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    per_run: bool
+    metrics: frozenset[str]
+
+    def with_columns(self, columns: Sequence[str]) -> Table:
+        """The same table with other columns beside its axes."""
+        return replace(self, columns=tuple(column for column in columns if column not in self.axes))
+
+    def cell(self, row: Row, column: str) -> Cell:
+        """What stands in ``row`` under ``column``, an axis or any name that a run knows."""
+        if column in self.axes:
+            return row.point[self.axes.index(column)]
+        if self.per_run:
+            return row.runs[0].value(column)
+        if column == COUNT:
+            return len(row.finished)
+        if column == UNFINISHED:
+            return counted(run.status for run in row.runs if run.status != "finished")
+        if column in self.metrics:
+            return summarize([run.value(column) for run in row.finished if is_number(run.value(column))])
+        return _together([run.value(column) for run in (row.finished or row.runs)])
+
+
+def build_table(runs: Sequence[Run], axes: Sequence[str], *, per_run: bool) -> Table:
+    """The table of ``runs``, its rows ordered by their axes, its columns a choice of what the runs measured.
+
+    Args:
+        axes: what tells rows apart, as :func:`jepa.results.axes.varying_axes` finds it.
+        per_run: one row a run, its seed and status beside the axes; otherwise runs that differ in nothing but their
+            seed share a row, and of several with one config hash the latest finished one counts.
+    """
+    metrics = metric_names(runs)
+    if per_run:
+        rows = [Row(tuple(axis_value(run, key) for key in axes), (run,)) for run in runs]
+        columns = _columns_of_runs(runs, metrics)
+    else:
+        rows = [Row(point, tuple(group)) for point, group in group_runs(without_repeats(runs), axes).items()]
+        columns = _columns_of_means(runs, metrics)
+    table = Table(tuple(axes), columns, tuple(rows), per_run, metrics)
+    return sort_rows(table, [*axes, *(["seed"] if per_run else [])])
+
+
+def metric_names(runs: Iterable[Run]) -> frozenset[str]:
+    """The names whose values are measured numbers."""
+    names = set(_NUMBERS)
+    for run in runs:
+        for key, value in run.metrics.items():
+            if isinstance(value, list):
+                names.update(f"{key}.{i}" for i in range(len(value)))
+            elif value is None or is_number(value):
+                names.add(key)
+    return frozenset(names)
+
+
+def sort_rows(table: Table, keys: Sequence[str]) -> Table:
+    """The table with its rows by ``keys``, the first counting most; ``-KEY`` descends. What is missing comes last."""
+    rows = list(table.rows)
+    for key in reversed(keys):
+        name, descending = key.removeprefix("-"), key.startswith("-")
+        keyed = [(_orderable(table.cell(row, name)), row) for row in rows]
+        present = sorted(((cell, row) for cell, row in keyed if cell), key=lambda pair: pair[0], reverse=descending)
+        rows = [row for _, row in present] + [row for cell, row in keyed if cell is None]
+    return replace(table, rows=tuple(rows))
+
+
+def best_rows(table: Table, keys: Sequence[str], metric: str) -> Table:
+    """For each combination of the axes ``keys`` the row whose mean of ``metric`` is best; other axes become columns.
+
+    Raises ResultsError: one of the keys is no axis.
+    """
+    for key in keys:
+        if key not in table.axes:
+            raise ResultsError(f"--best {key}: not an axis; these vary: {', '.join(table.axes) or 'none'}")
+    sign = -1.0 if metric in _MAXIMISED else 1.0
+    best: dict[Point, tuple[float, Row]] = {}
+    for row in table.rows:
+        cell = table.cell(row, metric)
+        value = cell.mean if isinstance(cell, Summary) else cell
+        if not is_number(value):
+            continue
+        point = tuple(row.point[table.axes.index(key)] for key in keys)
+        if point not in best or sign * value < best[point][0]:
+            best[point] = (sign * value, row)
+    rows = tuple(Row(point, row.runs) for point, (_, row) in best.items())
+    others = [axis for axis in table.axes if axis not in keys]
+    return replace(table, axes=tuple(keys), columns=(*others, *table.columns), rows=rows)
+
+
+def without_repeats(runs: Sequence[Run]) -> list[Run]:
+    """One run for each config hash: the same configuration run twice is one piece of evidence, not two."""
+    kept: dict[Any, Run] = {}
+    for run in runs:
+        key = run.fields.get("config_hash") or run.folder
+        if key not in kept or _standing(run) > _standing(kept[key]):
+            kept[key] = run
+    return list(kept.values())
+
+
+def counted(words: Iterable[str]) -> str:
+    """``2 running, 1 failed``: how many of each, in the order of STATUSES."""
+    counts = Counter(words)
+    order = {status: place for place, status in enumerate(STATUSES)}
+    return ", ".join(f"{counts[word]} {word}" for word in sorted(counts, key=lambda word: order.get(word, 99)))
+
+
+def _standing(run: Run) -> tuple[bool, bool, str]:
+    return run.status == "finished", run.status == "running", str(run.fields.get("finished", ""))
+
+
+def _columns_of_means(runs: Sequence[Run], metrics: frozenset[str]) -> tuple[str, ...]:
+    unfinished = (UNFINISHED,) if any(run.status != "finished" for run in runs) else ()
+    return (COUNT, *_shown_metrics(runs, metrics), *_verdict(runs), *unfinished)
+
+
+def _columns_of_runs(runs: Sequence[Run], metrics: frozenset[str]) -> tuple[str, ...]:
+    epochs = ("epochs_trained",) if any(run.status != "finished" for run in runs) else ()
+    return ("seed", "status", *epochs, *_shown_metrics(runs, metrics), *_verdict(runs), "folder")
+
+
+def _shown_metrics(runs: Sequence[Run], metrics: frozenset[str]) -> tuple[str, ...]:
+    objectives = (run.fields.get("objective_metric") for run in runs)
+    wanted = dict.fromkeys((*METRICS, *(name for name in objectives if name)))
+    return tuple(name for name in wanted if name in metrics)
+
+
+def _verdict(runs: Sequence[Run]) -> tuple[str, ...]:
+    return ("verdict",) if any(run.fields.get("verdict") for run in runs) else ()
+
+
+def _together(values: Sequence[Any]) -> Cell:
+    """What several runs have in common, or their different values with counts."""
+    counts = Counter(str(value) if isinstance(value, list) else value for value in values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    if len(counts) > _MOST_WORDS:
+        return f"{len(counts)} values"
+    return ", ".join(f"{value}" if count == 1 else f"{value} ×{count}" for value, count in counts.most_common())
+
+
+def _orderable(cell: Cell) -> tuple[int, Any] | None:
+    """A key that puts numbers before words; None for what is missing."""
+    value = cell.mean if isinstance(cell, Summary) else cell
+    if value is None or value == "":
+        return None
+    return (0, value) if isinstance(value, (int, float)) else (1, str(value))
