@@ -120,7 +120,7 @@ class ProgressDisplay(Sink):
         if self._total_steps == 0 or done <= 0:
             return ""
         if step >= self._total_steps:
-            return "judging the representation"
+            return "judging"
         left = (time.monotonic() - self._started) * (self._total_steps - step) / done
         return f"{_duration(left)} left"
 
