@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -61,7 +61,8 @@ class ProgressDisplay(Sink):
         else:
             self._loss_line, self._rate = _loss_words(record), _rate_words(record)
         if self._live is not None:
-            self._live.update(self._live_view(step), refresh=True)
+            live, view = self._live, self._live_view(step)
+            self._attempt(lambda: live.update(view, refresh=True))
             return
         now = time.monotonic()
         if is_probe or step >= self._total_steps or now - self._printed >= self._interval_s:
@@ -75,7 +76,7 @@ class ProgressDisplay(Sink):
     def finish(self, result: Mapping[str, Any]) -> None:
         """Take the live display down and print how the run ended."""
         if self._live is not None:
-            self._live.stop()
+            self._attempt(self._live.stop)
             self._live = None
         status = str(result.get("status"))
         measured = status in ("finished", "pruned") and result.get("metrics")
@@ -90,7 +91,8 @@ class ProgressDisplay(Sink):
         from rich.live import Live
 
         self._live = Live(self._live_view(step), console=Console(file=self._stream), auto_refresh=False)
-        self._live.start(refresh=True)
+        live = self._live
+        self._attempt(lambda: live.start(refresh=True))
 
     def _live_view(self, step: int) -> Table:
         """The bar with place and time left, the losses below it, the last probe below them."""
@@ -125,11 +127,13 @@ class ProgressDisplay(Sink):
         return f"{_duration(left)} left"
 
     def _print(self, text: str) -> None:
-        if self._mode == "none":
-            return
+        if self._mode != "none":
+            self._attempt(lambda: print(text, file=self._stream, flush=True))
+
+    def _attempt(self, action: Callable[[], None]) -> None:
         try:
-            print(text, file=self._stream, flush=True)
-        except OSError:  # nobody is reading any more
+            action()
+        except OSError:  # nobody is reading any more: the pipe or the terminal has been closed
             self._mode = "none"
 
 
