@@ -78,10 +78,19 @@ def gru_cell(gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor) -> Te
     gates: [B, 3D], product of the input, with all biases but that of the recurrent part of n; product: [B, 3D], of the
     state; hidden: [B, D], the state; bias: [D], of the recurrent part of n.
     """
+    return gru_cell_parts(gates, product, hidden, bias)[0]
+
+
+def gru_cell_parts(gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As ``gru_cell``; returns what ``recurrence_gradients`` needs of a step: the state after the input [B, D]; r and z
+    side by side [B, 2D]; n; the recurrent part of n [B, D] each.
+    """
     size = hidden.shape[-1]
-    reset, update = (gates[..., : 2 * size] + product[..., : 2 * size]).sigmoid().chunk(2, dim=-1)
-    candidate = torch.addcmul(gates[..., 2 * size :], reset, product[..., 2 * size :] + bias).tanh()
-    return torch.lerp(candidate, hidden, update)
+    reset_update = (gates[..., : 2 * size] + product[..., : 2 * size]).sigmoid_()
+    reset, update = reset_update.chunk(2, dim=-1)
+    recurrent = product[..., 2 * size :] + bias
+    candidate = torch.addcmul(gates[..., 2 * size :], reset, recurrent).tanh_()
+    return torch.lerp(candidate, hidden, update), reset_update, candidate, recurrent
 
 
 def recurrence(gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -103,9 +112,48 @@ def _input_bias(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
     return bias_ih + F.pad(bias_hh[: 2 * size], (0, size))
 
 
-def _product(rows: Tensor, matrix: Tensor) -> Tensor:
+def cast_product(rows: Tensor, matrix: Tensor) -> Tensor:
     """rows @ matrix in the type of the matrix, returned in the type of the rows."""
     return (rows.to(matrix.dtype) @ matrix).to(rows.dtype)
+
+
+def recurrence_gradients(
+    grad_states: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    states: Tensor,
+    reset_update: Tensor,
+    candidate: Tensor,
+    recurrent: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of a recurrence's gates, hidden, weight and bias from those of its states [T, B, D].
+
+    hidden and weight are its inputs, the other four what ``_Recurrence.forward`` returns; every tensor may have leading
+    axes. Every factor that needs no recurrence is made for all steps at once.
+    """
+    size = hidden.shape[-1]
+    reset, update = reset_update.chunk(2, dim=-1)
+    before = torch.cat([hidden.unsqueeze(-3), states[..., :-1, :, :]], dim=-3)
+    to_candidate = (1 - update) * (1 - candidate.square())
+    factors = torch.stack(
+        [
+            to_candidate * recurrent * reset * (1 - reset),
+            (before - candidate) * update * (1 - update),
+            to_candidate * reset,
+        ],
+        dim=-2,
+    )  # [T, B, 3, D], from the gradient of a state to those of r, z and the recurrent part of n before their activations
+    grads = []  # of each state, with what comes from later ones; the last first
+    later = torch.zeros_like(hidden)
+    for t in reversed(range(states.shape[-3])):
+        grads.append(grad_states.select(-3, t) + later)
+        rows = factors.select(-4, t).mul_(grads[-1].unsqueeze(-2)).flatten(-2)
+        later = torch.addcmul(cast_product(rows, weight), grads[-1], update.select(-3, t))
+    rows = factors.flatten(-2)  # [T, B, 3D]
+    grad_gates = torch.cat([rows[..., : 2 * size], torch.stack(grads[::-1], dim=-3) * to_candidate], dim=-1)
+    flat = rows.flatten(-3, -2).to(weight.dtype)
+    grad_weight = flat.mT @ before.flatten(-3, -2).to(weight.dtype)
+    return grad_gates, later, grad_weight, rows[..., 2 * size :].sum((-3, -2))
 
 
 class _Recurrence(torch.autograd.Function):
@@ -114,18 +162,12 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         """Returns the states [T, B, D]; r and z side by side [T, B, 2D]; n; the recurrent part of n [T, B, D] each."""
-        size = hidden.shape[-1]
         transposed, bias = weight.mT, bias.unsqueeze(-2)
-        states, reset_updates, candidates, recurrents = [], [], [], []
+        steps = []
         for t in range(gates.shape[-3]):
-            given, product = gates.select(-3, t), _product(hidden, transposed)
-            reset_updates.append((given[..., : 2 * size] + product[..., : 2 * size]).sigmoid_())
-            reset, update = reset_updates[-1].chunk(2, dim=-1)
-            recurrents.append(product[..., 2 * size :] + bias)
-            candidates.append(torch.addcmul(given[..., 2 * size :], reset, recurrents[-1]).tanh_())
-            hidden = torch.lerp(candidates[-1], hidden, update)
-            states.append(hidden)
-        return tuple(torch.stack(steps, dim=-3) for steps in (states, reset_updates, candidates, recurrents))
+            steps.append(gru_cell_parts(gates.select(-3, t), cast_product(hidden, transposed), hidden, bias))
+            hidden = steps[-1][0]
+        return tuple(torch.stack(parts, dim=-3) for parts in zip(*steps))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -137,33 +179,10 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_states: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        """Gradients of gates, hidden, weight and bias; every factor that needs no recurrence is made for all steps at once."""
+        """Gradients of gates, hidden, weight and bias."""
         if grad_states is None:
             return None, None, None, None
-        hidden, weight, states, reset_update, candidate, recurrent = ctx.saved_tensors
-        size = hidden.shape[-1]
-        reset, update = reset_update.chunk(2, dim=-1)
-        before = torch.cat([hidden.unsqueeze(-3), states[..., :-1, :, :]], dim=-3)
-        to_candidate = (1 - update) * (1 - candidate.square())
-        factors = torch.stack(
-            [
-                to_candidate * recurrent * reset * (1 - reset),
-                (before - candidate) * update * (1 - update),
-                to_candidate * reset,
-            ],
-            dim=-2,
-        )  # [T, B, 3, D], from the gradient of a state to those of r, z and the recurrent part of n before their activations
-        grads = []  # of each state, with what comes from later ones; the last first
-        later = torch.zeros_like(hidden)
-        for t in reversed(range(states.shape[-3])):
-            grads.append(grad_states.select(-3, t) + later)
-            rows = factors.select(-4, t).mul_(grads[-1].unsqueeze(-2)).flatten(-2)
-            later = torch.addcmul(_product(rows, weight), grads[-1], update.select(-3, t))
-        rows = factors.flatten(-2)  # [T, B, 3D]
-        grad_gates = torch.cat([rows[..., : 2 * size], torch.stack(grads[::-1], dim=-3) * to_candidate], dim=-1)
-        flat = rows.flatten(-3, -2).to(weight.dtype)
-        grad_weight = flat.mT @ before.flatten(-3, -2).to(weight.dtype)
-        return grad_gates, later, grad_weight, rows[..., 2 * size :].sum((-3, -2))
+        return recurrence_gradients(grad_states, *ctx.saved_tensors)
 
     @staticmethod
     def vmap(
