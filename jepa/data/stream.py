@@ -171,22 +171,22 @@ class MovingDots:
     ) -> Tensor:
         """Noisy normalised frames [T, B, C, H, W] of ``locations`` [T, B, K, 2] px.
 
-        ``(clean + m (static_noise F + noise C) - mean) / std``, each overlay one pass over the frames in place: new
-        memory for every term costs several times as much as the arithmetic.
+        ``(clean + m (static_noise F + noise C) - mean) / std``, the division done on the small factors of the images.
+        Only operations for which vmap has rules are used (``addcmul_`` has none), and the same in a run by itself, so
+        that packed jobs see the same bits.
         """
         columns, rows = gaussian_profiles(locations, IMAGE_SIZE, self.dot_std)
-        gain = 1 / normalizer.state_std
+        # Adding nothing, the coefficients make the frames one per job under vmap, as adding to them in place needs.
+        gain = 1 / normalizer.state_std + 0 * (coefficients.noise + coefficients.static_noise)
         unit = brightest(columns, rows) * gain  # m of SPEC §2, over all images of the batch
         num_summed = self.num_dots // self.channels  # images that add up to one channel share the mean between them
-        offset = -normalizer.state_mean * gain / num_summed
-        # Adding nothing, this makes the frames one per job under vmap when coefficients are, as writing in place needs.
-        offset = offset + 0 * (coefficients.noise + coefficients.static_noise)
-        frames = torch.addcmul(offset, (rows * gain).unsqueeze(-1), columns.unsqueeze(-2))
+        frames = (rows * gain).unsqueeze(-1) * columns.unsqueeze(-2)
+        frames.sub_(normalizer.state_mean * gain / num_summed)
         if draws.static is not None:
-            overlay = roll_static(draws.static, num_steps=self.num_steps, speed=self.static_noise_speed)
-            frames.addcmul_(overlay, unit * coefficients.static_noise)
+            overlay = draws.static * (unit * coefficients.static_noise)
+            frames.add_(roll_static(overlay, num_steps=self.num_steps, speed=self.static_noise_speed))
         if draws.changing is not None:
-            frames.addcmul_(draws.changing, unit * coefficients.noise)
+            frames.add_(draws.changing * (unit * coefficients.noise))
         return frames if num_summed == 1 else frames.sum(2, keepdim=True)
 
     def estimate_normalizer(self, seed: int, device: torch.device | str, num_batches: int = 100) -> Normalizer:
@@ -215,7 +215,7 @@ class Stream:
     def __init__(
         self, dataset: MovingDots, seed: int, purpose: str, normalizer: Normalizer | None, device: torch.device | str
     ) -> None:
-        """``purpose``: one of PURPOSES; judging purposes see test images. Raises ConfigError where images are missing."""
+        """``purpose``: one of PURPOSES; judging ones see test images. Raises ConfigError where images are missing."""
         self.dataset = dataset
         self.device = torch.device(device)
         self.normalizer = normalizer

@@ -173,8 +173,8 @@ def _decode(content: bytes, name: str) -> Bytes:
 def photos(*, judging: bool) -> Bytes:
     """Crops [N, 28, 28] of the photographs that scikit-image and scikit-learn ship; nothing is downloaded.
 
-    Every photograph is scaled down (anti-aliased) to each of ``PHOTO_SHORT_SIDES`` and cropped on a fixed grid. Training
-    and judging use different photographs. Raises ConfigError where one of the libraries is not installed.
+    Every photograph is scaled down (anti-aliased) to each of ``PHOTO_SHORT_SIDES`` and cropped on a fixed grid.
+    Training and judging use different photographs. Raises ConfigError where one of the libraries is not installed.
     """
     pictures = JUDGING_PHOTOS if judging else TRAINING_PHOTOS
     loaded = [_load_photo(library, picture) for library, picture in pictures]
@@ -195,7 +195,7 @@ def _load_photo(library: str, picture: str) -> npt.NDArray[np.float32]:
     except ImportError as error:
         raise ConfigError(
             f"dataset.structured_source=photos: {error.name or library} is not installed; "
-            "run pip install 'jepa[photos]', or choose dataset.structured_source=cifar10"
+            "install the extra [photos] (scikit-image and scikit-learn), or choose dataset.structured_source=cifar10"
         ) from error
     pixels = np.asarray(pixels, np.float32)
     return pixels if pixels.ndim == 2 else greyscale(pixels[..., 0], pixels[..., 1], pixels[..., 2])

@@ -1,0 +1,53 @@
+"""The yaml files of conf/dataset: each makes the data set that its name says; every key is explained."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from jepa.data.stream import MovingDots
+from jepa.errors import ConfigError
+
+FOLDER = Path(__file__).parents[2] / "conf" / "dataset"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def composed(name: str, *overrides: str) -> MovingDots:
+    with initialize_config_dir(str(FOLDER)):
+        arguments = OmegaConf.to_container(compose(name, overrides=list(overrides)))
+    assert arguments.pop("_target_") == "jepa.data.stream.MovingDots"
+    return MovingDots(**arguments)
+
+
+def test_the_files_that_the_readme_names_are_there() -> None:
+    kinds = {f"single_{motion}_{texture}" for motion in ("changing", "fixed") for texture in ("uniform", "structured")}
+    assert {"single", "multiple"} | kinds <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_makes_a_data_set(name: str) -> None:
+    dataset = composed(name, "structured_source=photos")
+    assert isinstance(dataset, MovingDots)
+    assert dataset.num_dots == dataset.channels == (3 if name.startswith("multiple") else 1)
+    assert dataset.structured_noise == ("structured" in name)
+    assert (dataset.noise > 0, dataset.static_noise > 0) == ("changing" in name, "fixed" in name)
+    assert (dataset.num_steps, dataset.dot_std, dataset.size, dataset.normalize) == (17, 1.3, 10_000, True)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "structured" in name])
+def test_the_source_of_natural_images_is_never_chosen_silently(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"choose dataset\.structured_source=cifar10 .*photos"):
+        composed(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_are_deltas_and_every_key_has_a_comment(name: str) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text()
+    for line in text.splitlines():
+        key = line.split(":")[0]
+        if line and not line.startswith((" ", "#")) and key != "defaults":
+            assert "  # " in line, line
+    assert text.startswith("# ")
+    if name != "single":
+        assert len(OmegaConf.create(text)) <= 3  # the list of defaults, and what differs
