@@ -230,7 +230,7 @@ class Trainer:
             judge,
             self.dataset,
             [generator(seed, "probe_init", self.device) for seed in seeds],
-            context_frames=getattr(self.program.template, "context_frames", None),
+            context_frames=self.program.template.context_frames,
             predict_locations=self._head(),
         )
 

@@ -89,6 +89,11 @@ class Objective(nn.Module, ABC):
             encodings of the frames given [S, B, D] and predictions of frames 1 ... T-1 [T-1, B, D].
         """
 
+    @property
+    def context_frames(self) -> int | None:
+        """How many leading frames the predictions of ``rollout`` depend on; None: nothing is known, show it all."""
+        return None
+
     def draw_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor | None:
         """Standard normals that one training loss needs; None where it needs none."""
         return None
@@ -114,6 +119,10 @@ class JointEmbedding(Objective):
     def first_frame(self) -> int:
         """Index of the frame from which predictions run; losses and probes regard the frames from it on."""
         return self.predictor.burn_in - 1
+
+    @property
+    def context_frames(self) -> int:
+        return self.predictor.burn_in
 
     def encode(self, states: Tensor) -> Tensor:
         """states: [T, B, C, H, W]; returns [T, B, D], all frames in one call."""
