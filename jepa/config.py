@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -40,11 +40,13 @@ OPERATIONAL_KEYS = frozenset(
         "hydra",
         "logger",
         "objective",
+        "on_probe",
         "progress",
         "rerun",
         "resume",
         "retry_failed",
         "reuse",
+        "sweep",
         "threads",
         "yes",
     }
@@ -63,7 +65,12 @@ OPERATIONAL_NESTED_KEYS = frozenset(
 def register() -> None:
     """Make Hydra know this project: its search path and resolvers, and the launchers and sweepers of ``jepa.sweep``."""
     register_search_path()
-    resolvers = {"jepa.hash": _hash, "jepa.choice": _choice, "jepa.choices": _choices, "jepa.sweep_name": _sweep_name}
+    resolvers: dict[str, Callable[..., Any]] = {
+        "jepa.hash": _hash,
+        "jepa.choice": _choice,
+        "jepa.choices": _choices,
+        "jepa.sweep_name": _sweep_name,
+    }
     for name, function in resolvers.items():
         OmegaConf.register_resolver(name, function, replace=True)
     for name in PLUGINS:
@@ -88,7 +95,9 @@ def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
 def scientific_config(cfg: DictConfig) -> dict[str, Any]:
     """What ``cfg`` says of the science: resolved, without operational keys, numbers in one spelling (1.0 is 1)."""
     plain = {
-        str(key): _plain(cfg, str(key)) for key in cfg if key not in OPERATIONAL_KEYS and not OmegaConf.is_missing(cfg, key)
+        str(key): _plain(cfg, str(key))
+        for key in cfg
+        if key not in OPERATIONAL_KEYS and not OmegaConf.is_missing(cfg, key)
     }
     for name in OPERATIONAL_NESTED_KEYS:
         *parents, last = name.split(".")

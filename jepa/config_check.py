@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jepa.config_schema import join, unknown_key
+from jepa.config_search import group_options
 from jepa.errors import ConfigError
 
 OPEN_NODES = ("dataset", "optimizer", "model", "probe")
@@ -29,6 +30,10 @@ def check_open(plain: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
         for path, node in _targets(plain[name], name):
             _check_keys(path, node)
+        for path, value in _leaves(plain[name], name):
+            if isinstance(value, str) and value in group_options(path.replace(".", "/")):
+                group = path.replace(".", "/")
+                raise ConfigError(f"{path}={value!r}: is chosen with a slash: {group}={value}")
 
 
 def qualified(error: ConfigError, section: str, plain: Mapping[str, Any]) -> ConfigError:
@@ -48,6 +53,14 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield path, node
         for key, value in node.items():
             yield from _targets(value, join(path, str(key)))
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, join(path, str(key)))
+    else:
+        yield path, node
 
 
 def _paths(node: Any, path: str) -> Iterator[str]:

@@ -11,18 +11,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config_schema import unknown_key
 from jepa.config_search import group_options, groups
-from jepa.errors import ConfigError, choice_error
+from jepa.errors import ConfigError, choice_error, nearest
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
 _NO_SUCH_FILE = re.compile(r"Could not find '(?P<group>.+)/(?P<option>[^/']+)'")
-_WITHOUT_MULTIRUN = re.compile(r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M)
+_WITHOUT_MULTIRUN = re.compile(
+    r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M
+)
 _ALREADY_THERE = re.compile(r"(An item is already at|^Multiple values for) '?(?P<key>[\w./]+?)'?[.']")
 
 
-def explain(error: BaseException, known_keys: Iterable[str] = ()) -> ConfigError | None:
+def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Iterable[str] = ()) -> ConfigError | None:
     """The error of a user's making behind ``error``, in one line; None where it is nothing of the kind.
 
     known_keys: full names of all keys, among which the nearest spelling is looked for.
+    arguments: the command line, where Hydra does not say which of its words is meant.
     """
     if isinstance(error, ConfigError):
         return error
@@ -30,7 +33,9 @@ def explain(error: BaseException, known_keys: Iterable[str] = ()) -> ConfigError
         return None
     text = str(error)
     if isinstance(error, OverrideParseException):
-        return ConfigError(f"{error.override!r}: not understood; write key=value, and quote what is special to the shell")
+        return ConfigError(
+            f"{error.override!r}: not understood; write key=value, and quote what is special to the shell"
+        )
     if isinstance(error, MissingConfigException):
         return _no_such_option(text)
     if found := _NO_SUCH_KEY.search(text):
@@ -39,6 +44,8 @@ def explain(error: BaseException, known_keys: Iterable[str] = ()) -> ConfigError
         return ConfigError(f"{found['override']}: several values need --multirun; as one list, write key=[a,b]")
     if found := _ALREADY_THERE.search(text):
         return ConfigError(f"+{found['key']}: is there already; leave out the '+'")
+    if text.startswith("Config group override must be"):
+        return _no_option_at_all(arguments)
     return ConfigError(one_line(error))
 
 
@@ -83,11 +90,24 @@ def _no_such_option(text: str) -> ConfigError:
     found = _NO_SUCH_FILE.search(text)
     if not found:
         return ConfigError(text.strip().splitlines()[0])
-    options = group_options(found["group"]) or re.findall(r"^\t([\w.-]+)$", text, re.M)
+    options = re.findall(r"^\t([\w.-]+)$", text, re.M) or group_options(found["group"])
     return choice_error(found["group"], found["option"], options)
+
+
+def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
+    """A group was given a number, null or the like for an option."""
+    known = groups()
+    for word in arguments:
+        group, _, option = word.lstrip("+").partition("=")
+        if group in known and option not in group_options(group):
+            return choice_error(group, option, group_options(group))
+    return ConfigError("a group must be given the name of one of its options, as in model=vicreg")
 
 
 def _no_such_key(key: str, known_keys: list[str]) -> ConfigError:
     if "/" in key:
-        return choice_error("group", key, [name for name in groups() if "/" in name])
-    return unknown_key(key, known_keys)
+        known = [name for name in groups() if not name.startswith("hydra/")]
+        hint = nearest(key, known)
+        return ConfigError(f"{key}: no such group" + (f"; did you mean {hint!r}?" if hint else ""))
+    wants_hydra = key.startswith("hydra")
+    return unknown_key(key, (name for name in known_keys if wants_hydra or not name.startswith("hydra.")))

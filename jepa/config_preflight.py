@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from jepa.config_errors import explain
+from jepa.config_errors import all_keys, explain
 from jepa.errors import ConfigError
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper."
@@ -34,7 +34,7 @@ class Preflight(Callback):
             for overrides in _product(axes) if sweeper.startswith(_BASIC_SWEEPER) else _one_at_a_time(axes):
                 _check(config, overrides)
         except Exception as error:
-            explained = explain(error)
+            explained = explain(error, all_keys(config))
             if explained is None:
                 raise
             # Hydra only logs the exceptions of a callback; an exit passes.

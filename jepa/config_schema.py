@@ -8,6 +8,7 @@ Values come from yaml and the command line only, so no field has a default. Open
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -88,7 +89,9 @@ class RunConfig:
     dry_run: bool
     yes: bool
     retry_failed: bool
-    reuse: str | None
+    reuse: str | list[str] | None
+    sweep: dict[str, Any]  # closed by jepa.sweep.spec
+    on_probe: dict[str, Any] | None
     checkpoint: CheckpointConfig
     trainer: TrainerConfig
     logger: LoggerConfig
@@ -167,13 +170,24 @@ def typed(key: str, value: Any, hint: Any) -> Any:
 
 
 def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
-    """The error for ``key``, which is none of the full names ``allowed``."""
-    allowed = sorted(allowed)
-    hint = nearest(key, allowed) or nearest(key.rpartition(".")[2], [name.rpartition(".")[2] for name in allowed])
-    parent = key.rpartition(".")[0]
-    names = ", ".join(name.rpartition(".")[2] for name in allowed if name.rpartition(".")[0] == parent)
-    suffix = f"; did you mean {hint!r}?" if hint else ""
-    return ConfigError(f"{key}: no such key{suffix}" + (f" (keys of {parent or 'the top level'}: {names})" if names else ""))
+    """The error for ``key``, which is none of the full names ``allowed``.
+
+    Suggested is a key of that name elsewhere (``dataset.noise`` for ``noise``), else the nearest spelling: in the same
+    group, then anywhere.
+    """
+    names = sorted(name for name in allowed if not name.rpartition(".")[2].startswith("_"))
+    parent, _, last = key.rpartition(".")
+    siblings = [name for name in names if name.rpartition(".")[0] == parent]
+    by_last: dict[str, str] = {}
+    for name in names:
+        by_last.setdefault(name.rpartition(".")[2], name)
+    close = difflib.get_close_matches(last, by_last, n=1, cutoff=0.75)
+    hint = by_last.get(last) or nearest(key, siblings) or (by_last[close[0]] if close else None)
+    text = f"{key}: no such key" + (f"; did you mean {hint!r}?" if hint else "")
+    if siblings:
+        shown = ", ".join(name.rpartition(".")[2] for name in siblings)
+        text += f" (keys of {parent or 'the top level'}: {shown})"
+    return ConfigError(text)
 
 
 def join(path: str, key: str) -> str:

@@ -5,6 +5,7 @@ Torch is imported when a run starts, not for ``--help``, ``--cfg job`` or tab co
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -15,10 +16,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from jepa import provenance
 from jepa.config import TRUSTED_TARGETS, compose, config_dir, register
-from jepa.config_errors import all_keys, explain
+from jepa.config_errors import all_keys, explain, one_line
 from jepa.config_search import SWEEP_GROUP, groups
 from jepa.errors import ConfigError, RunFailed
 
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from jepa.run_plan import Plan
 
 log = logging.getLogger(__name__)
+
+_SHOW = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+_DECIDES_MODE = _SHOW | {"--run", "-r", "--multirun", "-m", "--experimental-rerun", "hydra.mode"}
 
 
 def run(cfg: DictConfig) -> float:
@@ -56,10 +63,14 @@ def run(cfg: DictConfig) -> float:
         trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
         with occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun):
             run_log.open(plan.folder)
-            log.info("%s", " ".join(["jepa.run", *plan.overrides]))
-            [outcome] = trainer.run()
+            log.info("%s", provenance.command(plan.overrides))
+            try:
+                [outcome] = trainer.run()
+            except Exception as error:
+                log.exception("the run failed")
+                raise RunFailed(f"{type(error).__name__}: {one_line(error)}; see {plan.folder}/run.log") from error
     if outcome.status == "failed":
-        raise RunFailed(f"the run failed: {outcome.error}; see {plan.folder}/run.log")
+        raise RunFailed(f"{outcome.error}; see {plan.folder}/run.log")
     return outcome.objective
 
 
@@ -90,36 +101,64 @@ def command_line(arguments: Sequence[str]) -> int:
     """Run ``arguments`` as :func:`main` does, and return the exit code."""
     register()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    task = hydra.main(
-        config_path=str(config_dir()), config_name="config", execution_whitelist=list(TRUSTED_TARGETS)
-    )(run)
+    start = hydra.main(config_path=str(config_dir()), config_name="config", execution_whitelist=TRUSTED_TARGETS)
     try:
         with _hydra_raises(), _argv(with_multirun(arguments)):
-            task()
+            start(_task)()
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the checkpoint", file=sys.stderr)
         return 130
-    except RunFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Exception as error:
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException as stop:
+        error = stop.error if isinstance(stop, _Stopped) else stop
         if wants_traceback:
-            raise
-        explained = explain(error, known_keys(arguments))
-        if explained is None:
-            traceback.print_exc()
-            return 1
-        print(f"error: {explained}", file=sys.stderr)
-        return 2
+            raise error from None
+        return _report(error, arguments)
     return 0
 
 
+class _Stopped(BaseException):
+    """Carries the error that ended a single run past Hydra, which would print lines of its own to an Exception."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@functools.wraps(run)
+def _task(cfg: DictConfig) -> float:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run(cfg)
+    try:
+        return run(cfg)
+    except Exception as error:
+        raise _Stopped(error) from error
+
+
+def _report(error: BaseException, arguments: Sequence[str]) -> int:
+    """Say on one line what ended the command; the exit code."""
+    if isinstance(error, RunFailed):
+        print(f"error: the run failed: {error}", file=sys.stderr)
+        return 1
+    explained = explain(error, known_keys(arguments), arguments)
+    if explained is None:
+        traceback.print_exception(error)
+        return 1
+    print(f"error: {explained}", file=sys.stderr)
+    return 2
+
+
 def with_multirun(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` with ``sweep=NAME`` spelt as Hydra wants it, and ``--multirun`` where a sweep file is to be run."""
-    spelt = [f"+{text}" if text.startswith(f"{SWEEP_GROUP}=") else text for text in arguments]
-    sweeps = any(text.startswith(f"+{SWEEP_GROUP}=") for text in spelt)
-    flags = any(text.startswith("-") and text not in ("--config-dir", "-cd") for text in spelt)
-    return ["--multirun", *spelt] if sweeps and not flags else spelt
+    """``arguments`` with ``sweep=NAME`` spelt as Hydra wants it, and ``--multirun`` where a sweep file is to be run.
+
+    Hydra decides between one run and many before it composes, so a sweep file cannot say so itself. A mode that is
+    given keeps the last word, as do the flags that only show something.
+    """
+    spelt = [f"+{word}" if word.startswith(f"{SWEEP_GROUP}=") else word for word in arguments]
+    names_sweep = any(word.startswith(f"+{SWEEP_GROUP}=") for word in spelt)
+    decided = any(word.split("=")[0] in _DECIDES_MODE for word in spelt)
+    return ["--multirun", *spelt] if names_sweep and not decided else spelt
 
 
 def known_keys(arguments: Sequence[str]) -> list[str]:

@@ -55,9 +55,11 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
     differences = list(_differences(there, wanted))
     if differences:
         shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
-        more = f"; and {len(differences) - _DIFFERENCES_SHOWN} more" if len(differences) > _DIFFERENCES_SHOWN else ""
+        if len(differences) > _DIFFERENCES_SHOWN:
+            shown += f"; and {len(differences) - _DIFFERENCES_SHOWN} more"
         raise ConfigError(
-            f"folder={folder}: holds a run of another configuration ({shown}{more}); choose another folder, or rerun=true to move it aside"
+            f"folder={folder}: holds a run of another configuration ({shown}); choose another folder, or rerun=true to "
+            "move it aside"
         )
     return Earlier(True, (folder / CHECKPOINT).is_file(), _result(folder))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -103,6 +103,7 @@ def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
         objective_metric=config.objective,
         record=record(plan),
         sinks=make_sinks(plan),
+        on_probe=_on_probe(config.on_probe),
     )
 
 
@@ -181,11 +182,17 @@ def _objective(node: DictConfig, *, shapes: Any, **options: Any) -> Objective:
     return instantiate(node, _partial_=True, **options)(shapes=shapes)  # type: ignore[no-any-return]
 
 
+def _on_probe(node: Mapping[str, Any] | None) -> Callable[[int, Mapping[str, float]], bool] | None:
+    """What a sweep wants called after each probe; it says whether the run should stop, as pruned."""
+    if node is None:
+        return None
+    return instantiate(dict(node), _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)  # type: ignore[no-any-return]
+
+
 def _hydra(cfg: DictConfig) -> DictConfig | None:
-    node = cfg.get("hydra")
-    if node is None and HydraConfig.initialized():
-        node = HydraConfig.get()
-    return node
+    if "hydra" in cfg:
+        return cast(DictConfig, cfg.hydra)
+    return cast(DictConfig, HydraConfig.get()) if HydraConfig.initialized() else None
 
 
 def _overrides(cfg: DictConfig) -> list[str]:
