@@ -46,7 +46,7 @@ class WandbSink(Sink):
         )
         for mode in modes:
             try:
-                self._run = self._open(folder, record, mode)
+                self._run = self._open(folder, record, mode, new_id=mode != modes[0])
                 self._run.define_metric("*", step_metric="step")
                 return
             except Exception as error:
@@ -78,7 +78,9 @@ class WandbSink(Sink):
         self._attempt(lambda: self._run.finish(exit_code=exit_code))
         self._run = None
 
-    def _open(self, folder: Path, record: Mapping[str, Any], mode: Literal["online", "offline"]) -> Any:
+    def _open(
+        self, folder: Path, record: Mapping[str, Any], mode: Literal["online", "offline"], *, new_id: bool
+    ) -> Any:
         import wandb
 
         quiet = _settings(wandb, silent=True)
@@ -89,7 +91,7 @@ class WandbSink(Sink):
         return wandb.init(
             mode=mode,
             dir=str(folder),
-            id=_run_id(folder, str(record.get("config_hash", "run"))),
+            id=_run_id(folder, str(record.get("config_hash", "run")), new=new_id),
             name=folder.name,
             config=dict(record.get("config") or {}),
             reinit="create_new",
@@ -122,10 +124,13 @@ def _settings(wandb: Any, **wanted: object) -> Any:
     return wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
 
 
-def _run_id(folder: Path, config_hash: str) -> str:
-    """The folder's wandb id: the config's hash and a random part, since one config may be run in several places."""
+def _run_id(folder: Path, config_hash: str, *, new: bool) -> str:
+    """The folder's wandb id: the config's hash and a random part, since one config may be run in several places.
+
+    new: replace the id; one that an attempt to go online has used stays taken in wandb's service.
+    """
     path = folder / "wandb" / "id.txt"
-    if not path.is_file():
+    if new or not path.is_file():
         write_text_atomic(path, f"{config_hash}-{secrets.token_hex(3)}\n")
     return path.read_text(encoding="utf-8").strip()
 
