@@ -81,7 +81,9 @@ def gru_cell(gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor) -> Te
     return gru_cell_parts(gates, product, hidden, bias)[0]
 
 
-def gru_cell_parts(gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def gru_cell_parts(
+    gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As ``gru_cell``; returns what ``recurrence_gradients`` needs of a step: the state after the input [B, D]; r and z
     side by side [B, 2D]; n; the recurrent part of n [B, D] each.
     """

@@ -69,10 +69,10 @@ class _ChannelsLastNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        means, variances = torch.batch_norm_update_stats(_grouped(maps), None, None, 0.0)
-        means, variances = (values.view(-1, maps.shape[1]).to(weight.dtype) for values in (means, variances))
-        mean = means.mean(dim=0)
-        variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
+        groups = torch.batch_norm_update_stats(_grouped(maps), None, None, 0.0)
+        means, variances = (values.view(-1, maps.shape[1]).double() for values in groups)
+        double = means.mean(dim=0)
+        mean, variance = double.to(weight.dtype), (variances + (means - double).square()).mean(dim=0).to(weight.dtype)
         return F.batch_norm(maps, mean, variance, weight, bias, training=False, eps=eps), mean, variance
 
     @staticmethod
@@ -97,7 +97,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
         sums = torch.ops.aten.native_batch_norm_backward(
             grad_rows, rows, None, None, None, means, scales, True, 0.0, [False, True, True]
         )[1:]
-        grad_weight, grad_bias = (values.view(-1, channels).to(weight.dtype).sum(dim=0) for values in sums)
+        grad_weight, grad_bias = (values.view(-1, channels).double().sum(dim=0).to(weight.dtype) for values in sums)
         # weight * scale * (grad - mean of grad - (x - mean) * scale * mean of grad * (x - mean) * scale)
         factor = weight * scale
         slope = -factor * scale * grad_weight / count
@@ -107,7 +107,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
 
 
 def _grouped(maps: Tensor) -> Tensor:
-    """maps [N, C, H, W], channels-last, seen as one column of at most 128 pixels of very many channels, without a copy."""
+    """maps [N, C, H, W], channels-last, seen as one column of at most 16 pixels of very many channels, without a copy."""
     height, width = maps.shape[2:]
-    rows = max(size for size in range(1, height * width + 1) if height * width % size == 0 and size <= 128)
+    rows = max(size for size in range(1, height * width + 1) if height * width % size == 0 and size <= 16)
     return maps.permute(0, 2, 3, 1).reshape(rows, -1).t().unsqueeze(0).unsqueeze(-1)  # [1, GC, rows, 1]
