@@ -181,7 +181,7 @@ class Job:
             "status": status,
             "objective": objective,
             "objective_metric": spec.objective_metric,
-            "verdict": verdict(metrics["prediction_rmse_px"]) if "prediction_rmse_px" in metrics else None,
+            "verdict": verdict(metrics["prediction_rmse_px_per_dot"][0]) if "prediction_rmse_px" in metrics else None,
             "metrics": metrics,
             **spec.record,
             "epochs_trained": self.step / spec.dataset.steps_per_epoch,
