@@ -111,3 +111,84 @@ def _grouped(maps: Tensor) -> Tensor:
     height, width = maps.shape[2:]
     rows = max(size for size in range(1, height * width + 1) if height * width % size == 0 and size <= 16)
     return maps.permute(0, 2, 3, 1).reshape(rows, -1).t().unsqueeze(0).unsqueeze(-1)  # [1, GC, rows, 1]
+
+
+def normalize_step_maps(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+    """As ``normalize_steps`` for maps [T, B, C, H, W], which keep their memory format: nothing is copied to do it."""
+    if not norm.training:
+        return norm(maps.flatten(0, 1)).reshape(maps.shape)  # type: ignore[no-any-return]
+    result: Tensor
+    result, mean, variance = _StepNorm.apply(maps, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    count = maps.numel() // (maps.shape[0] * maps.shape[2])
+    _update(norm.running_mean, mean, norm.momentum)
+    _update(norm.running_var, variance * (count / (count - 1)), norm.momentum)
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(maps.shape[0])
+    return result
+
+
+_PIXELS = (-4, -2, -1)  # of [..., T, B, C, H, W]: what one statistic is taken over
+
+
+class _StepNorm(torch.autograd.Function):
+    """Batch normalisation of maps [..., T, B, C, H, W], each step and job for itself, in the weight's precision.
+
+    Plain sums are used because they group their terms: they are exact enough in every memory format, and fast.
+    """
+
+    @staticmethod
+    def forward(maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the normalised maps and the steps' means and (biased) variances [..., T, C]."""
+        given = maps.to(weight.dtype)
+        count = given.shape[-4] * given.shape[-2] * given.shape[-1]
+        mean = given.sum(_PIXELS, keepdim=True) / count
+        centred = given - mean
+        variance = centred.square_().sum(_PIXELS, keepdim=True) / count
+        factor = _per_channel(weight) * torch.rsqrt(variance + eps)
+        result = torch.addcmul(_per_channel(bias) - mean * factor, given, factor, out=centred)
+        return result.to(maps.dtype), _squeezed(mean), _squeezed(variance)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: tuple[Tensor, ...]) -> None:
+        maps, weight, _, eps = inputs
+        _, mean, variance = output
+        ctx.mark_non_differentiable(mean, variance)
+        ctx.save_for_backward(maps, weight, mean, torch.rsqrt(variance + eps))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        maps, weight, mean, scale = ctx.saved_tensors
+        mean, scale = (values[..., None, :, None, None] for values in (mean, scale))
+        count = maps.shape[-4] * maps.shape[-2] * maps.shape[-1]
+        given = grad.to(weight.dtype)
+        centred = maps.to(weight.dtype) - mean
+        grad_bias = given.sum(_PIXELS, keepdim=True)
+        grad_weight = (given * centred).sum(_PIXELS, keepdim=True) * scale
+        factor = _per_channel(weight) * scale
+        # factor * (grad - mean of grad - normalised * mean of grad * normalised)
+        centred.mul_(-factor * scale * grad_weight / count).addcmul_(given, factor).sub_(factor * grad_bias / count)
+        return centred.to(grad.dtype), _squeezed(grad_weight).sum(-2), _squeezed(grad_bias).sum(-2), None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], maps: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
+        """Packed jobs: the same code with their axis in front of every tensor."""
+        stacked = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip((maps, weight, bias), in_dims)
+        ]
+        return _StepNorm.apply(*stacked, eps), (0, 0, 0)  # type: ignore[no-untyped-call]
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    """[..., C] as [..., 1, 1, C, 1, 1]."""
+    return values[..., None, None, :, None, None]
+
+
+def _squeezed(values: Tensor) -> Tensor:
+    """[..., T, 1, C, 1, 1] as [..., T, C]."""
+    return values.squeeze(-1).squeeze(-1).squeeze(-2)
