@@ -76,7 +76,7 @@ class MeNet5(Encoder):
 
 
 class ResNet18(Encoder):
-    """ResNet-18 for small images: a 3x3 stem without stride or max-pool, four stages of two blocks, the mean over pixels.
+    """ResNet-18 for small images: a 3x3 stem without stride or max-pool, four stages of two blocks, the mean.
 
     Its features are 8 * base_width. Source: He et al. 2016 (arXiv 1512.03385), with the stem of their CIFAR networks.
 

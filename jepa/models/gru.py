@@ -61,7 +61,7 @@ class GRU(nn.Module):
         return inputs, torch.stack(last)
 
     def step(self, inputs: Tensor, hidden: Tensor) -> Tensor:
-        """One time step, for a GRU that runs on its own outputs. inputs: [B, A]; hidden and returned: [layers, B, D]."""
+        """One time step, for a GRU run on its own outputs. inputs: [B, A]; hidden and returned: [layers, B, D]."""
         after = []
         for index in range(self.num_layers):
             weight_ih, weight_hh, bias_ih, bias_hh = self.layer(index)
@@ -144,7 +144,7 @@ def recurrence_gradients(
             to_candidate * reset,
         ],
         dim=-2,
-    )  # [T, B, 3, D], from the gradient of a state to those of r, z and the recurrent part of n before their activations
+    )  # [T, B, 3, D], from the gradient of a state to those of r, z and the recurrent part of n, unactivated
     grads = []  # of each state, with what comes from later ones; the last first
     later = torch.zeros_like(hidden)
     for t in reversed(range(states.shape[-3])):
@@ -169,7 +169,7 @@ class _Recurrence(torch.autograd.Function):
         for t in range(gates.shape[-3]):
             steps.append(gru_cell_parts(gates.select(-3, t), cast_product(hidden, transposed), hidden, bias))
             hidden = steps[-1][0]
-        return tuple(torch.stack(parts, dim=-3) for parts in zip(*steps))
+        return tuple(torch.stack(parts, dim=-3) for parts in zip(*steps, strict=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -193,6 +193,6 @@ class _Recurrence(torch.autograd.Function):
         """Packed jobs: the same code with their axis in front of every tensor."""
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(tensors, in_dims)
+            for tensor, dim in zip(tensors, in_dims, strict=True)
         ]
         return _Recurrence.apply(*stacked), (0, 0, 0, 0)  # type: ignore[no-untyped-call]

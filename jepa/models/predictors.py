@@ -19,7 +19,7 @@ class Predictor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, encodings: Tensor, actions: Tensor) -> Tensor:
-        """encodings: [burn_in or more, B, D]; actions: [T-1, B, A]; returns predictions of z_1 ... z_{T-1}, [T-1, B, D].
+        """encodings: [burn_in or more, B, D]; actions: [T-1, B, A]; returns those of z_1 ... z_{T-1}, [T-1, B, D].
 
         Predictions of frames before ``burn_in`` are made from the true encoding of the frame before; objectives and
         probes regard frames from burn_in - 1 on.
@@ -47,7 +47,7 @@ class RNN(Predictor):
 
 
 class RNNBurnIn(Predictor):
-    """A GRU fed with [encoding, action]: with true encodings for burn_in - 1 frames, then with its own outputs (SPEC §4).
+    """A GRU of [encoding, action]: fed with burn_in - 1 true encodings, then with its own outputs (SPEC §4).
 
     Its initial state is zero and a prediction is a Linear of the state of its last layer.
 

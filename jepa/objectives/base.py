@@ -35,7 +35,7 @@ class ProjectorFactory(Protocol):
 
 
 class DecoderFactory(Protocol):
-    """What conf/model/decoder gives: a decoder [T, B, input_size] -> [T, B, C, H, W] but for what data and encoder decide."""
+    """What conf/model/decoder gives: a decoder, [T, B, input_size] -> [T, B, C, H, W], but for these sizes."""
 
     def __call__(self, *, input_size: int, channels: int, image_size: int) -> nn.Module: ...
 
@@ -57,14 +57,14 @@ class Objective(nn.Module, ABC):
         """Hold ``value`` as the 0-d buffer ``name``, which is no part of a checkpoint; returns whether it is non-zero.
 
         Raises:
-            ConfigError: names ``model.<name>`` where the value is not finite, below ``minimum``, or 0 though ``positive``.
+            ConfigError: names ``model.<name>``; not finite, below ``minimum``, or 0 though ``positive``.
         """
         check_number(f"model.{name}", value, minimum=minimum, above=0.0 if positive else -float("inf"))
         self.register_buffer(name, torch.tensor(float(value)), persistent=False)
         return value != 0
 
     def structure(self) -> Hashable:
-        """What jobs of one pack must have in common: classes, switches, sizes and names of tensors, not their values."""
+        """What jobs of one pack must have in common: classes, switches, names and sizes of tensors; not values."""
         parts: list[Hashable] = [self.shapes]
         for name, module in self.named_modules():
             switches = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
@@ -81,7 +81,7 @@ class Objective(nn.Module, ABC):
         """Embeddings for probes.
 
         Args:
-            states: [S, B, C, H, W]; S may be fewer than T, as long as the frames that a prediction starts from are there.
+            states: [S, B, C, H, W]; S may be less than T: the frames that predictions start from are enough.
             actions: [T-1, B, A].
             noise: what ``draw_rollout_noise`` gave.
 
@@ -112,7 +112,7 @@ class JointEmbedding(Objective):
         self.predictor = predictor(embedding_size=self.encoder.embedding_size, action_size=shapes.action_size)
         if self.predictor.burn_in >= shapes.num_steps:
             raise ConfigError(
-                f"model.predictor.burn_in={self.predictor.burn_in}: must be less than dataset.num_steps={shapes.num_steps}"
+                f"model.predictor.burn_in={self.predictor.burn_in}: must be below dataset.num_steps={shapes.num_steps}"
             )
 
     @property
@@ -133,7 +133,7 @@ class JointEmbedding(Objective):
         return Rollout(encodings, self.predictor(encodings, actions))
 
     def training_rollout(self, batch: Batch) -> tuple[Rollout, Tensor]:
-        """Embeddings and actions from ``first_frame`` on, renumbered: z_0 ... z_{T-1}, predictions of z_1 ... z_{T-1}."""
+        """Embeddings and actions from ``first_frame`` on, which is frame 0 of what is returned."""
         first = self.first_frame
         encodings, predictions = self.rollout(batch.states, batch.actions)
         return Rollout(encodings[first:], predictions[first:]), batch.actions[first:]

@@ -29,8 +29,8 @@ def variance_loss(centered: Tensor) -> Tensor:
 def covariance_loss(centered: Tensor) -> Tensor:
     """Mean over time steps of the sum of squared off-diagonal covariances over D; divisor B - 1.
 
-    centered: [T, B, D], each feature's mean over the batch removed. With fewer samples than features, X X^T [B, B] has the
-    sum of squares of X^T X [D, D]; the diagonal of the latter is taken off. Source: arXiv 2105.04906, eq. 3-4; exact.
+    centered: [T, B, D], each feature's mean over the batch removed. With fewer samples than features, X X^T [B, B] has
+    the sum of squares of X^T X [D, D], from which the latter's diagonal is taken off. Source: arXiv 2105.04906, eq. 3-4.
     """
     batch_size, num_features = centered.shape[-2:]
     scaled = centered / (batch_size - 1) ** 0.5
@@ -44,13 +44,13 @@ def covariance_loss(centered: Tensor) -> Tensor:
 
 
 def action_loss(predictor: ActionPredictor, rollout: Rollout, actions: Tensor, action_input: str) -> Tensor:
-    """Inverse dynamics: mean squared error of the action predicted from [c_t, z_{t+1}], over time, batch and components.
+    """Inverse dynamics: mean squared error of the action predicted from [c_t, z_{t+1}].
 
     Args:
         predictor: the Linear.
         rollout: encodings [T, B, D], predictions [T-1, B, D].
         actions: [T-1, B, A], normalised.
-        action_input: ``faithful``: c_0 = z_0, then c_t is the prediction of z_t; ``encodings``: c_t = z_t, as in the paper.
+        action_input: ``faithful``: c_0 = z_0, then c_t is the prediction of z_t; ``encodings`` (the paper): c_t = z_t.
     """
     encodings, predictions = rollout
     before = torch.cat([encodings[:1], predictions[:-1]]) if action_input == "faithful" else encodings[:-1]
@@ -62,7 +62,7 @@ class VICReg(JointEmbedding):
 
     Args:
         shapes: of the data.
-        encoder, predictor, projector, decoder: factories of its networks; the decoder is used with ``decoding_coeff`` only.
+        encoder, predictor, projector, decoder: factories of its networks; the decoder's for ``decoding_coeff`` only.
         sim_coeff: of the prediction loss.
         std_coeff, cov_coeff: of variance and covariance of P(z).
         enc_std_coeff, enc_cov_coeff: of variance and covariance of z.

@@ -60,7 +60,7 @@ def assert_gradients(objective, arrays):
         grad = parameters[name].grad
         grad = torch.zeros_like(expected) if grad is None else grad
         if name == "projector.model.0.bias":
-            # BatchNorm takes this bias away again: the gradient is 0, and the file holds the rounding of one order of sums
+            # BatchNorm takes this bias away again: the gradient is 0, the file holds the rounding of one order of sums
             assert grad.abs().max() < 1e-5 and expected.abs().max() < 1e-5
             continue
         torch.testing.assert_close(grad, expected, **ARRAYS, msg=lambda text, name=name: f"{name}: {text}")

@@ -35,7 +35,9 @@ def outputs_and_gradients(gru, x, hidden):
 def test_states_and_gradients_are_those_of_torch(num_layers, dtype):
     ours, theirs = gru_and_reference(num_layers, dtype)
     x, hidden = inputs(num_layers, dtype)
-    for ours_value, value in zip(outputs_and_gradients(ours, x, hidden), outputs_and_gradients(theirs, x, hidden)):
+    for ours_value, value in zip(
+        outputs_and_gradients(ours, x, hidden), outputs_and_gradients(theirs, x, hidden), strict=True
+    ):
         torch.testing.assert_close(ours_value, value)
 
 
@@ -45,7 +47,7 @@ def test_initialised_as_torch_does():
     torch.manual_seed(3)
     theirs = torch.nn.GRU(A, D, 2)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    for ours_value, value in zip(ours.parameters(), theirs.parameters()):
+    for ours_value, value in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(ours_value, value, rtol=0, atol=0)
 
 
@@ -84,7 +86,7 @@ def test_packed_jobs_are_the_jobs_alone(num_layers):
         torch.testing.assert_close(together[j], alone)
         hidden_grad, *param_grads = torch.autograd.grad(alone.square().sum(), [hidden, *job.parameters()])
         torch.testing.assert_close(grads[0][j], hidden_grad[j])
-        for stacked, inner, single in zip(grads[1:], inside.values(), param_grads):
+        for stacked, inner, single in zip(grads[1:], inside.values(), param_grads, strict=True):
             torch.testing.assert_close(stacked[j], single)
             torch.testing.assert_close(inner[j], single)
 
@@ -104,7 +106,7 @@ def test_bfloat16_products_leave_the_state_in_single_precision():
         states, _ = gru(x, hidden)
         reduced = outputs_and_gradients(gru, x, hidden)
     assert states.dtype == torch.float32
-    for value, reference in zip(reduced, exact):
+    for value, reference in zip(reduced, exact, strict=True):
         assert value.dtype == torch.float32
         assert (value - reference).norm() < 0.02 * reference.norm()
 
@@ -121,7 +123,7 @@ def test_traced_as_one_graph(packed):
     if packed:
         arguments, call = (params, x.expand(2, -1, -1, -1), hidden.expand(2, -1, -1, -1)), vmap(states)
     else:
-        params = {name: value[0] for name, value in params.items()}
+        params = {name: value[0].detach().requires_grad_() for name, value in params.items()}
         arguments, call = (params, x, hidden), states
     expected = call(*arguments)
     traced = torch.compile(call, backend="aot_eager", fullgraph=True)(*arguments)
@@ -129,5 +131,6 @@ def test_traced_as_one_graph(packed):
     for value, reference in zip(
         torch.autograd.grad(traced.square().sum(), list(params.values())),
         torch.autograd.grad(expected.square().sum(), list(params.values())),
+        strict=True,
     ):
         torch.testing.assert_close(value, reference, rtol=1e-4, atol=1e-5)
