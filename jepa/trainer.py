@@ -58,6 +58,7 @@ class Trainer:
             executor=executor,
         )
         self.tally = Tally()
+        self._epoch_pending = False  # an epoch is over, and its probe and checkpoint have not been made yet
         self.step = self._restore()
         self._bind()
         if self.settings.compile:
@@ -74,6 +75,7 @@ class Trainer:
                 self.program.load_job_state(row, state)
                 job.load_state(state, self.device)
                 tallies.append(state["tally"])
+                self._epoch_pending = state["epoch_pending"]
                 log.info("continuing from %s, step %d of %d", path, job.step, self.total_steps)
                 continue
             if spec.init_from is not None:
@@ -130,19 +132,22 @@ class Trainer:
 
     def _train(self, stop: StopRequest) -> None:
         """Steps until the end of training, a signal, or no job left."""
+        if self._epoch_pending:
+            self._between_epochs()
         started = time.perf_counter()
         while self.step < self.total_steps and self.jobs:
             self._one_step()
-            at_end = self.step == self.total_steps
-            epoch, within = divmod(self.step, self.dataset.steps_per_epoch)
-            if self.step % self.settings.log_every_steps == 0 or within == 0 or stop.requested:
+            epoch_ends = self.step % self.dataset.steps_per_epoch == 0
+            if epoch_ends or self.step % self.settings.log_every_steps == 0:
                 started = self._share_time(started)
                 self._log()
-            if stop.requested and not at_end:
+            self._epoch_pending = epoch_ends and self.step < self.total_steps
+            if stop.requested:
+                self._share_time(started)
                 self._save()
                 raise KeyboardInterrupt
-            if within == 0 and not at_end and self.jobs:
-                self._between_epochs(epoch)
+            if self._epoch_pending and self.jobs:
+                self._between_epochs()
                 started = time.perf_counter()
         self._save()
 
@@ -173,8 +178,9 @@ class Trainer:
                 gone.append(row)
         self._drop(gone)
 
-    def _between_epochs(self, epoch: int) -> None:
+    def _between_epochs(self) -> None:
         """Probes and checkpoints at the intervals asked for; pruned jobs leave."""
+        epoch = self.step // self.dataset.steps_per_epoch
         every = self.settings.probe_every_epochs
         if every and epoch % every == 0:
             gone = []
@@ -183,6 +189,7 @@ class Trainer:
                     self.jobs[row].finish("pruned")
                     gone.append(row)
             self._drop(gone)
+        self._epoch_pending = False
         every = self.settings.checkpoint_every_epochs
         if every and epoch % every == 0:
             self._save()
@@ -207,6 +214,7 @@ class Trainer:
         for row, job in enumerate(self.jobs):
             job.step = self.step
             state = {**self.program.job_state(row), **job.state(), "tally": self.tally.state(row)}
+            state["epoch_pending"] = self._epoch_pending
             checkpoint.save(job.spec.folder / checkpoint.LAST, state)
 
     # --- judging -----------------------------------------------------------------------------------------------

@@ -1,0 +1,151 @@
+"""Whole runs, small: the same numbers twice, a resumed run equal to an uninterrupted one, packed jobs equal to single ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jepa import checkpoint
+from jepa.config import compose, register
+from jepa.errors import ConfigError
+from jepa.run import run
+from jepa.trainer import Trainer
+
+TINY = [
+    "dataset.size=48",
+    "dataset.batch_size=8",
+    "dataset.num_steps=5",
+    "model.encoder.width_factor=1",
+    "model.encoder.embedding_size=16",
+    "trainer.epochs=3",
+    "trainer.warmup_epochs=1",
+    "trainer.log_every_steps=4",
+    "trainer.probe_every_epochs=1",
+    "checkpoint.every_epochs=1",
+    "probe.fit_sequences=48",
+    "probe.judge_sequences=40",
+    "dataset.noise=0.5",
+    "dataset.static_noise=0.25",
+    "progress=none",
+]
+TRAINED = ["vicreg", "simclr", "rssm", "idm", "supervised"]
+TIMES = {"time_s", "sequences_per_second", "train_seconds"}
+
+
+def execute(folder: Path, *overrides: str) -> float:
+    register()
+    return run(compose([*TINY, f"folder={folder}", *overrides], with_hydra=True))
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what a clock measured."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
+
+
+def science(folder: Path) -> dict[str, Any]:
+    return {k: v for k, v in result(folder)["metrics"].items() if k not in TIMES}
+
+
+def assert_same_weights(left: Path, right: Path) -> None:
+    ours, theirs = (checkpoint.load(folder / checkpoint.LAST) for folder in (left, right))
+    for part in ("model", "optimizer", "stream"):
+        assert ours[part].keys() == theirs[part].keys()
+        for name, value in theirs[part].items():
+            assert torch.equal(ours[part][name], value), f"{part} {name}"
+
+
+def interrupt_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a real SIGINT during the given step of the next run."""
+    original: Callable[[Trainer], None] = Trainer._one_step
+
+    def one_step(self: Trainer) -> None:
+        original(self)
+        if self.step == step:
+            monkeypatch.setattr(Trainer, "_one_step", original)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_one_step", one_step)
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_same_configuration_same_numbers(model: str, tmp_path: Path) -> None:
+    values = [execute(tmp_path / name, f"model={model}") for name in "ab"]
+    assert values[0] == values[1]
+    assert records(tmp_path / "a") == records(tmp_path / "b")
+    assert science(tmp_path / "a") == science(tmp_path / "b")
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("model", TRAINED)
+@pytest.mark.parametrize("steps", [[2], [6, 13]])  # within an epoch; at the end of one and again in the third
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    model: str, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(tmp_path / "whole", f"model={model}")
+    for step in steps:
+        interrupt_after(step, monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            execute(tmp_path / "parts", f"model={model}")
+        assert not (tmp_path / "parts" / "result.json").exists()
+        assert checkpoint.load(tmp_path / "parts" / checkpoint.LAST)["step"] == step
+    execute(tmp_path / "parts", f"model={model}", "resume=true")
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+    assert science(tmp_path / "parts") == science(tmp_path / "whole")
+    assert_same_weights(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_another_seed_gives_other_weights_and_data(tmp_path: Path) -> None:
+    execute(tmp_path / "a")
+    execute(tmp_path / "b", "seed=1")
+    ours, theirs = (checkpoint.load(tmp_path / name / checkpoint.LAST) for name in "ab")
+    assert not torch.equal(ours["model"]["encoder.fc.weight"], theirs["model"]["encoder.fc.weight"])
+    assert not torch.equal(ours["stream"]["motion"], theirs["stream"]["motion"])
+
+
+@pytest.mark.parametrize("model", ["random", "identity"])
+def test_untrained_models_are_judged_and_nothing_else(model: str, tmp_path: Path) -> None:
+    execute(tmp_path, f"model={model}")
+    found = result(tmp_path)
+    assert found["status"] == "finished" and found["epochs_trained"] == 0
+    assert 0 < found["metrics"]["encoder_rmse_px"] < found["metrics"]["prediction_rmse_px"]
+
+
+def test_a_loss_that_is_no_number_fails_the_run_and_leaves_a_result(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="not finite by step"):
+        execute(tmp_path, "model=supervised", "optimizer.base_lr=1e30")
+    found = result(tmp_path)
+    assert found["status"] == "failed" and found["objective"] is None
+    assert "not finite by step" in found["error"]
+
+
+def test_init_from_starts_from_another_runs_weights(tmp_path: Path) -> None:
+    execute(tmp_path / "first")
+    execute(tmp_path / "second", f"init_from={tmp_path / 'first' / checkpoint.LAST}", "trainer.epochs=0")
+    first = checkpoint.load(tmp_path / "first" / checkpoint.LAST)["model"]
+    second = checkpoint.load(tmp_path / "second" / checkpoint.LAST)["model"]
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+
+
+def test_checkpoints_that_cannot_be_used_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    execute(tmp_path / "first")
+    path = tmp_path / "first" / checkpoint.LAST
+    with pytest.raises(ConfigError, match=r"init_from=.*has shape .*the model needs"):
+        execute(tmp_path / "wider", f"init_from={path}", "model.encoder.embedding_size=24")
+    short = tmp_path / "short.pt"
+    short.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match=r"short.pt \(1000 bytes\): cut short or no checkpoint"):
+        execute(tmp_path / "cut", f"init_from={short}")
+    assert not (tmp_path / "wider").exists() and not (tmp_path / "cut").exists()
