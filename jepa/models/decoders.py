@@ -59,7 +59,7 @@ class Decoder(nn.Module):
             else:
                 maps = layer(maps)
         images = self.resize @ (maps @ self.resize.mT)
-        return images.reshape(*steps, *images.shape[1:])
+        return images.reshape(*steps, *images.shape[1:])  # type: ignore[no-any-return]
 
 
 class UpsampledConv(nn.Module):

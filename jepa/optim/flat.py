@@ -55,11 +55,13 @@ class FlatLayout:
         return self._concatenate([tensor.reshape(tensor.shape[0], -1) for tensor in tensors])
 
     def flatten_single(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Gather one job's ``tensors`` ``[*shape]``, in the layout's order, into ``[P]``."""
+        """Gather one job's ``tensors`` ``[*shape]``, in the layout's order, into ``[P]`` (for none: an empty tensor)."""
         return self._concatenate([tensor.reshape(-1) for tensor in tensors])
 
     def _concatenate(self, rows: Sequence[Tensor]) -> Tensor:
+        if not rows and not self.sizes:
+            return torch.zeros(0)  # a model without parameters
         sizes = tuple(row.shape[-1] for row in rows)
-        if not rows or sizes != self.sizes:
+        if sizes != self.sizes:
             raise ValueError(f"tensors of {sizes} elements do not fill a layout of {self.sizes}")
         return torch.cat(list(rows), dim=-1)

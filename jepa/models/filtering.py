@@ -1,0 +1,145 @@
+"""The filter of a recurrent state-space model whose samples carry no gradient, as one autograd function.
+
+Samples without gradient are constants to the backward pass: it needs a loop over time for the GRU's own recurrence only,
+and every other gradient of all time steps is one product. Nothing is computed twice: the forward loop keeps its parts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from jepa.models.gru import cast_product, gru_cell_parts, recurrence_gradients
+
+
+class FilterWeights(NamedTuple):
+    """Weights of a filter; under autocast those of two dimensions and more come in its type, see ``filter_beliefs``."""
+
+    sample: Tensor  # [D, D], of samples to the input layer
+    input: Tensor  # [3D, D], of the input layer to the GRU's gates
+    input_bias: Tensor  # [3D], every bias of the gates but the next
+    hidden: Tensor  # [3D, D], of beliefs to the gates
+    hidden_bias: Tensor  # [D], of the recurrent part of n
+    first: Tensor  # [2D, D], of beliefs to the posterior's two hidden layers, the mean's before the deviation's
+    second: Tensor  # [2, D, D], of the hidden layers to mean and deviation
+    second_bias: Tensor  # [2, 1, D]
+
+
+def filter_beliefs(
+    belief: Tensor, sample: Tensor, pushed: Tensor, seen: Tensor, noise: Tensor, min_var: Tensor, weights: FilterWeights
+) -> tuple[Tensor, Tensor]:
+    """Beliefs b_1 ... b_N and the posteriors' outputs; samples carry no gradient.
+
+    Args:
+        belief, sample: b_0 and s_0 [B, D].
+        pushed: what actions add to the input layer [N, B, D], with its bias.
+        seen: what encodings add to the posterior's hidden layers [N, B, 2D], with their biases.
+        noise: standard normals of the posterior's samples [N, B, D].
+        min_var: [], added to the posterior's standard deviation for a sample.
+        weights: in the parameters' precision; under autocast the products run in its type, cast once.
+
+    Returns:
+        Beliefs [N, B, D]; mean and deviation before its softplus, both after ReLU [2, N, B, D].
+    """
+    device = belief.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        cast = {name: getattr(weights, name).to(dtype) for name in ("sample", "input", "hidden", "first", "second")}
+        weights = weights._replace(**cast)
+    constants = (sample.detach(), noise, min_var)
+    beliefs, outputs, *_ = _Filter.apply(  # type: ignore[no-untyped-call]
+        belief, pushed.to(belief.dtype), seen.to(belief.dtype), *constants, *weights
+    )
+    return beliefs, outputs
+
+
+class _Filter(torch.autograd.Function):
+    """Every tensor may have leading axes in front of those named (packed jobs)."""
+
+    @staticmethod
+    def forward(
+        belief: Tensor, pushed: Tensor, seen: Tensor, sample: Tensor, noise: Tensor, min_var: Tensor, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Returns beliefs [N, B, D] and outputs [2, N, B, D]; then what the backward pass needs of every step."""
+        weights = FilterWeights(*tensors)
+        size = belief.shape[-1]
+        # A belief meets the GRU's weight at the next step and the posterior's at this one: one product for both.
+        joint = torch.cat([weights.hidden, weights.first], dim=-2).mT  # [D, 5D]
+        from_sample, from_input, second = weights.sample.mT, weights.input.mT, weights.second.mT
+        input_bias, hidden_bias = weights.input_bias.unsqueeze(-2), weights.hidden_bias.unsqueeze(-2)
+        min_var = min_var[..., None, None]
+        product = cast_product(belief, joint[..., : 3 * size])
+        steps = []
+        for t in range(noise.shape[-3]):
+            inputs = (pushed.select(-3, t) + cast_product(sample, from_sample)).relu_()
+            gates = input_bias + cast_product(inputs, from_input)
+            parts = gru_cell_parts(gates, product, belief, hidden_bias)
+            belief = parts[0]
+            both = cast_product(belief, joint)
+            product = both[..., : 3 * size]
+            hidden = (seen.select(-3, t) + both[..., 3 * size :]).relu_()
+            pair = hidden.reshape(*hidden.shape[:-1], 2, size).movedim(-2, -3)  # [2, B, D]
+            output = (weights.second_bias + cast_product(pair, second)).relu_()
+            mean, deviation = output.unbind(-3)
+            steps.append((*parts, output, hidden, inputs, sample))
+            sample = torch.addcmul(mean, F.softplus(deviation) + min_var, noise.select(-3, t))
+        states, reset_update, candidate, recurrent, outputs, *rest = (torch.stack(part, dim=-3) for part in zip(*steps))
+        return states, outputs, reset_update, candidate, recurrent, *rest
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.save_for_backward(inputs[0], *inputs[6:], *output)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_states: Tensor, grad_output: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        """Gradients of belief, pushed and seen, and of the weights in ``FilterWeights``' order."""
+        belief, *saved = ctx.saved_tensors
+        weights = FilterWeights(*saved[:8])
+        states, output, reset_update, candidate, recurrent, hidden, inputs, samples = saved[8:]
+        grad_output = (grad_output * (output > 0)).flatten(-3, -2)  # [2, NB, D]
+        pair = hidden.reshape(*hidden.shape[:-1], 2, -1).flatten(-4, -3).movedim(-2, -3)  # [2, NB, D]
+        grad_pair = cast_product(grad_output, weights.second)
+        grad_hidden = grad_pair.movedim(-3, -2).reshape(hidden.shape) * (hidden > 0)  # [N, B, 2D]
+        grad_states = grad_states + _product(grad_hidden, weights.first)
+        grad_gates, grad_belief, grad_weight, grad_bias = recurrence_gradients(
+            grad_states, belief, weights.hidden, states, reset_update, candidate, recurrent
+        )
+        grad_inputs = _product(grad_gates, weights.input) * (inputs > 0)
+        grad_weights = FilterWeights(
+            sample=_outer(grad_inputs.flatten(-3, -2), samples.flatten(-3, -2), weights.sample),
+            input=_outer(grad_gates.flatten(-3, -2), inputs.flatten(-3, -2), weights.input),
+            input_bias=grad_gates.sum((-3, -2)),
+            hidden=grad_weight,
+            hidden_bias=grad_bias,
+            first=_outer(grad_hidden.flatten(-3, -2), states.flatten(-3, -2), weights.first),
+            second=_outer(grad_output, pair, weights.second),
+            second_bias=grad_output.sum(-2, keepdim=True),
+        )
+        return grad_belief, grad_inputs, grad_hidden, None, None, None, *grad_weights
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Packed jobs: the same code with their axis in front of every tensor."""
+        stacked = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(tensors, in_dims)
+        ]
+        outputs = _Filter.apply(*stacked)  # type: ignore[no-untyped-call]
+        return outputs, (0,) * len(outputs)
+
+
+def _product(steps: Tensor, matrix: Tensor) -> Tensor:
+    """steps [N, B, F] @ matrix [F, G] as one product; returns [N, B, G]."""
+    return cast_product(steps.flatten(-3, -2), matrix).reshape(*steps.shape[:-1], -1)
+
+
+def _outer(grad_rows: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of ``weight`` [out, in] in ``rows @ weight.T``: from those of the products [M, out] and rows [M, in]."""
+    return grad_rows.to(weight.dtype).mT @ rows.to(weight.dtype)

@@ -1,0 +1,132 @@
+"""RSSM: reconstruction with a recurrent state-space model, trained on an evidence lower bound."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from jepa.errors import ConfigError
+from jepa.models.filtering import filter_beliefs
+from jepa.models.rssm import Gaussian, Posterior, Transition, filter_weights, kl_divergence
+from jepa.objectives.base import DecoderFactory, EncoderFactory, Objective
+from jepa.types import Batch, DataShapes, Losses, Rollout
+
+
+class RSSM(Objective):
+    """A belief b_t carried on by samples and actions; images are decoded from prior samples (SPEC §5).
+
+    Loss = (MSE(dec(s_0, b_0), x_0) + sum over t >= 1 of [max(mean KL(prior || posterior), free_nats)
+    + MSE(dec(prior sample_t, b_t), x_t)]) / (T-1), with b_0 = z_0.
+    Source: Hafner et al. 2019 (arXiv 1811.04551); deviations are the original study's, and its behaviour the default.
+
+    Args:
+        shapes: what the data are like.
+        encoder, decoder: what conf/model/encoder and conf/model/decoder give.
+        min_var: added to the standard deviations of prior and posterior for t >= 1 in training.
+        free_nats: the KL of a time step, its mean over batch and features, counts no less than this.
+        reparameterize: false: samples carry no gradient, as in the original; true: they do.
+    """
+
+    min_var: Tensor  # []
+    free_nats: Tensor  # []
+
+    def __init__(
+        self,
+        *,
+        shapes: DataShapes,
+        encoder: EncoderFactory,
+        decoder: DecoderFactory,
+        min_var: float,
+        free_nats: float,
+        reparameterize: bool,
+    ) -> None:
+        super().__init__(shapes=shapes)
+        if not isinstance(reparameterize, bool):
+            raise ConfigError(f"model.reparameterize={reparameterize!r}: must be true or false")
+        if shapes.num_steps < 2:
+            raise ConfigError(f"dataset.num_steps={shapes.num_steps}: must be at least 2 for model=rssm")
+        self.register_hyperparameter("min_var", min_var)
+        self.register_hyperparameter("free_nats", free_nats)
+        self.reparameterize = reparameterize
+        self.encoder = encoder(in_channels=shapes.channels, image_size=shapes.image_size)
+        size = self.encoder.embedding_size
+        self.predictor = Transition(embedding_size=size, action_size=shapes.action_size)
+        self.posterior = Posterior(embedding_size=size)
+        self.decoder = decoder(input_size=2 * size, channels=shapes.channels, image_size=shapes.image_size)
+
+    def draw_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
+        """[2T-1, B, D]: of s_0, then for each t >= 1 the prior's and the posterior's."""
+        return self._normals(2 * self.shapes.num_steps - 1, generator, batch_size, device)
+
+    def draw_rollout_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
+        """[T-1, B, D]: of the prior's samples s_0 ... s_{T-2}."""
+        return self._normals(self.shapes.num_steps - 1, generator, batch_size, device)
+
+    def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
+        """Terms: ``reconstruction``, the sum of MSEs / (T-1), and ``kl``, its mean over t >= 1 without a floor."""
+        assert noise is not None, "RSSM needs the noise of draw_noise"
+        encodings = self._encode(batch.states)
+        first = self.predictor.prior(encodings[0])
+        first_sample = self._carried(first.sample(noise[0]))
+        beliefs, posterior = self._filter(encodings, batch.actions, first_sample, noise[2::2])
+        prior = self.predictor.prior(beliefs).widened(self.min_var)
+        samples = torch.cat([first_sample.unsqueeze(0), self._carried(prior.sample(noise[1::2]))])
+        features = torch.cat([samples, torch.cat([encodings[:1], beliefs])], dim=-1)  # [T, B, 2D]
+        images = self.decoder(features)
+        num_steps = len(encodings)
+        # every frame has as many pixels, so the mean over all is the mean of the time steps' means
+        error = (images.to(batch.states.dtype) - batch.states).square().mean()
+        reconstruction = error * (num_steps / (num_steps - 1))
+        kl = kl_divergence(prior, posterior).mean(dim=(1, 2))  # [T-1]
+        total = reconstruction + torch.maximum(kl, self.free_nats).mean()
+        return Losses(total, {"reconstruction": reconstruction, "kl": kl.mean()})
+
+    def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
+        """Encodings, and beliefs b_1 ... b_{T-1} from the first frame, the actions and samples of the prior alone."""
+        assert noise is not None, "RSSM needs the noise of draw_rollout_noise"
+        encodings = self._encode(states)
+        belief, pushed, beliefs = encodings[0], self.predictor.push(actions), []
+        for t in range(len(actions)):
+            belief = self.predictor.step(belief, self.predictor.prior(belief).sample(noise[t]), pushed[t])
+            beliefs.append(belief)
+        return Rollout(encodings, torch.stack(beliefs))
+
+    def _filter(self, encodings: Tensor, actions: Tensor, sample: Tensor, noise: Tensor) -> tuple[Tensor, Gaussian]:
+        """Beliefs and posteriors of t = 1 ... T-1.
+
+        encodings: [T, B, D]; actions: [T-1, B, A]; sample: s_0 [B, D]; noise: the posteriors' [T-1, B, D].
+        Returns [T-1, B, D] and, with min_var, the same.
+        """
+        pushed, seen = self.predictor.push(actions), self.posterior.see(encodings[1:])
+        if self.reparameterize:
+            return self._filter_differentiably(encodings[0], sample, pushed, seen, noise)
+        weights = filter_weights(self.predictor, self.posterior)
+        beliefs, outputs = filter_beliefs(encodings[0], sample, pushed, seen, noise, self.min_var, weights)
+        mean, deviation = outputs.unbind(0)
+        return beliefs, Gaussian(mean, F.softplus(deviation)).widened(self.min_var)
+
+    def _filter_differentiably(
+        self, belief: Tensor, sample: Tensor, pushed: Tensor, seen: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Gaussian]:
+        """As ``_filter``, step by step, with gradients through the samples."""
+        beliefs, posteriors = [], []
+        for t in range(len(noise)):
+            belief = self.predictor.step(belief, sample, pushed[t])
+            posterior = self.posterior(seen[t], belief).widened(self.min_var)
+            sample = self._carried(posterior.sample(noise[t]))
+            beliefs.append(belief)
+            posteriors.append(posterior)
+        return torch.stack(beliefs), Gaussian(*(torch.stack(parts) for parts in zip(*posteriors)))
+
+    def _carried(self, samples: Tensor) -> Tensor:
+        return samples if self.reparameterize else samples.detach()
+
+    def _encode(self, states: Tensor) -> Tensor:
+        """states: [S, B, C, H, W]; returns [S, B, D] in the parameters' precision, which the beliefs keep."""
+        encodings = self.encoder(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+        return encodings.to(self.predictor.rnn.weight_hh.dtype)  # type: ignore[no-any-return]
+
+    def _normals(self, count: int, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
+        shape = (count, batch_size, self.encoder.embedding_size)
+        return torch.randn(shape, generator=generator, device=device)
