@@ -37,7 +37,7 @@ def normalize_steps(norm: nn.BatchNorm1d | nn.BatchNorm2d, steps: Tensor) -> Ten
 
 @torch.no_grad()
 def _update(running: Tensor, values: Tensor, momentum: float) -> None:
-    """Update running [C] in place by each of values [T, C] in turn: running <- (1 - momentum) running + momentum value."""
+    """Update running [C] in place by values [T, C] in turn: running <- (1 - momentum) running + momentum value."""
     num_steps, keep = values.shape[0], 1 - momentum
     age = torch.arange(num_steps - 1, -1, -1, device=values.device, dtype=values.dtype)
     running.mul_(keep**num_steps).add_((momentum * keep**age) @ values)
@@ -46,8 +46,9 @@ def _update(running: Tensor, values: Tensor, momentum: float) -> None:
 def normalize_maps(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     """``norm(maps)`` with sums that keep their digits in every memory format. maps and returned: [N, C, H, W].
 
-    PyTorch's BatchNorm for channels-last on a CPU adds up one pixel after the other in single precision: from 2 000 images
-    of a constant background its variances are wrong by 2 %. Here pixels are added up in groups, and the groups' sums after.
+    PyTorch's BatchNorm for channels-last on a CPU adds up one pixel after the other in single precision: from 2 000
+    images of a constant background its variances are wrong by 2 %. Here pixels are added up in small groups, and these
+    in double precision.
     """
     channels_last = maps.stride(1) == 1 and maps.shape[1] > 1 and maps.shape[2] * maps.shape[3] > 1
     if not (channels_last and norm.training and maps.device.type == "cpu") or torch.compiler.is_compiling():
@@ -93,7 +94,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         rows, grad_rows = _grouped(maps), _grouped(grad)
         means, scales = (values.repeat(rows.shape[1] // channels) for values in (mean, scale))
-        # of PyTorch's own backward pass only the sums over rows are asked for: of the gradient, and of it times (x - mean) * scale
+        # PyTorch's own backward pass is asked for sums over rows only: of grad, and of grad * (x - mean) * scale
         sums = torch.ops.aten.native_batch_norm_backward(
             grad_rows, rows, None, None, None, means, scales, True, 0.0, [False, True, True]
         )[1:]
@@ -107,7 +108,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
 
 
 def _grouped(maps: Tensor) -> Tensor:
-    """maps [N, C, H, W], channels-last, seen as one column of at most 16 pixels of very many channels, without a copy."""
+    """maps [N, C, H, W], channels-last, seen as a column of at most 16 pixels of very many channels; no copy."""
     height, width = maps.shape[2:]
     rows = max(size for size in range(1, height * width + 1) if height * width % size == 0 and size <= 16)
     return maps.permute(0, 2, 3, 1).reshape(rows, -1).t().unsqueeze(0).unsqueeze(-1)  # [1, GC, rows, 1]

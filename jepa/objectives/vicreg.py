@@ -30,7 +30,7 @@ def covariance_loss(centered: Tensor) -> Tensor:
     """Mean over time steps of the sum of squared off-diagonal covariances over D; divisor B - 1.
 
     centered: [T, B, D], each feature's mean over the batch removed. With fewer samples than features, X X^T [B, B] has
-    the sum of squares of X^T X [D, D], from which the latter's diagonal is taken off. Source: arXiv 2105.04906, eq. 3-4.
+    the sum of squares of X^T X [D, D], less the latter's diagonal. Source: arXiv 2105.04906, eq. 3-4.
     """
     batch_size, num_features = centered.shape[-2:]
     scaled = centered / (batch_size - 1) ** 0.5

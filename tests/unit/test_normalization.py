@@ -1,4 +1,4 @@
-"""Batch normalisation of many time steps, and of channels-last maps, against one call after the other and double precision."""
+"""Batch normalisation: many steps against one call after the other, channels-last maps against double precision."""
 
 import copy
 
@@ -37,6 +37,7 @@ def test_steps_are_successive_calls(kind, shape, training):
     for value, reference in zip(
         torch.autograd.grad((together * weights).sum(), [x, *ours.parameters()]),
         torch.autograd.grad((one_by_one * weights).sum(), [x, *theirs.parameters()]),
+        strict=True,
     ):
         torch.testing.assert_close(value, reference, rtol=1e-4, atol=1e-5)
 
@@ -91,7 +92,7 @@ def test_channels_last_maps_keep_their_digits(images, side):
     reference = statistics_and_gradients(copy.deepcopy(norm).double(), maps.double())
     ours = statistics_and_gradients(norm, maps.to(memory_format=torch.channels_last))
     assert norm.num_batches_tracked == 1
-    for value, exact in zip(ours, reference):
+    for value, exact in zip(ours, reference, strict=True):
         torch.testing.assert_close(value.double(), exact, rtol=0, atol=5e-6 * float(exact.abs().max()))
 
 
