@@ -145,7 +145,7 @@ def losses_figure(records: Sequence[Record]) -> Figure | None:
     names = list(dict.fromkeys(name for record in train for name in record if name.startswith("loss/")))[:_MOST_PANELS]
     if not names:
         return None
-    columns = min(len(names), 3)
+    columns = 2 if len(names) == 4 else min(len(names), 3)
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(3.5 * columns, 2.5 * rows + 0.3), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
@@ -170,7 +170,7 @@ def _loss_panel(axis: Axes, name: str, points: Iterable[tuple[float, float]]) ->
     end = f"last {seen[-1]:.3g}" if finite.all() else f"not finite at epoch {epochs[~finite][0]:.3g}"
     axis.set_title(f"{name.removeprefix('loss/').replace('_', ' ')}    {end}", fontsize=9)
     axis.grid(alpha=0.25)
-    axis.tick_params(labelsize=8)
+    axis.tick_params(which="both", labelsize=8)
 
 
 # --- RMSE by time step ---------------------------------------------------------------------------------------------
