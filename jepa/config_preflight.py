@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -24,6 +25,10 @@ class Preflight(Callback):
     a time. A sweeper of this project checks its own jobs, by ``jepa.run.check``.
     """
 
+    def __init__(self, *, check: str) -> None:
+        """check: dotted path of a function that raises ConfigError for a composed configuration no job could run."""
+        self.check = check
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the sweeper is made."""
         sweeper = str(OmegaConf.select(config, "hydra.sweeper._target_"))
@@ -32,7 +37,7 @@ class Preflight(Callback):
         try:
             axes = _axes(config)
             for overrides in _product(axes) if sweeper.startswith(_BASIC_SWEEPER) else _one_at_a_time(axes):
-                _check(config, overrides)
+                self._check(config, overrides)
         except Exception as error:
             explained = explain(error, all_keys(config))
             if explained is None:
@@ -41,15 +46,13 @@ class Preflight(Callback):
             print(f"error: {explained}", file=sys.stderr)
             raise SystemExit(2) from error
 
-
-def _check(config: DictConfig, overrides: Sequence[str]) -> None:
-    from jepa.run import check
-
-    job = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
-    try:
-        check(job)
-    except ConfigError as error:
-        raise ConfigError(f"{error} (in the job {' '.join(overrides)})") from error
+    def _check(self, config: DictConfig, overrides: Sequence[str]) -> None:
+        module, _, name = self.check.rpartition(".")
+        job = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
+        try:
+            getattr(import_module(module), name)(job)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (in the job {' '.join(overrides)})") from error
 
 
 def _axes(config: DictConfig) -> list[list[str]]:
