@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -97,14 +97,17 @@ def main() -> None:
     sys.exit(command_line(sys.argv[1:]))
 
 
-def command_line(arguments: Sequence[str]) -> int:
-    """Run ``arguments`` as :func:`main` does, and return the exit code."""
+def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] | None = None) -> int:
+    """Run ``arguments`` as :func:`main` does, and return the exit code.
+
+    task: what a composed configuration is handed to, instead of :func:`run`: for tests of everything around it.
+    """
     register()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     start = hydra.main(config_path=str(config_dir()), config_name="config", execution_whitelist=TRUSTED_TARGETS)
     try:
         with _hydra_raises(), _argv(with_multirun(arguments)):
-            start(_task)()
+            start(task or _task)()
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the checkpoint", file=sys.stderr)
         return 130
