@@ -101,15 +101,15 @@ class _Filter(torch.autograd.Function):
         belief, *saved = ctx.saved_tensors
         weights = FilterWeights(*saved[:8])
         states, output, reset_update, candidate, recurrent, hidden, inputs, samples = saved[8:]
-        grad_output = (grad_output * (output > 0)).flatten(-3, -2)  # [2, NB, D]
+        grad_output = _through_relu(grad_output, output).flatten(-3, -2)  # [2, NB, D]
         pair = hidden.reshape(*hidden.shape[:-1], 2, -1).flatten(-4, -3).movedim(-2, -3)  # [2, NB, D]
         grad_pair = cast_product(grad_output, weights.second)
-        grad_hidden = grad_pair.movedim(-3, -2).reshape(hidden.shape) * (hidden > 0)  # [N, B, 2D]
+        grad_hidden = _through_relu(grad_pair.movedim(-3, -2).reshape(hidden.shape), hidden)  # [N, B, 2D]
         grad_states = grad_states + _product(grad_hidden, weights.first)
         grad_gates, grad_belief, grad_weight, grad_bias = recurrence_gradients(
             grad_states, belief, weights.hidden, states, reset_update, candidate, recurrent
         )
-        grad_inputs = _product(grad_gates, weights.input) * (inputs > 0)
+        grad_inputs = _through_relu(_product(grad_gates, weights.input), inputs)
         grad_weights = FilterWeights(
             sample=_outer(grad_inputs.flatten(-3, -2), samples.flatten(-3, -2), weights.sample),
             input=_outer(grad_gates.flatten(-3, -2), inputs.flatten(-3, -2), weights.input),
@@ -138,6 +138,12 @@ class _Filter(torch.autograd.Function):
 def _product(steps: Tensor, matrix: Tensor) -> Tensor:
     """steps [N, B, F] @ matrix [F, G] as one product; returns [N, B, G]."""
     return cast_product(steps.flatten(-3, -2), matrix).reshape(*steps.shape[:-1], -1)
+
+
+def _through_relu(grad: Tensor, output: Tensor) -> Tensor:
+    """The gradient of a ReLU's input from that of its output."""
+    result: Tensor = torch.ops.aten.threshold_backward(grad, output, 0)
+    return result
 
 
 def _outer(grad_rows: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
