@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from jepa.config_schema import RunConfig, closed
 from jepa.config_search import config_dir, register_search_path
+from jepa.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 
 __all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir", "config_hash", "register"]
 
@@ -28,38 +29,6 @@ TRUSTED_TARGETS = ("jepa.*", "hydra_plugins.*", "optuna.*")
 # Packages with a function register() that makes their launchers and sweepers known to Hydra. Named here, not imported:
 # they stand above this module (tests/unit/test_imports.py).
 PLUGINS = ("jepa.sweep",)
-
-# Keys that decide how a run is carried out, not what it computes: two runs that differ in them alone have one hash.
-OPERATIONAL_KEYS = frozenset(
-    {
-        "checkpoint",
-        "choices",
-        "device",
-        "dry_run",
-        "folder",
-        "hydra",
-        "logger",
-        "objective",
-        "on_probe",
-        "progress",
-        "rerun",
-        "resume",
-        "retry_failed",
-        "reuse",
-        "sweep",
-        "threads",
-        "yes",
-    }
-)
-OPERATIONAL_NESTED_KEYS = frozenset(
-    {
-        "trainer.compile",
-        "trainer.log_every_steps",
-        "trainer.probe_every_epochs",
-        "trainer.warmup_epochs",  # counts where a schedule reads it: as optimizer.schedule.warmup_epochs
-        "dataset.cifar10_folder",  # the same images wherever they lie
-    }
-)
 
 
 def register() -> None:

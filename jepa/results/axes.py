@@ -5,30 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jepa.results.query import parse_scalar
-from jepa.results.records import Run, is_operational
+from jepa.results.records import Run, is_operational, parse_override
 
 SEED = "seed"
 Point = tuple[Any, ...]
 
 
 def axis_value(run: Run, key: str) -> Any:
-    """What a run has for an axis: a group's choice, a config value, or what its override says of it."""
+    """What a run has for an axis: a group's choice before a measured number that happens to have its name."""
     if key in run.choices:
         return run.choices[key]
-    if key in run.config:
-        return run.config[key]
-    for text in run.overrides:
-        name, value = parse_override(text)
-        if name == key:
-            return parse_scalar(value)
-    return run.value(key)
-
-
-def parse_override(text: str) -> tuple[str, str]:
-    """``+model/encoder@model.encoder=menet5`` as ``("model/encoder", "menet5")``."""
-    key, _, value = text.partition("=")
-    return key.lstrip("+~").partition("@")[0], value.strip("'\"")
+    return run.config[key] if key in run.config else run.value(key)
 
 
 def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
@@ -56,20 +43,10 @@ def group_runs(runs: Iterable[Run], axes: Sequence[str]) -> dict[Point, list[Run
     return groups
 
 
-def config_difference(run: Run, base: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Scientific key -> (base's value, the run's) where they differ; None for what one of them has not."""
-    keys = {key for key, _ in base.items() ^ run.config.items()}
-    return {key: (base.get(key), run.config.get(key)) for key in sorted(keys) if not is_operational(key)}
-
-
-def commonest_config(runs: Sequence[Run]) -> dict[str, Any]:
-    """For each config key the value that most runs have: the base that a sweep's runs are compared to."""
-    counts: dict[str, dict[Any, int]] = {}
-    for run in runs:
-        for key, value in run.config.items():
-            values = counts.setdefault(key, {})
-            values[value] = values.get(value, 0) + 1
-    return {key: max(values, key=lambda value: values[value]) for key, values in counts.items()}
+def differences(run: Run, axes: Sequence[str]) -> dict[str, Any]:
+    """What sets ``run`` apart from the runs that ``axes`` and the seed tell it from: key -> its value."""
+    values = {key: axis_value(run, key) for key in (*axes, SEED)}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _choosable(runs: Sequence[Run]) -> list[str]:
@@ -90,8 +67,9 @@ def _mixed_choices(runs: Sequence[Run], axes: Sequence[str]) -> set[str]:
     """The config groups whose choice differs between runs that agree on ``axes``."""
     mixed: set[str] = set()
     for group in group_runs(runs, axes).values():
-        for run in group[1:]:
-            mixed.update(key for key, _ in run.choices.items() ^ group[0].choices.items())
+        choices = [run.choices for run in group if run.choices]  # a pending or broken one may have none
+        for other in choices[1:]:
+            mixed.update(key for key, _ in other.items() ^ choices[0].items())
     return mixed
 
 
@@ -99,7 +77,7 @@ def _mixed_keys(runs: Sequence[Run], axes: Sequence[str]) -> list[str]:
     """The scientific config keys that differ between runs that agree on ``axes``."""
     mixed: set[str] = set()
     for group in group_runs(runs, axes).values():
-        configs = [run.config for run in group if run.config]  # a pending or broken one may have none
+        configs = [run.config for run in group if run.config]
         for config in configs[1:]:
             mixed.update(key for key, _ in config.items() ^ configs[0].items())
     return sorted(key for key in mixed if key != SEED and not is_operational(key))

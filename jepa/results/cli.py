@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from jepa.errors import nearest
-from jepa.results.axes import commonest_config, varying_axes
+from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
 from jepa.results.export import (
     check_ending,
@@ -159,7 +159,7 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
     table = _table(found, runs, arguments)
     written = [path for path in (arguments.csv, arguments.json, arguments.parquet) if path]
     if written:
-        rows = export_rows(table, _base(found, runs))
+        rows = export_rows(table)
         for path, write in (
             (arguments.csv, write_csv),
             (arguments.json, write_json),
@@ -239,17 +239,13 @@ def _footer(table: Table, stream: TextIO) -> None:
         stream.write("\n" + "\n".join(lines) + "\n")
 
 
-def _base(found: Collection, runs: Sequence[Run]) -> dict[str, Any]:
-    return commonest_config(runs)
-
-
 def _show(found: Collection, run: Run, json_path: str | None) -> None:
     siblings = [other for other in found.runs if os.path.dirname(other.folder) == os.path.dirname(run.folder)]
-    base = _base(found, siblings)
+    axes = _axes(found, siblings)
     if json_path:
-        write_json(json_path, run_mapping(run, base))
+        write_json(json_path, run_mapping(run, axes))
     else:
-        print("\n".join(run_lines(run, base)))
+        print("\n".join(run_lines(run, axes)))
 
 
 # --- figures --------------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from jepa.errors import nearest
 from jepa.results.activity import at_work, locked_inodes
@@ -49,11 +50,12 @@ def collect(folders: Iterable[str]) -> Collection:
             raise ResultsError(f"{folder}: no such folder{_hint(folder)}")
         before = len(runs)
         for sweep, names in _sweeps(folder):
-            runs.update((run.folder, run) for run in _read_sweep(sweep, names))
+            found = _read_sweep(sweep, names)
             plan = read_plan(sweep)
             if plan:
                 plans[sweep] = plan
-                runs.update((run.folder, run) for run in _pending(sweep, plan, runs))
+                found = _with_plan(sweep, plan, found)
+            runs.update((run.folder, run) for run in found)
         if len(runs) == before and not any(known == folder or known.startswith(folder + "/") for known in runs):
             raise ResultsError(f"{folder}: no runs in it")
     single = len(asked) == 1 and asked[0] in runs
@@ -141,21 +143,41 @@ def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run
         choices=record["choices"],
         metrics=record["metrics"],
         overrides=tuple(record["overrides"]),
-        fields={"sweep": os.path.basename(os.path.dirname(os.path.abspath(folder))), **record["fields"]},
+        fields={
+            "sweep": os.path.basename(os.path.dirname(os.path.abspath(folder))),
+            **_command(record["overrides"]),
+            **record["fields"],
+        },
     )
 
 
-def _pending(sweep: str, plan: SweepPlan, runs: dict[str, Run]) -> list[Run]:
-    """The planned jobs of a sweep that have left nothing yet."""
-    return [
-        Run(
-            folder=f"{sweep}/{job.name}",
-            status="pending",
-            config=job.config,
-            choices=job.choices,
-            overrides=job.overrides,
-            fields={"sweep": os.path.basename(os.path.abspath(sweep)), "config_hash": job.name},
-        )
-        for job in plan.jobs
-        if f"{sweep}/{job.name}" not in runs
+def _command(overrides: Sequence[str]) -> dict[str, str]:
+    """The command that runs these overrides alone: what a run without a result has not written down."""
+    return {"command": shlex.join(["python", "-m", "jepa.run", *overrides])} if overrides else {}
+
+
+def _with_plan(sweep: str, plan: SweepPlan, found: list[Run]) -> list[Run]:
+    """The runs of a sweep with what its plan adds: a search's order, and the jobs that have left nothing yet."""
+    trials = {job.name: job.trial for job in plan.jobs if job.trial is not None}
+    runs = [
+        replace(run, fields={**run.fields, "trial": trials[run.name]}) if run.name in trials else run for run in found
     ]
+    present = {run.name for run in found}
+    for job in plan.jobs:
+        if job.name in present:
+            continue
+        fields = {
+            "sweep": os.path.basename(os.path.abspath(sweep)),
+            "config_hash": job.name,
+            "trial": job.trial,
+            **_command(job.overrides),
+        }
+        runs.append(
+            Run(
+                folder=f"{sweep}/{job.name}",
+                status="pending",
+                overrides=job.overrides,
+                fields={key: value for key, value in fields.items() if value is not None},
+            )
+        )
+    return runs

@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jepa.results.axes import config_difference
+from jepa.results.axes import differences
 from jepa.results.intervals import Summary
 from jepa.results.records import ResultsError, Run
-from jepa.results.show import difference_words
+from jepa.results.show import override_words
 from jepa.results.tables import Table
 
-_PROVENANCE = ("folder", "config_hash", "git_commit", "command")
+_PROVENANCE = {
+    "folder": "folders",
+    "config_hash": "config_hashes",
+    "git_commit": "git_commits",
+    "command": "commands",
+}
 
 
-def export_rows(table: Table, base: Mapping[str, Any]) -> list[dict[str, Any]]:
+def export_rows(table: Table) -> list[dict[str, Any]]:
     """One flat mapping a row, all with the same keys.
 
     A metric ``m`` of several runs gives ``m`` (mean), ``m_ci95`` (half the width of its interval) and ``m_n`` (how many
-    runs); each row names what sets it apart from ``base``, its runs' folders, config hashes, commits and commands,
-    several of them joined by a semicolon.
+    runs); each row names what sets it apart, its runs' folders, config hashes, commits and commands, a list of
+    each where the row stands for several.
     """
     keys = [*table.axes, *(column for column in table.columns if column not in table.axes)]
     rows = []
@@ -34,26 +39,29 @@ def export_rows(table: Table, base: Mapping[str, Any]) -> list[dict[str, Any]]:
                 mean, half_width, n = cell if isinstance(cell, Summary) else (None, None, 0)
                 record.update({key: mean, f"{key}_ci95": half_width, f"{key}_n": n})
             else:
-                record[key] = json.dumps(cell) if isinstance(cell, list) else cell
-        record["difference"] = difference_words(row.runs[0], base, seed=table.per_run)
-        for key in _PROVENANCE:
-            record[key if table.per_run else f"{key}s"] = _joined(row.runs, key, once=key == "git_commit")
+                record[key] = cell
+        apart = dict(zip(table.axes, row.point, strict=True))
+        record["difference"] = override_words(differences(row.runs[0], table.axes) if table.per_run else apart)
+        for key, plural in _PROVENANCE.items():
+            record[key if table.per_run else plural] = (
+                row.runs[0].value(key) if table.per_run else _gathered(row.runs, key)
+            )
         rows.append(record)
     return rows
 
 
-def _joined(runs: tuple[Run, ...], key: str, *, once: bool) -> str | None:
+def _gathered(runs: tuple[Run, ...], key: str) -> list[str]:
     values = [str(run.value(key)) for run in runs if run.value(key) is not None]
-    return "; ".join(dict.fromkeys(values) if once else values) or None
+    return list(dict.fromkeys(values)) if key == "git_commit" else values
 
 
-def run_mapping(run: Run, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything known of one run, nested by kind; difference: key -> [base's value, the run's]."""
+def run_mapping(run: Run, axes: Sequence[str]) -> dict[str, Any]:
+    """Everything known of one run, nested by kind; difference: its values on the ``axes`` of its sweep."""
     return {
         "folder": run.folder,
         "status": run.status,
         **run.fields,
-        "difference": config_difference(run, dict(base)) if run.config else {},
+        "difference": differences(run, axes),
         "choices": run.choices,
         "metrics": run.metrics,
         "overrides": list(run.overrides),
@@ -67,14 +75,17 @@ def write_json(path: str, value: Any) -> None:
 
 
 def write_csv(path: str, rows: list[dict[str, Any]]) -> None:
-    """Write the rows with a header to the file, or to standard output where ``path`` is ``-``; missing is empty."""
+    """Write the rows with a header to the file, or to standard output where ``path`` is ``-``.
+
+    What is missing is empty; the parts of a list are joined by semicolons.
+    """
     import csv
     import io
 
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows([{key: _flat(value) for key, value in row.items()} for row in rows])
     _write(path, buffer.getvalue())
 
 
@@ -85,8 +96,12 @@ def write_parquet(path: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow.parquet
     except ImportError as error:
         raise ResultsError("--parquet needs pyarrow: pip install pyarrow, or use --csv") from error
-    columns = {key: _one_type([row[key] for row in rows]) for key in rows[0]}
+    columns = {key: _one_type([_flat(row[key]) for row in rows]) for key in rows[0]}
     replace_file(path, lambda temporary: pyarrow.parquet.write_table(pyarrow.table(columns), temporary))
+
+
+def _flat(value: Any) -> Any:
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _one_type(values: list[Any]) -> list[Any]:

@@ -75,12 +75,12 @@ def metric_figure(
             )
         else:
             scale_y(axis, [summary.mean for series in lines for _, summary in series.points])
-    intervals = _interval_words(panels, bool(ticks))
+    notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)))))
+    heading = "\n".join(filter(None, (notes, ", ".join(names[key] for key in by))))
     if labels != [""]:
-        shared_legend(figure, axes[0], "   ".join(filter(None, (", ".join(names[key] for key in by), intervals))))
-        intervals = ""
-    if title or intervals:
-        figure.suptitle("   ".join(filter(None, (title, intervals))), fontsize=10)
+        shared_legend(figure, axes[0], heading)
+    elif heading:
+        figure.suptitle(heading, fontsize=9)
     return figure
 
 
@@ -142,7 +142,7 @@ def _interval_words(panels: dict[Any, list[Series]], bars: bool) -> str:
     if max(counts) == 1:
         return ""
     n = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return f"({'bar' if bars else 'band'}: 95 % interval over n = {n} seeds)"
+    return f"{'bar' if bars else 'band'}: 95 % interval over n = {n} seeds"
 
 
 def _by_x(points: list[tuple[Any, Summary]]) -> list[tuple[Any, Summary]]:
@@ -230,7 +230,8 @@ def panels_grid(count: int, width: float = 7.0) -> tuple[Figure, list[Axes]]:
 def shared_legend(figure: Figure, axis: Axes, title: str) -> None:
     """One legend above the panels, where it hides nothing."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(
+    legend = figure.legend(
         handles, labels, title=title or None, loc="outside upper center",
         ncols=min(len(labels), 6), frameon=False, fontsize=9, title_fontsize=9,
     )  # fmt: skip
+    legend.get_title().set_multialignment("center")

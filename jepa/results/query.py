@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jepa.results.records import Names, ResultsError, Run, is_number
+from jepa.results.records import Names, ResultsError, Run, is_number, parse_scalar
 
 Predicate = Callable[[Run], bool]
 
@@ -24,7 +24,6 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _KEYWORDS = frozenset({"and", "or", "not", "in"})
-_LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None}
 
 
 class _Token(NamedTuple):
@@ -43,19 +42,6 @@ class Condition(NamedTuple):
 
     holds: Predicate
     equalities: tuple[tuple[str, str], ...]
-
-
-def parse_scalar(text: str) -> Any:
-    """A bare word as the number, truth value or null that it spells; itself otherwise."""
-    lowered = text.lower()
-    if lowered in _LITERALS:
-        return _LITERALS[lowered]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
 
 
 def compile_condition(text: str, names: Names) -> Condition:

@@ -9,40 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jepa.errors import nearest
+from jepa.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 
 STATUSES = ("finished", "running", "interrupted", "failed", "pruned", "pending")
 """In the order they are counted out. An interrupted run has a folder, no result, and nobody working on it."""
-
-# Keys that only say how a run is carried out: those of jepa.config, whose import would bring Hydra along; a test keeps
-# the two lists equal.
-OPERATIONAL_KEYS = frozenset(
-    {
-        "checkpoint",
-        "choices",
-        "device",
-        "dry_run",
-        "folder",
-        "hydra",
-        "logger",
-        "objective",
-        "progress",
-        "rerun",
-        "resume",
-        "retry_failed",
-        "reuse",
-        "threads",
-        "yes",
-    }
-)
-OPERATIONAL_NESTED_KEYS = frozenset(
-    {
-        "trainer.compile",
-        "trainer.log_every_steps",
-        "trainer.probe_every_epochs",
-        "trainer.warmup_epochs",
-        "dataset.cifar10_folder",
-    }
-)
 
 ALIASES = {
     "lr": ("optimizer.base_lr", "optimizer.learning_rate"),
@@ -51,6 +21,7 @@ ALIASES = {
 }
 """Names in everybody's mouth; the first that exists is meant."""
 
+_LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None}
 UNITS = ("_px", "_coeff", "_seconds")
 
 
@@ -93,7 +64,12 @@ class Run:
         values = self.metrics.get(stem)
         if isinstance(values, list) and position.isdigit() and int(position) < len(values):
             return values[int(position)]
-        return None
+        return None if self.config else self._overridden(key)
+
+    def _overridden(self, key: str) -> Any:
+        """What the overrides say of ``key``: all that is known of a job that is pending, or died before it composed."""
+        pairs = dict(parse_override(text) for text in self.overrides)
+        return parse_scalar(pairs[key]) if key in pairs else None
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -117,6 +93,25 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
+def parse_scalar(text: str) -> Any:
+    """A bare word as the number, truth value or null that it spells; itself otherwise."""
+    lowered = text.lower()
+    if lowered in _LITERALS:
+        return _LITERALS[lowered]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """``+model/encoder@model.encoder=menet5`` as ``("model/encoder", "menet5")``."""
+    key, _, value = text.partition("=")
+    return key.lstrip("+~").partition("@")[0], value.strip("'\"")
+
+
 class Names:
     """Every name that some run knows, and what a short one stands for."""
 
@@ -126,6 +121,8 @@ class Names:
         for run in runs:
             for source in (run.fields, run.choices, run.metrics, run.config):
                 known.update(dict.fromkeys(source))
+            if not run.config:
+                known.update(dict.fromkeys(parse_override(text)[0] for text in run.overrides))
             lists.update({key: len(value) for key, value in run.metrics.items() if isinstance(value, list)})
         known.update(dict.fromkeys(f"{key}.{i}" for key, length in lists.items() for i in range(length)))
         self.known = known

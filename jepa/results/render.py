@@ -12,6 +12,8 @@ from jepa.results.records import is_number, short_names
 from jepa.results.tables import Table
 
 MISSING = "–"
+_NARROWEST_CUT = 12
+_GAP = 3  # between two columns, as rich draws them
 _STYLES = {"tracks": "green", "knows only the start": "yellow", "ignores the dot": "red"}
 
 
@@ -47,7 +49,7 @@ def format_summary(summary: Summary) -> str:
 
 def format_cell(cell: Any, *, exact: bool = False, measured: bool = False) -> str:
     """One cell. exact: a setting, shown in full rather than to three decimals; measured: it is a metric."""
-    if cell is None or cell == "":
+    if cell is None:
         return MISSING
     if isinstance(cell, Summary):
         return format_summary(cell)
@@ -117,16 +119,42 @@ def print_table(table: Table, stream: TextIO) -> None:
     from rich.text import Text
 
     headers, columns, numeric = text_columns(table)
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for position, (header, is_numeric) in enumerate(zip(headers, numeric, strict=True)):
-        keep = is_numeric or position < len(table.axes)  # words are cut before numbers are
-        shown.add_column(
-            header,
-            justify="right" if is_numeric else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=max(map(len, columns[position]), default=0) if keep else None,
-        )
+    console = Console(file=stream)
+    folded = [_folded(header, max(map(len, column))) for header, column in zip(headers, columns, strict=True)]
+    widths = [max(map(len, [*lines, *column])) for lines, column in zip(folded, columns, strict=True)]
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
+    widths = _fitted(widths, console.width)
+    columns = [
+        [_tail(text, width) for text in column] if header == "folder" else column
+        for header, column, width in zip(headers, columns, widths, strict=True)
+    ]
+    for lines, is_numeric, width in zip(folded, numeric, widths, strict=True):
+        shown.add_column("\n".join(lines), justify="right" if is_numeric else "left", no_wrap=True, width=width)
     for cells in zip(*columns, strict=True):
         shown.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in cells))
-    Console(file=stream).print(shown)
+    console.print(shown)
+
+
+def _fitted(widths: Sequence[int], total: int) -> list[int]:
+    """``widths`` that fit into a terminal: the widest column gives way first (the folder, as a rule)."""
+    fitted = list(widths)
+    excess = sum(fitted) + _GAP * len(fitted) - total
+    while excess > 0 and max(fitted) > _NARROWEST_CUT:
+        fitted[fitted.index(max(fitted))] -= 1
+        excess -= 1
+    return fitted
+
+
+def _tail(text: str, width: int) -> str:
+    """The end of a path, which tells it from the others."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
+
+
+def _folded(header: str, width: int) -> list[str]:
+    """``header`` in lines hardly wider than its column, broken after underscores."""
+    lines = [""]
+    for part in header.replace("_", "_ ").split(" "):
+        if lines[-1] and len(lines[-1] + part) > max(width, 8):
+            lines.append("")
+        lines[-1] += part
+    return lines

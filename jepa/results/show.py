@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jepa.errors import nearest
-from jepa.results.axes import config_difference
+from jepa.results.axes import differences
 from jepa.results.records import ResultsError, Run
 from jepa.results.render import format_cell
 
@@ -48,8 +48,8 @@ def _callable_by(run: Run) -> list[str]:
     return [run.name, run.name.rpartition("-")[2], str(run.fields.get("config_hash", run.name))]
 
 
-def run_lines(run: Run, base: Mapping[str, Any]) -> list[str]:
-    """Everything on one run, as lines; ``base``: the configuration that the sweep's runs are compared to."""
+def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
+    """Everything on one run, as lines; ``axes``: the keys in which its sweep's runs differ."""
     verdict = run.fields.get("verdict")
     lines = [f"{run.name}: {run.status}" + (f", {verdict}" if verdict else ""), ""]
     facts: dict[str, Any] = {"folder": run.folder}
@@ -62,27 +62,22 @@ def run_lines(run: Run, base: Mapping[str, Any]) -> list[str]:
     lines += _listing(
         {key.replace("_", " "): format_cell(value, exact=True) for key, value in facts.items() if value is not None}
     )
-    lines += _section("differs from the sweep's base", _difference(run, base))
+    apart = {key: _spelt(value) for key, value in differences(run, axes).items()}
+    lines += _section("what sets it apart in its sweep", apart)
+    if run.overrides:
+        lines += ["", "what it changes in the configuration's defaults:", *("  " + text for text in run.overrides)]
     lines += _section("metrics", {key: format_cell(value, measured=True) for key, value in sorted(run.metrics.items())})
     return lines
 
 
-def _difference(run: Run, base: Mapping[str, Any]) -> dict[str, str]:
-    difference = config_difference(run, dict(base)) if run.config else {}
-    return {
-        key: f"{format_cell(before, exact=True)} -> {format_cell(after, exact=True)}"
-        for key, (before, after) in difference.items()
-    }
+def override_words(differences: Mapping[str, Any]) -> str:
+    """``model=vicreg dataset.static_noise=1.25 seed=2``: as one would type it."""
+    return " ".join(f"{key}={_spelt(value)}" for key, value in differences.items())
 
 
-def difference_words(run: Run, base: Mapping[str, Any], *, seed: bool = True) -> str:
-    """``dataset.static_noise=1.25 seed=2``: what sets the run apart from ``base``, as one would type it."""
-    difference = config_difference(run, dict(base)) if run.config else {}
-    return " ".join(
-        f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
-        for key, (_, value) in difference.items()
-        if key in run.config and (seed or key != "seed")
-    )
+def _spelt(value: Any) -> str:
+    """A setting in full precision, as the command line takes it."""
+    return "null" if value is None else repr(value) if isinstance(value, float) else format_cell(value, exact=True)
 
 
 def _log(folder: str) -> str | None:

@@ -1,27 +1,28 @@
-"""What a sweep's own file says of it: the jobs it planned and the axes it varies."""
+"""What a sweep's own file says of it: the jobs it planned and the axes it varies. A sweep is readable without it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from jepa.results.records import parse_override
 
 SWEEP_FILE = "sweep.json"
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job's folder name and the overrides that make it."""
+    """A job's folder name, and the overrides that make it."""
 
     name: str
     overrides: tuple[str, ...] = ()
-    config: dict[str, Any] = field(default_factory=dict)
-    choices: dict[str, str] = field(default_factory=dict)
+    trial: int | None = None  # its place in a search
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """axes: the keys that jobs differ in. jobs: all that were planned. search: whether trials look for an optimum."""
+    """axes: the keys that jobs differ in. jobs: all that were planned, by folder name. search: Optuna proposes them."""
 
     axes: tuple[str, ...] = ()
     jobs: tuple[PlannedJob, ...] = ()
@@ -32,7 +33,22 @@ def read_plan(folder: str) -> SweepPlan | None:
     """The plan in ``folder``; None where there is none that can be read."""
     try:
         with open(f"{folder}/{SWEEP_FILE}", "rb") as file:
-            json.loads(file.read())
+            state = json.loads(file.read())
     except (OSError, ValueError):
         return None
-    return SweepPlan()
+    if not isinstance(state, dict):
+        return None
+    axes, jobs = state.get("axes"), state.get("jobs")
+    axes = axes if isinstance(axes, dict) else {}
+    jobs = jobs if isinstance(jobs, dict) else {}
+    search = bool(axes) and not any(axes.values())  # a search's axes have no values beforehand
+    planned = [
+        PlannedJob(str(name), _overrides(job), trial=place if search else None)
+        for place, (name, job) in enumerate(jobs.items())
+    ]
+    return SweepPlan(tuple(parse_override(key)[0] for key in axes), tuple(planned), search)
+
+
+def _overrides(job: Any) -> tuple[str, ...]:
+    found = job.get("overrides") if isinstance(job, dict) else None
+    return tuple(str(text) for text in found) if isinstance(found, list) else ()

@@ -1,0 +1,35 @@
+"""Which keys only say how a run is carried out. Imports nothing: what reads results needs to know it without Hydra."""
+
+from __future__ import annotations
+
+# Keys that decide how a run is carried out, not what it computes: two runs that differ in them alone have one hash.
+OPERATIONAL_KEYS = frozenset(
+    {
+        "checkpoint",
+        "choices",
+        "device",
+        "dry_run",
+        "folder",
+        "hydra",
+        "logger",
+        "objective",
+        "on_probe",
+        "progress",
+        "rerun",
+        "resume",
+        "retry_failed",
+        "reuse",
+        "sweep",
+        "threads",
+        "yes",
+    }
+)
+OPERATIONAL_NESTED_KEYS = frozenset(
+    {
+        "trainer.compile",
+        "trainer.log_every_steps",
+        "trainer.probe_every_epochs",
+        "trainer.warmup_epochs",  # counts where a schedule reads it: as optimizer.schedule.warmup_epochs
+        "dataset.cifar10_folder",  # the same images wherever they lie
+    }
+)
