@@ -194,11 +194,14 @@ class Job:
         for sink in spec.sinks:
             sink.finish(result)
 
-    def abandon(self, error: BaseException) -> None:
-        """The trainer stops with ``error``: a signal leaves the job to be continued, anything else fails it."""
+    def abandon(self, error: BaseException, *, packed: bool) -> None:
+        """The trainer stops with ``error``: a signal leaves the job to be continued, anything else fails it.
+
+        packed: the error may be another job's, or that of too large a pack; this job is left to be continued, too.
+        """
         if self.outcome is not None:
             return
-        if isinstance(error, KeyboardInterrupt):
+        if packed or isinstance(error, KeyboardInterrupt):
             for sink in self.spec.sinks:
                 sink.finish({"status": "interrupted"})
             return

@@ -48,7 +48,7 @@ class Trainer:
         self.device = first.device
         self.common_random_numbers = common_random_numbers
         self.jobs = [Job(spec) for spec in specs]
-        objectives = [_build_objective(spec) for spec in specs]
+        objectives = [build_objective(spec) for spec in specs]
         self.total_steps = self.settings.epochs * self.dataset.steps_per_epoch if objectives[0].trainable else 0
         self.program = Program(
             objectives=objectives,
@@ -126,7 +126,7 @@ class Trainer:
             self._judge_and_finish()
         except BaseException as error:
             for job in everyone:
-                job.abandon(error)
+                job.abandon(error, packed=len(everyone) > 1)
             raise
         return [job.outcome for job in everyone if job.outcome is not None]
 
@@ -258,7 +258,7 @@ class Trainer:
         return draws[0] if len(draws) == 1 else torch.stack([one for one in draws if one is not None])
 
 
-def _build_objective(spec: RunSpec) -> Objective:
+def build_objective(spec: RunSpec) -> Objective:
     """The objective with initial weights that follow from the seed alone, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(spec.seed, "init"))

@@ -52,6 +52,7 @@ class Objective(nn.Module, ABC):
     def __init__(self, *, shapes: DataShapes) -> None:
         super().__init__()
         self.shapes = shapes
+        self.hyperparameter_names: tuple[str, ...] = ()
 
     def register_hyperparameter(self, name: str, value: float, *, minimum: float = 0.0, positive: bool = False) -> bool:
         """Hold ``value`` as the 0-d buffer ``name``, which is no part of a checkpoint; returns whether it is non-zero.
@@ -61,6 +62,7 @@ class Objective(nn.Module, ABC):
         """
         check_number(f"model.{name}", value, minimum=minimum, above=0.0 if positive else -float("inf"))
         self.register_buffer(name, torch.tensor(float(value)), persistent=False)
+        self.hyperparameter_names = (*self.hyperparameter_names, name)
         return value != 0
 
     def structure(self) -> Hashable:
@@ -137,3 +139,8 @@ class JointEmbedding(Objective):
         first = self.first_frame
         encodings, predictions = self.rollout(batch.states, batch.actions)
         return Rollout(encodings[first:], predictions[first:]), batch.actions[first:]
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """``tensor`` for use in a loss: half-precision types become single precision, others stay."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,183 @@
+"""Many jobs as one batched program: which jobs fit together, how many at once, and how a pack runs.
+
+Jobs fit together where they differ in numbers alone (seed, noise coefficients, learning rates, loss coefficients,
+temperature, ...). A packed job has a folder, metrics, checkpoint and result of its own, as if it had run alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from jepa import checkpoint
+from jepa.data.stream import Stream
+from jepa.job import Outcome, RunSpec
+from jepa.metrics_display import ProgressDisplay
+from jepa.run_folder import Earlier, RunLog, inspect, occupied
+from jepa.run_plan import Plan, build_spec
+from jepa.trainer import Trainer, build_objective
+
+log = logging.getLogger(__name__)
+
+# Numbers of the data set that enter a batch as tensors; all others are structure.
+PACKABLE_DATASET_KEYS = ("noise", "static_noise")
+# Of free memory, how much a pack may plan to fill; what a step needs besides what it keeps for the backward pass.
+MEMORY_SHARE = 0.8
+STEP_OVERHEAD = 1.6
+# On a CPU a larger pack gains nothing, and its working set leaves the caches.
+LARGEST_CPU_PACK = 8
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How packs are run; ``conf/hydra/launcher/packed.yaml`` explains each."""
+
+    pack_size: int | None  # None: as many as fit in memory
+    executor: str | None  # vmap, loop; None: vmap on a GPU, loop on a CPU
+    common_random_numbers: bool
+
+    def executor_on(self, device: torch.device) -> str:
+        """The executor that is used on ``device``."""
+        return self.executor or ("loop" if device.type == "cpu" else "vmap")
+
+
+class PackFailed(RuntimeError):
+    """A pack of several jobs died of an error; its jobs are as their last checkpoints left them."""
+
+
+def group(plans: Sequence[Plan], *, pack_size: int) -> list[list[int]]:
+    """Indices of the jobs of each pack, in order of their first job.
+
+    Args:
+        plans: jobs, not finished yet.
+        pack_size: the largest number of jobs in a pack.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, plan in enumerate(plans):
+        groups.setdefault(pack_key(plan), []).append(index)
+    return [rows[first : first + pack_size] for rows in groups.values() for first in range(0, len(rows), pack_size)]
+
+
+def pack_key(plan: Plan) -> Hashable:
+    """What jobs of one pack have in common: all of the configuration that is not a number held in a tensor."""
+    with torch.device("meta"):
+        objective = plan.build_objective()
+    numbers = {"seed", *(f"dataset.{key}" for key in PACKABLE_DATASET_KEYS)}
+    numbers |= {f"optimizer.{key}" for key in ("base_lr", *plan.optimizer.hyperparameters())}
+    numbers |= {f"model.{key}" for key in objective.hyperparameter_names}
+    rest = {key: value for key, value in _flat(plan.scientific) if key not in numbers}
+    common = (json.dumps(rest, sort_keys=True), str(plan.device), plan.config.trainer, plan.config.checkpoint)
+    return common, objective.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan.folder)
+
+
+def automatic_pack_size(spec: RunSpec) -> int:
+    """How many jobs like ``spec`` fit in the memory that is free now, at least 1."""
+    fits = int(MEMORY_SHARE * free_bytes(spec.device) / bytes_per_job(spec))
+    if spec.device.type == "cpu":
+        fits = min(fits, LARGEST_CPU_PACK)
+    return max(1, fits)
+
+
+def bytes_per_job(spec: RunSpec) -> int:
+    """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps for its backward pass."""
+    objective = build_objective(spec).to(spec.device)
+    parameters = sum(parameter.numel() * parameter.element_size() for parameter in objective.parameters())
+    batch = Stream(spec.dataset, spec.seed, "train", None, spec.device).next()
+    generator = torch.Generator(spec.device)
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with (
+        saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast(spec.device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"),
+    ):
+        losses = objective(batch, objective.draw_noise(generator, spec.dataset.batch_size, spec.device))
+    states = len(spec.optimizer.init_state(torch.zeros(1, 1)))
+    del losses
+    return int(STEP_OVERHEAD * sum(storages.values()) + (3 + states) * parameters)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be taken on ``device`` now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    available = _meminfo().get("MemAvailable")
+    return available if available is not None else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
+    """Train and judge the jobs of one pack, each in its own folder.
+
+    Args:
+        plans: jobs that agree (see :func:`group`).
+
+    Returns:
+        Their outcomes, in order; each has been written to its job's folder.
+
+    Raises:
+        PackFailed: the program of several jobs died; where memory was the reason, a smaller pack may do.
+        ConfigError: a folder or checkpoint cannot be used.
+        KeyboardInterrupt: a signal; every job's checkpoint has been saved.
+    """
+    executor = options.executor_on(plans[0].device)
+    specs = [_packed_spec(plan, len(plans), executor, options.common_random_numbers) for plan in plans]
+    with ExitStack() as stack:
+        logs = [stack.enter_context(RunLog()) for _ in plans]
+        trainer = Trainer(specs, executor=executor, common_random_numbers=options.common_random_numbers)
+        for plan, run_log in zip(plans, logs, strict=True):
+            stack.enter_context(
+                occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=plan.config.rerun)
+            )
+            run_log.open(plan.folder)
+        log.info("a pack of %d jobs (%s)", len(plans), executor)
+        try:
+            return trainer.run()
+        except Exception as error:
+            if len(plans) == 1:
+                raise
+            raise PackFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _packed_spec(plan: Plan, size: int, executor: str, common: bool) -> RunSpec:
+    earlier = Earlier() if plan.config.rerun else inspect(plan.folder, plan.scientific)
+    spec = build_spec(plan, resume=earlier.checkpoint)
+    record = {**spec.record, "pack": {"size": size, "executor": executor, "common_random_numbers": common}}
+    # a display of its own for each of a pack's jobs would be a screen full; the sweep shows them
+    sinks = [sink for sink in spec.sinks if not isinstance(sink, ProgressDisplay)]
+    return replace(spec, record=record, sinks=sinks)
+
+
+def _step(folder: Path) -> int:
+    """The step an interrupted run goes on at; jobs of one pack start together."""
+    path = folder / checkpoint.LAST
+    return int(checkpoint.load(path).get("step", 0)) if path.is_file() else 0
+
+
+def _flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _meminfo() -> dict[str, int]:
+    """Linux's /proc/meminfo in bytes; empty elsewhere."""
+    path = Path("/proc/meminfo")
+    if not path.is_file():
+        return {}
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}
