@@ -60,8 +60,8 @@ def normalize_maps(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     count = maps.numel() // maps.shape[1]
     with torch.no_grad():
         norm.num_batches_tracked.add_(1)
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
+        for running, value in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
+            running.mul_(1 - norm.momentum).add_(value, alpha=norm.momentum)
     return result
 
 
@@ -105,6 +105,20 @@ class _ChannelsLastNorm(torch.autograd.Function):
         offset = -factor * grad_bias / count - slope * mean
         parts = [values.to(maps.dtype).view(1, -1, 1, 1) for values in (offset, slope, factor)]
         return torch.addcmul(parts[0], maps, parts[1]).addcmul_(grad, parts[2]), grad_weight, grad_bias, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], maps: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
+        """Packed jobs (that are given the same frames): a job's channels are channels of their own."""
+        maps, weight, bias = (
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip((maps, weight, bias), in_dims, strict=False)
+        )
+        joined = maps.transpose(0, 1).flatten(1, 2)  # [N, JC, H, W]
+        result, *statistics = _ChannelsLastNorm.apply(joined, weight.flatten(), bias.flatten(), eps)  # type: ignore[no-untyped-call]
+        mean, variance = (values.view(weight.shape) for values in statistics)
+        return (result.view(maps.transpose(0, 1).shape), mean, variance), (1, 0, 0)
 
 
 def _grouped(maps: Tensor) -> Tensor:
@@ -180,7 +194,7 @@ class _StepNorm(torch.autograd.Function):
         """Packed jobs: the same code with their axis in front of every tensor."""
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip((maps, weight, bias), in_dims)
+            for tensor, dim in zip((maps, weight, bias), in_dims, strict=False)
         ]
         return _StepNorm.apply(*stacked, eps), (0, 0, 0)  # type: ignore[no-untyped-call]
 

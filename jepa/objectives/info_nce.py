@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jepa.errors import check_flag
-from jepa.objectives.base import EncoderFactory, JointEmbedding, PredictorFactory, ProjectorFactory
+from jepa.objectives.base import EncoderFactory, JointEmbedding, PredictorFactory, ProjectorFactory, full_precision
 from jepa.types import Batch, DataShapes, Losses
 
 
@@ -62,9 +62,10 @@ class SimCLR(JointEmbedding):
     def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
         rollout, _ = self.training_rollout(batch)
         # as in the original, the batch statistics of P are those of all z together, and of one step's predictions
-        vectors = self.projector.steps(rollout.predictions).float(), self.projector(rollout.encodings)[1:].float()
+        predicted = full_precision(self.projector.steps(rollout.predictions))
+        targets = full_precision(self.projector(rollout.encodings)[1:])
         if self.normalize_embeddings:
-            vectors = F.normalize(vectors[0], dim=-1), F.normalize(vectors[1], dim=-1)
+            predicted, targets = F.normalize(predicted, dim=-1), F.normalize(targets, dim=-1)
         with torch.autocast(batch.states.device.type, enabled=False):
-            loss = nt_xent_loss(*vectors, self.temperature)
+            loss = nt_xent_loss(predicted, targets, self.temperature)
         return Losses(loss, {"nt_xent": loss})

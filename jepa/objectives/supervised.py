@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jepa.objectives.base import EncoderFactory, JointEmbedding, PredictorFactory
+from jepa.objectives.base import EncoderFactory, JointEmbedding, PredictorFactory, full_precision
 from jepa.types import Batch, DataShapes, Losses, Rollout
 
 
@@ -40,4 +40,4 @@ class Supervised(JointEmbedding):
         """
         first = self.first_frame
         embeddings = torch.cat([rollout.encodings[first : first + 1], rollout.predictions[first:]])
-        return self.head(embeddings).float().unflatten(-1, (self.shapes.num_dots, 2))  # type: ignore[no-any-return]
+        return full_precision(self.head(embeddings)).view(*embeddings.shape[:-1], self.shapes.num_dots, 2)

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 from jepa.errors import ConfigError, check_choice, check_flag
 from jepa.models.heads import ActionPredictor
-from jepa.objectives.base import DecoderFactory, EncoderFactory, JointEmbedding, PredictorFactory, ProjectorFactory
+from jepa.objectives.base import (
+    DecoderFactory,
+    EncoderFactory,
+    JointEmbedding,
+    PredictorFactory,
+    ProjectorFactory,
+    full_precision,
+)
 from jepa.types import Batch, DataShapes, Losses, Rollout
 
 ACTION_INPUTS = ("faithful", "encodings")
@@ -54,7 +61,7 @@ def action_loss(predictor: ActionPredictor, rollout: Rollout, actions: Tensor, a
     """
     encodings, predictions = rollout
     before = torch.cat([encodings[:1], predictions[:-1]]) if action_input == "faithful" else encodings[:-1]
-    return F.mse_loss(predictor(before, encodings[1:]).float(), actions)
+    return F.mse_loss(full_precision(predictor(before, encodings[1:])), actions)
 
 
 class VICReg(JointEmbedding):
@@ -110,6 +117,8 @@ class VICReg(JointEmbedding):
         self.with_encoder_covariance = self.register_hyperparameter("enc_cov_coeff", enc_cov_coeff)
         self.with_action = self.register_hyperparameter("action_coeff", action_coeff)
         self.with_reconstruction = self.register_hyperparameter("decoding_coeff", decoding_coeff)
+        if not any((sim_coeff, std_coeff, cov_coeff, enc_std_coeff, enc_cov_coeff, action_coeff, decoding_coeff)):
+            raise ConfigError("model: every coefficient is 0; at least one term must have a weight")
         self.repr_loss_after_projector = check_flag("model.repr_loss_after_projector", repr_loss_after_projector)
         self.skip_first_step_variance_covariance = check_flag(
             "model.skip_first_step_variance_covariance", skip_first_step_variance_covariance
@@ -138,7 +147,7 @@ class VICReg(JointEmbedding):
             terms["action"] = action_loss(self.action_predictor, rollout, actions, self.action_input)
         if self.with_reconstruction:
             images = self.decoder(rollout.encodings)
-            terms["reconstruction"] = F.mse_loss(images.float(), batch.states[self.first_frame :])
+            terms["reconstruction"] = F.mse_loss(full_precision(images), batch.states[self.first_frame :])
         return Losses(self._total(terms), terms)
 
     def _prediction_loss(self, rollout: Rollout, projections: Tensor) -> Tensor:
@@ -148,7 +157,7 @@ class VICReg(JointEmbedding):
             predicted, target = self.projector.steps(rollout.predictions), projections
         else:
             predicted, target = rollout.predictions, rollout.encodings
-        return F.mse_loss(predicted.float(), target[1:].float())
+        return F.mse_loss(full_precision(predicted), full_precision(target[1:]))
 
     def _regularisers(self, features: Tensor, prefix: str, variance: bool, covariance: bool) -> dict[str, Tensor]:
         """Variance and covariance terms of features [T, B, F], in single precision."""
@@ -157,7 +166,7 @@ class VICReg(JointEmbedding):
         features = features[1:] if self.skip_first_step_variance_covariance else features
         terms = {}
         with torch.autocast(features.device.type, enabled=False):
-            features = features.float()
+            features = full_precision(features)
             centered = features - features.mean(dim=-2, keepdim=True)
             if variance:
                 terms[f"{prefix}variance"] = variance_loss(centered)
