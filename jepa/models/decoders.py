@@ -46,7 +46,8 @@ class Decoder(nn.Module):
                 UpsampledConv(in_channels=narrow, out_channels=channels, kernel_size=5, scale=3),
             ]
         )
-        self.register_buffer("resize", _bilinear(_FIRST_SIDE * 2 * 3 * 3, image_size), persistent=False)
+        resize = bilinear_matrix(_FIRST_SIDE * 2 * 3 * 3, image_size)
+        self.register_buffer("resize", resize.to(self.fc.weight.dtype), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """features: [T, B, F]; returns [T, B, C, H, W]."""
@@ -129,7 +130,8 @@ def phase_taps(kernel_size: int, scale: int) -> Tensor:
     return (torch.div(phase + tap, scale, rounding_mode="floor") == offset).float().flatten(1)
 
 
-def _bilinear(size: int, target: int) -> Tensor:
-    """The matrix [target, size] that resizes along one axis as ``F.interpolate(mode="bilinear")`` does."""
-    columns = F.interpolate(torch.eye(size)[None, :, :, None], size=(target, 1), mode="bilinear", align_corners=False)
-    return columns[0, :, :, 0].mT.contiguous()
+def bilinear_matrix(size: int, target: int) -> Tensor:
+    """The matrix [target, size], float64, that resizes along one axis as ``F.interpolate(mode="bilinear")`` does."""
+    pixels = torch.eye(size, dtype=torch.float64)[None, :, :, None]  # a channel for each input pixel
+    resized = F.interpolate(pixels, size=(target, 1), mode="bilinear", align_corners=False)
+    return resized[0, :, :, 0].mT.contiguous()

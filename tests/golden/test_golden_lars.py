@@ -1,0 +1,62 @@
+"""LARS steps of VICReg and SimCLR against the original: learning rates, losses, weights after the last step."""
+
+from functools import partial
+
+import pytest
+import torch
+from golden_arrays import ARRAYS, LOSS, NETWORKS, batch_of, group, load, with_golden_weights
+
+from jepa.models.heads import IdentityProjector
+from jepa.objectives.info_nce import SimCLR
+from jepa.objectives.vicreg import VICReg
+from jepa.optim import LARS, FlatLayout, WarmupCosine
+
+OFF = dict.fromkeys(("enc_std_coeff", "enc_cov_coeff", "action_coeff", "decoding_coeff"), 0.0)
+VICREG = partial(
+    VICReg,
+    **NETWORKS,
+    **OFF,
+    projector=IdentityProjector,
+    sim_coeff=52.7,
+    std_coeff=118.4,
+    cov_coeff=1.0,
+    repr_loss_after_projector=False,
+    skip_first_step_variance_covariance=True,
+    action_input="faithful",
+)
+SIMCLR = partial(SimCLR, **NETWORKS, projector=IdentityProjector, temperature=0.5, normalize_embeddings=True)
+
+
+@pytest.mark.parametrize(("name", "build"), [("vicreg_paper", VICREG), ("simclr_paper", SIMCLR)])
+def test_lars_steps(name, build):
+    arrays = load(name)
+    objective = with_golden_weights(build(), arrays)
+    optimizer = LARS(
+        base_lr=0.4,
+        scale_lr_with_batch=True,
+        momentum=0.9,
+        weight_decay=1e-6,
+        trust_coefficient=1e-3,
+        schedule=WarmupCosine(warmup_epochs=10, final_factor=0.001),
+    )
+    num_steps = len(arrays["lars/losses"])
+    rates = optimizer.scaled_lr(16) * optimizer.schedule.factors(30 * 20, 20)[100 : 100 + num_steps]
+    torch.testing.assert_close(rates.float(), arrays["lars/learning_rates"], rtol=1e-6, atol=0.0)
+
+    parameters = dict(objective.named_parameters())
+    layout = FlatLayout.of(parameters)
+    params = layout.flatten_single([value.detach() for value in parameters.values()]).unsqueeze(0)
+    for parameter, view in zip(parameters.values(), layout.views_single(params[0]).values()):
+        parameter.data = view  # the optimizer moves the model by moving the flat tensor
+    state = optimizer.init_state(params)
+    hyper = {key: torch.tensor([value]) for key, value in optimizer.hyperparameters().items()}
+    losses = []
+    for rate in rates:
+        total = objective(batch_of(arrays), None).total
+        losses.append(total.detach())
+        grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True, materialize_grads=True)
+        optimizer.update(params, layout.flatten_single(grads).unsqueeze(0), state, rate.reshape(1), hyper, layout)
+    torch.testing.assert_close(torch.stack(losses), arrays["lars/losses"], **LOSS)
+    after = group(arrays, "lars/weight_after")
+    for key, parameter in parameters.items():
+        torch.testing.assert_close(parameter.detach(), after[key], **ARRAYS, msg=lambda text, key=key: f"{key}: {text}")
