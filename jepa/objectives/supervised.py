@@ -29,15 +29,15 @@ class Supervised(JointEmbedding):
     def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
         # later frames are neither predicted from nor compared with: only the first ones are encoded, as in the original
         shown = self.rollout(batch.states[: self.predictor.burn_in], batch.actions)
-        loss = location_loss(self.predict_locations(shown), batch.locations[self.first_frame :])
+        first = self.first_frame
+        loss = location_loss(self.predict_locations(shown)[first:], batch.locations[first:])
         return Losses(loss, {"location": loss})
 
     def predict_locations(self, rollout: Rollout) -> Tensor:
-        """The head's answers for the frames from ``first_frame`` on.
+        """The head's answers for all frames: from the encodings of the frames shown, then from predictions.
 
-        rollout: encodings [first_frame + 1 or more, B, D], predictions [T-1, B, D]; returns normalised locations
-        [T - first_frame, B, K, 2].
+        rollout: encodings [burn_in or more, B, D], predictions [T-1, B, D]; returns normalised locations [T, B, K, 2].
         """
         first = self.first_frame
-        embeddings = torch.cat([rollout.encodings[first : first + 1], rollout.predictions[first:]])
+        embeddings = torch.cat([rollout.encodings[: first + 1], rollout.predictions[first:]])
         return full_precision(self.head(embeddings)).view(*embeddings.shape[:-1], self.shapes.num_dots, 2)
