@@ -31,10 +31,10 @@ def importances(runs: Sequence[Run], axes: Sequence[str], metric: str) -> tuple[
     ]  # fmt: skip
     columns = {axis: [axis_value(run, axis) for run in complete] for axis in axes}
     columns = {axis: values for axis, values in columns.items() if len(set(values)) > 1}
-    if not columns:
-        raise ResultsError("--plot importance: nothing varies among the finished runs")
     if len(complete) < _FEWEST_TRIALS:
         raise ResultsError(f"--plot importance: {len(complete)} finished runs; at least {_FEWEST_TRIALS} are needed")
+    if not columns:
+        raise ResultsError("--plot importance: nothing varies among the finished runs")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     spaces = {axis: _distribution(optuna, values) for axis, values in columns.items()}

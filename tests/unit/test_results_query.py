@@ -9,9 +9,11 @@ from jepa.results.records import Names, ResultsError, Run
 
 RUNS = [
     Run("s/a", "finished", {"dataset.static_noise": 1.25, "dataset.noise": 0.0, "probe.size": 5}, {"model": "vicreg"},
-        {"prediction_rmse_px": 3.5, "prediction_rmse_px_per_dot": [3.5, 9.0]}, fields={"seed": 0, "config_hash": "0123456789"}),
+        {"prediction_rmse_px": 3.5, "prediction_rmse_px_per_dot": [3.5, 9.0]},
+        fields={"seed": 0, "config_hash": "0123456789"}),
     Run("s/b", "finished", {"dataset.static_noise": 0, "dataset.noise": 2.0, "trainer.size": 7}, {"model": "rssm"},
-        {"prediction_rmse_px": 1.5}, fields={"seed": 1, "config_hash": "12e4567890", "verdict": "knows only the start"}),
+        {"prediction_rmse_px": 1.5},
+        fields={"seed": 1, "config_hash": "12e4567890", "verdict": "knows only the start"}),
     Run("s/c", "pending", overrides=("model=simclr", "dataset.static_noise=2.0", "dataset.structured_noise=true")),
 ]  # fmt: skip
 
