@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
 import torch
@@ -47,6 +46,3 @@ def set_malloc_thresholds(*, mmap_bytes: int, trim_bytes: int) -> bool:
     return bool(library.mallopt(_M_MMAP_THRESHOLD, mmap_bytes)) and bool(library.mallopt(_M_TRIM_THRESHOLD, trim_bytes))
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

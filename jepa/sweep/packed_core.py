@@ -1,0 +1,261 @@
+"""The packed launcher's work: compose the jobs, sort them into packs, run each pack in a process of its own.
+
+A process of its own, because then a pack that is killed or runs out of memory costs nobody else anything: it is split in
+halves, which go on from their checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from jepa.packing import PackFailed, PackOptions, automatic_pack_size, group, run_pack
+from jepa.run_plan import Plan, build_spec, make_plan
+from jepa.runtime import prepare
+from jepa.sweep import devices, lease, records
+from jepa.sweep.task import JobTask
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+EXIT_FAILED = 1
+EXIT_SPLIT = 3  # the program of a whole pack died: smaller packs may live
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class PackedJob:
+    """One job of a launch."""
+
+    overrides: list[str]
+    config: DictConfig
+    plan: Plan
+
+
+def launch(
+    *,
+    loader: ConfigLoader,
+    config: DictConfig,
+    task: Callable[[DictConfig], Any],
+    options: PackOptions,
+    num_workers: int,
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+) -> list[JobReturn]:
+    """Run every job; one return a job, in order: its objective, or the error it failed with.
+
+    Args:
+        loader, config: compose the jobs.
+        task: with our sweeper a :class:`JobTask`, whose leases and operational keys are honoured; with another sweeper
+            the task function, which is ``jepa.run.run`` and is not called: its work is done here.
+        options: how packs are run.
+        num_workers: packs side by side, each with its share of the cores.
+        job_overrides: what sets each job apart.
+        initial_job_idx: the number of the first.
+    """
+    # looking for a GPU must not initialise CUDA here: forked processes could not use it any more
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    sitting_task = task if isinstance(task, JobTask) else None
+    jobs = [
+        _compose(loader, config, list(overrides), initial_job_idx + index, sitting_task)
+        for index, overrides in enumerate(job_overrides)
+    ]
+    waiting = [index for index, job in enumerate(jobs) if _done(job.plan) is None]
+    plans = [jobs[index].plan for index in waiting]
+    size = options.pack_size or (
+        _in_child(lambda: automatic_pack_size(build_spec(plans[0], resume=False))) if plans else 1
+    )
+    packs = [[waiting[row] for row in rows] for rows in group(plans, pack_size=size)]
+    threads = devices.threads_per_job(num_workers)
+    _run_packs(jobs, packs, num_workers, lambda pack: _train(pack, options, threads, sitting_task), sitting_task)
+    return [_job_return(job) for job in jobs]
+
+
+def _compose(
+    loader: ConfigLoader, config: DictConfig, overrides: list[str], number: int, task: JobTask | None
+) -> PackedJob:
+    cfg = loader.load_sweep_config(config, overrides)
+    with open_dict(cfg):
+        cfg.hydra.job.id = str(number)
+        cfg.hydra.job.num = number
+    if task is not None:
+        cfg = task.prepared(cfg, Path(str(cfg.hydra.sweep.subdir)).name)
+    return PackedJob(overrides, cfg, make_plan(cfg))
+
+
+def _done(plan: Plan) -> dict[str, Any] | None:
+    return None if plan.config.rerun else records.done_result(plan.folder, plan.config_hash)
+
+
+# --- packs, each in a process ----------------------------------------------------------------------------------------
+
+
+def _run_packs(
+    jobs: Sequence[PackedJob],
+    packs: Sequence[list[int]],
+    num_workers: int,
+    train: Callable[[list[PackedJob]], int],
+    task: JobTask | None,
+) -> None:
+    """Work off ``packs``, ``num_workers`` at a time; a pack that dies as a whole comes back as two halves."""
+    queue = list(packs)
+    running: dict[int, list[int]] = {}
+    try:
+        while running or (queue and not _stopping(task)):
+            while queue and len(running) < num_workers and not _stopping(task):
+                rows = queue.pop(0)
+                running[_fork([jobs[row] for row in rows], train)] = rows
+            for child in list(running):
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if not ended:
+                    continue
+                rows = running.pop(child)
+                code = os.waitstatus_to_exitcode(status)
+                if (code == EXIT_SPLIT or code < 0) and len(rows) > 1 and not _stopping(task):
+                    log.warning("a pack of %d jobs died (exit code %d); it goes on as two", len(rows), code)
+                    queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+            time.sleep(POLL_S)
+    except BaseException:
+        for child in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+        for child in running:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+        raise
+
+
+def _stopping(task: JobTask | None) -> bool:
+    return task is not None and task.sitting.stop_file.exists()
+
+
+def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int:
+    """Start ``train(pack)`` in a child process; its output goes to the jobs' ``output.log``."""
+    child = _forked()
+    if child == 0:
+        code = EXIT_FAILED
+        with contextlib.suppress(BaseException):
+            os.setpgid(0, 0)  # the terminal's Ctrl-C is for the sweep, which passes it on
+            code = train(pack)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    return child
+
+
+def _in_child(function: Callable[[], int]) -> int:
+    """``function()`` in a child process, so that what it initialises (CUDA) stays there."""
+    reading, writing = os.pipe()
+    child = _forked()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.write(writing, str(function()).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return int(text) if text else 1
+
+
+def _forked() -> int:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: this process has none that hold locks
+        return os.fork()
+
+
+def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobTask | None) -> int:
+    """Run one pack in this (child) process; the exit code."""
+    with _held(pack, task) as plans:
+        if not plans:
+            return 0
+        prepare(device=plans[0].device, threads=plans[0].config.threads or threads)
+        try:
+            run_pack(plans, options)
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except PackFailed:
+            traceback.print_exc()
+            return EXIT_SPLIT
+        except Exception as error:
+            for plan in plans:
+                records.write_failure(
+                    plan.folder,
+                    job_hash=plan.config_hash,
+                    error=f"{type(error).__name__}: {error}",
+                    overrides=plan.overrides,
+                    traceback=traceback.format_exc(),
+                )
+            return EXIT_FAILED
+    return 0
+
+
+class _Leases:
+    """The leases of a pack's jobs as one."""
+
+    def __init__(self, leases: Sequence[lease.Lease]) -> None:
+        self._leases = leases
+
+    def touch(self) -> None:
+        """Keep every one of them fresh."""
+        for held in self._leases:
+            held.touch()
+
+
+@contextlib.contextmanager
+def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan]]:
+    """Hold the leases of the jobs that are still to be done, and listen to the sweep's wish to stop."""
+    if task is None:
+        yield [job.plan for job in pack]
+        return
+    with contextlib.ExitStack() as stack:
+        plans, leases = [], []
+        for job in pack:
+            held = lease.Lease.take(job.plan.folder, {"sitting": task.sitting.name})
+            if held is None:
+                continue  # somebody else is at it
+            stack.callback(held.release)
+            if _done(job.plan) is None:
+                records.set_failure_aside(job.plan.folder)
+                plans.append(job.plan)
+                leases.append(held)
+        stack.enter_context(task.watched(_Leases(leases), here=False))
+        if pack:
+            stack.enter_context(task.gpu(pack[0].config))
+        yield plans
+
+
+# --- what Hydra is told --------------------------------------------------------------------------------------------
+
+
+def _job_return(job: PackedJob) -> JobReturn:
+    result = records.read_result(job.plan.folder) or {"status": "interrupted"}
+    done = result["status"] in records.DONE
+    returned = JobReturn(
+        overrides=job.overrides,
+        cfg=job.config,
+        hydra_cfg=OmegaConf.masked_copy(job.config, "hydra"),
+        working_dir=str(job.plan.folder),
+        task_name="run",
+    )
+    returned.status = JobStatus.COMPLETED if done else JobStatus.FAILED
+    returned.return_value = (
+        result.get("objective") if done else RuntimeError(str(result.get("error") or result["status"]))
+    )
+    return returned
