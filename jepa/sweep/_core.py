@@ -1,0 +1,154 @@
+"""A sweep from its arguments to its last line; everything that :class:`jepa.sweep.plugin.JepaSweeper` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from jepa.errors import ConfigError
+from jepa.sweep import points, records, report
+from jepa.sweep.execution import launcher_kind
+from jepa.sweep.jobs import Composer, distinct, load_check
+from jepa.sweep.points import Arguments, Grid, Point, bare
+from jepa.sweep.spec import read_sweep, sweep_name
+from jepa.sweep.work import FAILED, Context, Work
+
+__all__ = ["Context", "main"]
+
+
+def main(context: Context, arguments: Sequence[str]) -> list[dict[str, Any]]:
+    """Run a sweep.
+
+    Returns:
+        The results of its jobs, in order.
+
+    Raises:
+        SystemExit: 2 for a bad configuration, 1 where jobs failed, 130 where a signal stopped it.
+    """
+    try:
+        return Sweep(context, arguments).run()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+class Sweep:
+    """One sweep, as its arguments describe it."""
+
+    def __init__(self, context: Context, arguments: Sequence[str]) -> None:
+        self.context = context
+        self.spec, self.switches = read_sweep(context.config)
+        self.arguments = points.parse_arguments(arguments, context.hydra_context.config_loader)
+        self.kind = launcher_kind(context.config)
+        self.composer = Composer(
+            loader=context.hydra_context.config_loader, config=context.config, check=load_check(context.check)
+        )
+
+    def run(self) -> list[dict[str, Any]]:
+        """A grid, or one search after another where a search is asked for at several points."""
+        if self.spec.n_trials is not None:
+            return self._searches(self.spec.n_trials)
+        if self.arguments.intervals:
+            key = next(iter(self.arguments.intervals))
+            raise ConfigError(f"{key}: an interval is for a search; use +sweep=search, or give values")
+        return self._grid()
+
+    def work(self, arguments: Arguments, axes: dict[str, list[str]]) -> Work:
+        """The work of the folder that ``arguments`` mean."""
+        folder = self._folder(arguments)
+        return Work(
+            context=self.context,
+            folder=folder,
+            kind=self.kind,
+            switches=self.switches,
+            retries=self.spec.retries,
+            axes=axes,
+            command=shlex.join(["python", "-m", "jepa.run", *sys.argv[1:]]),
+            name=folder.name,
+        )
+
+    # --- a grid --------------------------------------------------------------------------------------------------
+
+    def _grid(self) -> list[dict[str, Any]]:
+        spec = dataclasses.asdict(self.spec)
+        self._check_size(points.grid_size(spec, self.arguments), "jobs")
+        grid = points.build_grid(spec, self.arguments)
+        work = self.work(self.arguments, {key: _values(grid, key) for key in grid.varied})
+        made = [
+            self.composer.job(grid.overrides(point), label=points.label(point, grid.varied), sweep_folder=work.folder)
+            for point in grid.points
+        ]
+        for job, config in made:
+            if records.done_result(job.folder, job.hash) is None:
+                self.composer.check(job, config)
+        jobs = distinct(job for job, _ in made)
+        if self.switches.dry_run:
+            report.plan(jobs, folder=work.folder, kind=self.kind, reuse=self.switches.reuse)
+            return []
+        work.add(jobs)
+        with work.sitting(self.composer.launch_config(made[0][1], work.folder)):
+            work.write_state()
+            work.run(work.to_do(jobs))
+        return work.finish()
+
+    # --- searches ------------------------------------------------------------------------------------------------
+
+    def _searches(self, n_trials: int) -> list[dict[str, Any]]:
+        from jepa.sweep.searching import SearchWork
+        from jepa.sweep.space import searched_keys
+
+        searched = searched_keys(self.spec.space)
+        outer = {key: values for key, values in self.arguments.axes.items() if bare(key) not in searched}
+        grid = points.build_grid(
+            dataclasses.asdict(self.spec),
+            Arguments(self.arguments.fixed, self.arguments.deletions, outer, self.arguments.intervals),
+        )
+        self._check_size(len(grid.points) * n_trials, "trials")
+        searches = [SearchWork(self, grid, point, n_trials) for point in grid.points]
+        results: list[dict[str, Any]] = []
+        failed = False
+        for search in searches:
+            try:
+                results += search.run()
+            except SystemExit as stop:  # failures of one search leave the next alone
+                if stop.code != FAILED:
+                    raise
+                failed = True
+        if failed:
+            raise SystemExit(FAILED)
+        return results
+
+    def arguments_at(self, point: Point) -> Arguments:
+        """The command line as if it had named one point of the grid around several searches."""
+        return Arguments({**self.arguments.fixed, **point}, self.arguments.deletions, {}, {})
+
+    # --- both ----------------------------------------------------------------------------------------------------
+
+    def _check_size(self, size: int, what: str) -> None:
+        if size > self.spec.max_jobs and not self.switches.yes:
+            raise ConfigError(f"{size} {what}: more than sweep.max_jobs={self.spec.max_jobs}; yes=true starts them all")
+
+    def _folder(self, arguments: Arguments) -> Path:
+        """The sweep's folder: below the fixed part of ``hydra.sweep.dir``, or that where somebody set it."""
+        config = self.context.config
+        if any(str(text).lstrip("+").startswith("hydra.sweep.dir=") for text in config.hydra.overrides.hydra):
+            return Path(str(config.hydra.sweep.dir)).absolute()
+        node = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+        assert isinstance(node, dict)
+        return (Path(str(node["dir"]).partition("${")[0]) / sweep_name(self.spec, _file(config), arguments)).absolute()
+
+
+def _file(config: DictConfig) -> str | None:
+    """The sweep file's name."""
+    name = config.hydra.runtime.choices.get("sweep")
+    return None if name is None else str(name)
+
+
+def _values(grid: Grid, key: str) -> list[str]:
+    return list(dict.fromkeys(point[key] for point in grid.points if key in point))

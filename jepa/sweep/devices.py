@@ -1,0 +1,75 @@
+"""Who computes where: cores shared out among worker processes, GPUs dealt to jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from jepa.errors import ConfigError
+
+
+def cores() -> int:
+    """CPU cores that this process may use: its affinity, within a container's quota."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(available, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return available
+
+
+def threads_per_job(n_jobs: int) -> int:
+    """Threads for each of ``n_jobs`` processes side by side, so that together they fill the cores once.
+
+    Args:
+        n_jobs: as joblib spells it: a count, or -1 for one process a core.
+    """
+    if n_jobs < 0:
+        return 1
+    if n_jobs == 0:
+        raise ConfigError("hydra.launcher.n_jobs=0: must be a count, or -1 for one process a core")
+    return max(1, cores() // n_jobs)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that jobs may use, as ``CUDA_VISIBLE_DEVICES`` names them; found without initialising CUDA."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [name.strip() for name in told.split(",") if name.strip() and name.strip() != "-1"]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [str(index) for index, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+
+
+@contextlib.contextmanager
+def dealt_gpu(gpus: list[str], num_workers: int, folder: Path) -> Iterator[str | None]:
+    """Hold one place on the emptiest of ``gpus`` while a job runs; None where there is nothing to deal.
+
+    A place is a lock on a file, so that the place of a killed worker is free at once.
+
+    Args:
+        gpus: names of the devices, as from :func:`visible_gpus`.
+        num_workers: jobs side by side on this machine; each device gets its share of places, rounded up.
+        folder: where the locks live; all workers of this machine must see it.
+    """
+    if len(gpus) < 2:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rounds = -(-num_workers // len(gpus))
+    for place in range(rounds):
+        for gpu in gpus:
+            with open(folder / f"{gpu.replace('/', '_')}.{place}", "w", encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    continue
+                yield gpu
+                return
+    yield None  # more jobs than places: somebody else's sweep; the job's own choice of device stands

@@ -1,0 +1,178 @@
+"""Jobs through a Hydra launcher, until each has a result: whatever a launcher raises, the files say what is left to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from jepa.errors import ConfigError
+from jepa.sweep import devices, lease, records
+from jepa.sweep.jobs import Job
+from jepa.sweep.task import JobTask, Sitting, locate
+
+log = logging.getLogger(__name__)
+
+LEAVING_S = 90.0  # how long to wait for a job whose worker is gone to save its checkpoint
+POLL_S = 0.2
+FRUITLESS = 5  # launches in a row without a single result or death before the launcher is given up
+
+
+@dataclass(frozen=True)
+class LauncherKind:
+    """What has to be known of a launcher besides Hydra's interface."""
+
+    name: str
+    parallel: int  # jobs side by side
+    isolate: bool  # its workers may fork a child for each job
+    tied: bool  # its jobs should not outlive the sweep
+    deals_gpus: bool  # by itself, so that we do not
+
+
+def launcher_kind(config: DictConfig) -> LauncherKind:
+    """What ``hydra/launcher=`` means here; one that is not known is left to itself."""
+    node = config.hydra.launcher
+    target = str(node.get("_target_", ""))
+    if "joblib" in target:
+        n_jobs = int(node.n_jobs)
+        return LauncherKind(
+            "joblib", n_jobs if n_jobs > 0 else devices.cores(), isolate=True, tied=True, deals_gpus=False
+        )
+    if "submitit" in target:
+        parallel = int(node.get("array_parallelism") or 1)
+        return LauncherKind("submitit", parallel, isolate=False, tied=False, deals_gpus=True)
+    if "ray" in target.lower():
+        cpus = OmegaConf.select(node, "ray.remote.num_cpus") or 1
+        total = OmegaConf.select(node, "ray.init.num_cpus") or devices.cores()
+        return LauncherKind("ray", max(1, int(total // cpus)), isolate=False, tied=True, deals_gpus=True)
+    if "packed" in target:
+        return LauncherKind("packed", int(node.num_workers), isolate=False, tied=True, deals_gpus=False)
+    if "basic" in target:
+        return LauncherKind("basic", 1, isolate=False, tied=True, deals_gpus=True)
+    return LauncherKind(target.rpartition(".")[2], 1, isolate=False, tied=True, deals_gpus=True)
+
+
+@dataclass
+class Runner:
+    """Launches jobs of one sitting."""
+
+    launcher: Launcher
+    hydra_context: HydraContext
+    task_function: TaskFunction
+    config: DictConfig  # the launcher's
+    sitting: Sitting
+    kind: LauncherKind
+    retries: int  # of a job that was killed
+    on_batch: Callable[[Sequence[Job]], None] = lambda jobs: None
+    next_index: int = 0
+    stopping: Callable[[], bool] = lambda: False
+    troubles: list[str] = field(default_factory=list)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run every job to a result of its own; those that another process is at are waited for.
+
+        Returns early where the sitting has been told to stop. Never raises for a job's sake.
+        """
+        pending = list(jobs)
+        fruitless = 0
+        while pending and not self.stopping():
+            self._launch(pending)
+            before = len(pending)
+            deaths = sum(job.deaths for job in pending)
+            pending = [job for job in pending if not self._settled(job)]
+            if self.stopping() or not pending:
+                return
+            if all(lease.holder(job.folder) for job in pending):
+                time.sleep(POLL_S)
+                continue
+            progressed = len(pending) < before or sum(job.deaths for job in pending) > deaths
+            fruitless = 0 if progressed else fruitless + 1
+            if fruitless >= FRUITLESS:
+                self._give_up(pending)
+                return
+
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        """One call of the launcher; jobs that somebody else is at are left out."""
+        batch = [job for job in jobs if lease.holder(job.folder) is None]
+        if not batch:
+            return
+        self.on_batch(batch)
+        task = JobTask(
+            task=self.task_function,
+            home=locate(self.task_function),
+            sitting=self.sitting,
+            isolate=self.kind.isolate,
+            tied=self.kind.tied,
+            num_workers=0 if self.kind.deals_gpus else self.kind.parallel,
+            extras={job.hash: job.extras for job in batch if job.extras},
+        )
+        self.launcher.setup(hydra_context=self.hydra_context, task_function=task, config=self.config)
+        try:
+            self.launcher.launch([job.launch_overrides for job in batch], initial_job_idx=self.next_index)
+        except Exception as error:  # a worker died, a queue refused: the jobs' files say what is left
+            self.troubles.append(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+            log.debug("the launcher raised", exc_info=True)
+            self._let_leave(batch)
+        self.next_index += len(batch)
+
+    def _let_leave(self, jobs: Sequence[Job]) -> None:
+        """Wait for jobs whose workers are gone: they are saving their checkpoints."""
+        if not self.kind.tied:
+            return
+        deadline = time.monotonic() + LEAVING_S
+        while time.monotonic() < deadline and any(self._is_mine(job) for job in jobs if lease.holder(job.folder)):
+            time.sleep(POLL_S)
+
+    def _is_mine(self, job: Job) -> bool:
+        return bool(lease.last_holder(job.folder).get("sitting") == self.sitting.name)
+
+    def _settled(self, job: Job) -> bool:
+        """Whether the job needs no further launch; a killed one is counted, and recorded once it was killed too often."""
+        if records.done_result(job.folder, job.hash) is not None:
+            return True
+        if lease.holder(job.folder) is not None:
+            return False
+        if records.read_result(job.folder) is not None:
+            return True  # failed
+        record = lease.last_holder(job.folder)
+        killed = record.get("sitting") == self.sitting.name and not record.get("left")
+        if self.stopping() or not killed:
+            return False
+        lease.forget(job.folder)
+        job.deaths += 1
+        if job.deaths <= self.retries:
+            return False
+        error = f"killed {job.deaths} times (no word from the process; out of memory?)"
+        records.write_failure(job.folder, job_hash=job.hash, error=error, overrides=job.overrides)
+        return True
+
+    def _give_up(self, jobs: Sequence[Job]) -> None:
+        reason = self.troubles[-1] if self.troubles else "the launcher started nothing"
+        for job in jobs:
+            records.write_failure(
+                job.folder, job_hash=job.hash, error=f"could not be run: {reason}", overrides=job.overrides
+            )
+
+
+def make_launcher(config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> Launcher:
+    """The launcher that ``hydra/launcher=`` names.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
+    try:
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+    except (ImportError, RuntimeError) as error:
+        name = str(config.hydra.runtime.choices.get("hydra/launcher"))
+        extra = name.split("_")[0]
+        raise ConfigError(
+            f"hydra/launcher={name}: its package is not installed; pip install -e .[{extra}] ({error})"
+        ) from error

@@ -1,0 +1,189 @@
+"""From points to jobs: composed, checked and named by their hash before the first one starts."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from jepa.config import config_hash
+from jepa.config_errors import all_keys, explain
+from jepa.errors import ConfigError
+from jepa.sweep import points
+
+Check = Callable[[DictConfig], None]
+
+
+@dataclass
+class Job:
+    """One point of a sweep: what to run, and where its files are."""
+
+    hash: str
+    overrides: list[str]
+    label: str
+    folder: Path
+    model: str  # the option chosen for the group "model", for estimates of time
+    sequences: float | None  # that training will see, where the configuration tells
+    deaths: int = 0  # how often it was killed in this sitting
+    extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in its configuration
+
+    @property
+    def launch_overrides(self) -> list[str]:
+        """What a launcher is given: the job's overrides, and the folder that Hydra makes its own."""
+        folder = points.override_value(str(self.folder.parent))
+        return [*self.overrides, f"hydra.sweep.dir={folder}", f"hydra.sweep.subdir={points.override_value(self.hash)}"]
+
+
+class Composer:
+    """Composes the jobs of one sweep, each as Hydra's own loader would, most of them without asking it.
+
+    Hydra composes the files that the groups' choices name, then applies the values. Jobs of a sweep mostly differ in
+    values, so the first part is done once for each set of choices. The launcher composes every job anew, by itself.
+    """
+
+    def __init__(self, *, loader: ConfigLoader, config: DictConfig, check: Check | None) -> None:
+        """Args:
+        loader: Hydra's, from the sweeper's context.
+        config: the sweep's own composed configuration.
+        check: raises ConfigError for a job that could not run.
+        """
+        self._loader = loader
+        self._config = config
+        self._check = check
+        self._hydra_overrides = [str(text) for text in config.hydra.overrides.hydra]
+        self._parsed: dict[str, Override] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration of one job.
+
+        Raises:
+            ConfigError: an unknown key or option, in one line with the nearest spelling.
+        """
+        try:
+            return self._from_base(overrides)
+        except Exception as error:
+            explained = explain(error, all_keys(self._config))
+            if explained is None:
+                raise
+            raise ConfigError(f"{explained} (in the job {' '.join(overrides)})") from error
+
+    def _from_base(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose the choices once, then set the values on a copy."""
+        parsed = [self._parse(text) for text in overrides]
+        values = [override for override in parsed if self._is_value(override)]
+        choices = tuple(text for text, override in zip(overrides, parsed) if not self._is_value(override))
+        if choices not in self._bases:
+            self._bases[choices] = self._load(choices)
+        config = copy.deepcopy(self._bases[choices])
+        try:
+            for override in values:
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException:
+            return self._load(overrides)  # for Hydra's own words on what is wrong
+        with read_write(config.hydra):
+            config.hydra.overrides.task = list(overrides)
+        return config
+
+    def _load(self, overrides: Sequence[str]) -> DictConfig:
+        return self._loader.load_configuration(
+            config_name=self._config.hydra.job.config_name,
+            overrides=[*self._hydra_overrides, *overrides],
+            run_mode=RunMode.RUN,
+        )
+
+    def _parse(self, text: str) -> Override:
+        if text not in self._parsed:
+            self._parsed[text] = OverridesParser.create(config_loader=self._loader).parse_override(text)
+        return self._parsed[text]
+
+    def _is_value(self, override: Override) -> bool:
+        """Whether the override sets an existing key, rather than choosing, adding or deleting something."""
+        plain = override.type == OverrideType.CHANGE and override.package is None and not override.is_sweep_override()
+        key = override.key_or_group
+        return (
+            plain and "/" not in key and key not in self._config.hydra.runtime.choices and not key.startswith("hydra")
+        )
+
+    def job(self, overrides: Sequence[str], *, label: str, sweep_folder: Path) -> tuple[Job, DictConfig]:
+        """Compose one job and name it.
+
+        Returns:
+            The job, and its configuration for :meth:`check`.
+        """
+        config = self.compose(overrides)
+        job_hash = config_hash(config)
+        choices = config.hydra.runtime.choices
+        job = Job(
+            hash=job_hash,
+            overrides=list(overrides),
+            label=label,
+            folder=sweep_folder / job_hash,
+            model=str(choices.get("model")),
+            sequences=_sequences(config),
+        )
+        return job, config
+
+    def check(self, job: Job, config: DictConfig) -> None:
+        """Refuse a job that could not run.
+
+        Raises:
+            ConfigError: whatever the check finds, with the job's overrides.
+        """
+        if self._check is None:
+            return
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = str(job.folder.parent)
+            config.hydra.sweep.subdir = job.hash
+        try:
+            self._check(config)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (in the job {' '.join(job.overrides)})") from error
+
+    def launch_config(self, job_config: DictConfig, folder: Path) -> DictConfig:
+        """The configuration to set a launcher up with.
+
+        Jobs are composed without the sweep file. Hydra insists that their launcher and sweeper are those of the sweep's
+        own configuration, so that one is given the nodes that the jobs have.
+        """
+        config = copy.deepcopy(self._config)
+        with read_write(config.hydra), open_dict(config.hydra):
+            for node in ("launcher", "sweeper"):
+                config.hydra[node] = copy.deepcopy(job_config.hydra[node])
+            for group in ("hydra/launcher", "hydra/sweeper"):
+                config.hydra.runtime.choices[group] = job_config.hydra.runtime.choices.get(group)
+            config.hydra.sweep.dir = str(folder)
+            # A launcher sets Hydra's logging up anew: its line for every job would get in the display's way.
+            OmegaConf.update(config.hydra.hydra_logging, "loggers.hydra.level", "WARNING", force_add=True)
+        return config
+
+
+def load_check(path: str | None) -> Check | None:
+    """The function at the dotted ``path``."""
+    if path is None:
+        return None
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+def distinct(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs without those that an earlier one equals in everything but spelling."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.hash, job)
+    return list(found.values())
+
+
+def _sequences(config: DictConfig) -> float | None:
+    epochs, size = OmegaConf.select(config, "trainer.epochs"), OmegaConf.select(config, "dataset.size")
+    return float(epochs) * float(size) if epochs is not None and size is not None else None

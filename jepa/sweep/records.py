@@ -1,0 +1,160 @@
+"""What job folders say: finished, pruned, failed, interrupted or new. The files of the runs are the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jepa.errors import ConfigError
+from jepa.files import write_json_atomic
+from jepa.sweep import lease
+
+RESULT = "result.json"
+STATE = "sweep.json"
+DONE = ("finished", "pruned")
+# Copied when a result is taken over from another sweep, the result itself last.
+_REUSED_FILES = ("config.yaml", "overrides.yaml", "metrics.jsonl", "run.log")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result in ``folder``, or None. One whose objective is not a finite number counts as failed."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    if not isinstance(result, dict) or "status" not in result:
+        return None
+    objective = result.get("objective")
+    if result["status"] == "finished" and (objective is None or not math.isfinite(objective)):
+        result.update(status="failed", error=result.get("error") or "the objective is not a finite number", nan=True)
+    return result
+
+
+def not_a_number(result: dict[str, Any]) -> bool:
+    """Whether a failed result failed by its numbers: the same configuration would do so again."""
+    return (
+        bool(result.get("nan"))
+        or "not finite" in str(result.get("error"))
+        or "not a finite" in str(result.get("error"))
+    )
+
+
+def done_result(folder: Path, job_hash: str) -> dict[str, Any] | None:
+    """The finished or pruned result of the configuration ``job_hash`` in ``folder``, or None."""
+    result = read_result(folder)
+    if result is None or result["status"] not in DONE or result.get("config_hash", job_hash) != job_hash:
+        return None
+    return result
+
+
+def status(folder: Path, job_hash: str) -> str:
+    """``finished``, ``pruned``, ``failed``, ``running``, ``interrupted`` (something is there to continue) or ``new``."""
+    done = done_result(folder, job_hash)
+    if done is not None:
+        return str(done["status"])
+    if lease.holder(folder) is not None:
+        return "running"
+    result = read_result(folder)
+    if result is not None and result["status"] == "failed":
+        return "failed"
+    return "interrupted" if folder.is_dir() and any(folder.iterdir()) else "new"
+
+
+def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterable[str], traceback: str = "") -> None:
+    """Record that a job failed without having said so itself; an existing result is left alone.
+
+    Args:
+        folder: the job's folder.
+        job_hash: its configuration's hash.
+        error: one line.
+        overrides: what the job was asked for.
+        traceback: the whole story, for ``run.log``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "run.log", "a", encoding="utf-8") as log:
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} failed: {error}\n{traceback}")
+    if (folder / RESULT).exists():
+        return
+    write_json_atomic(
+        folder / RESULT,
+        {
+            "status": "failed",
+            "metrics": {},
+            "objective": None,
+            "error": error,
+            "config_hash": job_hash,
+            "overrides": list(overrides),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )
+
+
+def set_failure_aside(folder: Path) -> None:
+    """Keep the result of a failed attempt beside the one to come."""
+    if (folder / RESULT).exists():
+        os.replace(folder / RESULT, folder / "result.failed.json")
+
+
+def reuse_result(source: Path, target: Path, job_hash: str) -> bool:
+    """Take a finished result over from ``source`` into ``target``, file by file, the result last and atomically.
+
+    Returns:
+        Whether there was one; it then carries ``reused_from``.
+    """
+    result = done_result(source, job_hash)
+    if result is None:
+        return False
+    target.mkdir(parents=True, exist_ok=True)
+    for name in _REUSED_FILES:
+        if (source / name).is_file():
+            _copy_atomic(source / name, target / name)
+    write_json_atomic(target / RESULT, {**result, "reused_from": str(source.resolve())})
+    return True
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The sweep's own file; empty where there is none. Nothing but names and order would be lost without it."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write the sweep's own file, keeping the jobs that earlier sittings asked for."""
+    jobs = {**read_state(folder).get("jobs", {}), **state.pop("jobs")}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(folder / STATE, {**state, "jobs": jobs})
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def last_metrics(folder: Path, tail_bytes: int = 4096) -> dict[str, Any]:
+    """The latest records of ``metrics.jsonl`` merged into one; empty where there are none."""
+    try:
+        with open(folder / "metrics.jsonl", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - tail_bytes))
+            lines = file.read().splitlines()
+    except OSError:
+        return {}
+    merged: dict[str, Any] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the first line may begin in its middle, the last may still be written
+            record = json.loads(line)
+            merged.update(record if isinstance(record, dict) else {})
+    return merged
+
+
+def _copy_atomic(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)

@@ -1,0 +1,218 @@
+"""A search: Optuna proposes, jobs run as everywhere else, results go back; resumable, shareable, seeded trial by trial.
+
+A trial is a job whose folder is named after its configuration. Optuna's RUNNING trials are the ones without a result in
+their folder; whoever holds the folder's lease is at it. So a trial that a killed process left behind needs no clock to be
+recognised: its folder is free, and it is run on with the parameters it has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from jepa.errors import ConfigError, check_choice, check_count
+from jepa.sweep import records
+from jepa.sweep.jobs import Job
+from jepa.sweep.journal import FileLock
+from jepa.sweep.pruning import JOURNAL, make_pruner, open_storage
+from jepa.sweep.space import Space, difference, suggest
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+SAMPLERS = {
+    "random": "RandomSampler",
+    "tpe": "TPESampler",
+    "qmc": "QMCSampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+}
+# Samplers whose proposals do not depend on results: all trials may be asked for at once, and trial k is the same whatever
+# happened before it.
+INDEPENDENT = ("random",)
+_TARGET = "jepa.sweep.pruning.TrialReporter"
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search; the keys of the ``sweep`` node that only a search has."""
+
+    n_trials: int  # in total, over all sittings and processes
+    sampler: str
+    sampler_options: Mapping[str, Any]
+    seed: int
+    pruner: str
+    pruner_options: Mapping[str, Any]
+    storage: str | None  # None: a journal in the sweep's folder
+
+    def __post_init__(self) -> None:
+        check_count("sweep.n_trials", self.n_trials)
+        check_count("sweep.sampler_seed", self.seed, minimum=0)
+        check_choice("sweep.sampler", self.sampler, SAMPLERS)
+        make_pruner(self.pruner, self.pruner_options)
+        make_sampler(self.sampler, self.sampler_options, 0)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A trial to run: Optuna's number and id, and the values of its parameters."""
+
+    number: int
+    trial_id: int
+    values: dict[str, Any]
+
+
+class Search:
+    """One Optuna study in a sweep's folder."""
+
+    def __init__(self, *, folder: Path, name: str, space: Space, fingerprint: dict[str, str], settings: SearchSettings):
+        """Open the study, or make it.
+
+        Raises:
+            ConfigError: the study there searches another space; the difference is shown.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = space
+        self.settings = settings
+        self.name = name
+        folder.mkdir(parents=True, exist_ok=True)
+        self._origin = str(folder.resolve())
+        self.storage_name = settings.storage or f"{JOURNAL}{folder.resolve() / 'study.journal'}"
+        self._storage = open_storage(self.storage_name)
+        self._lock = FileLock(folder / ".study.lock")
+        with self._lock:
+            self.study = optuna.create_study(
+                study_name=name, storage=self._storage, load_if_exists=True, direction="minimize"
+            )
+            before = self.study.user_attrs.get("fingerprint")
+            if before is None:
+                self.study.set_user_attr("fingerprint", fingerprint)
+            elif changed := difference(before, fingerprint):
+                raise ConfigError(
+                    f"the study {name} in {self.storage_name} searches another space ({changed}); "
+                    "sweep.name=… starts another search, or take the change back"
+                )
+
+    # --- trials --------------------------------------------------------------------------------------------------
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial that counts: a failed one that is tried again counts once."""
+        everything = self.study.get_trials(deepcopy=False)
+        replaced = {trial.user_attrs.get("retry_of") for trial in everything}
+        return [trial for trial in everything if trial.number not in replaced]
+
+    def ask(self, limit: int) -> list[Ask]:
+        """New trials, at most ``limit`` and as many as the total still allows."""
+        with self._lock:
+            trials = self.trials()
+            waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+            count = min(limit, waiting + max(0, self.settings.n_trials - len(trials)))
+            return [self._ask_one() for _ in range(count)]
+
+    def adopt(self) -> list[Ask]:
+        """Trials of this folder that are not finished, whoever asked for them: left by a killed process, or being run."""
+        with self._lock:
+            return [
+                self._resume(trial)
+                for trial in self.trials()
+                if trial.state == TrialState.RUNNING and trial.user_attrs.get("folder", self._origin) == self._origin
+            ]
+
+    def retry(self, hashes: set[str]) -> None:
+        """Queue failed trials of these jobs again, with the parameters they had."""
+        with self._lock:
+            for trial in self.trials():
+                if trial.state == TrialState.FAIL and trial.user_attrs.get("job") in hashes:
+                    self.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+
+    def failed_jobs(self) -> set[str]:
+        """Hashes of the jobs whose trials have failed."""
+        return {str(t.user_attrs["job"]) for t in self.trials() if t.state == TrialState.FAIL and "job" in t.user_attrs}
+
+    def assign(self, ask: Ask, job: Job) -> None:
+        """Note which job a trial is, and give the job what it needs to report to it."""
+        self._storage.set_trial_user_attr(ask.trial_id, "job", job.hash)
+        if self.settings.pruner != "none":
+            job.extras["on_probe"] = {
+                "_target_": _TARGET,
+                "storage": self.storage_name,
+                "study": self.name,
+                "trial_id": ask.trial_id,
+                "objective": "${objective}",
+                "pruner": self.settings.pruner,
+                "pruner_options": dict(self.settings.pruner_options),
+            }
+
+    def tell(self, ask: Ask, job: Job) -> None:
+        """Hand a job's result to its trial; nothing happens where there is none yet, or somebody has told it."""
+        result = records.read_result(job.folder)
+        if result is None:
+            return
+        value, state = result.get("objective"), TrialState.COMPLETE
+        if result["status"] == "pruned":
+            value, state = None, TrialState.PRUNED
+        elif result["status"] == "failed":
+            value, state = None, TrialState.FAIL
+        self.study.tell(ask.number, value, state=state, skip_if_finished=True)
+
+    def best(self) -> FrozenTrial | None:
+        """The finished trial with the smallest objective."""
+        finished = [(trial.value, trial) for trial in self.trials() if trial.state == TrialState.COMPLETE]
+        return min(finished, key=lambda pair: pair[0] or 0.0, default=(None, None))[1]
+
+    # --- one trial -----------------------------------------------------------------------------------------------
+
+    def _ask_one(self) -> Ask:
+        self._seed(len(self.study.get_trials(deepcopy=False)))
+        trial = self.study.ask()
+        trial.set_user_attr("folder", self._origin)
+        return Ask(trial.number, trial._trial_id, suggest(trial, self.space))
+
+    def _resume(self, frozen: FrozenTrial) -> Ask:
+        """The trial with the values it has; a killed process may have left it before it had all of them."""
+        self._seed(frozen.number)
+        trial = optuna.trial.Trial(self.study, frozen._trial_id)
+        return Ask(frozen.number, frozen._trial_id, suggest(trial, self.space))
+
+    def _seed(self, number: int) -> None:
+        """Make trial ``number`` depend on the seed, its number and, for samplers that look at them, results alone."""
+        seed = self.settings.seed
+        if self.settings.sampler != "qmc":  # a quasi-random sequence goes on by itself
+            digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+            seed = int.from_bytes(digest[:4], "big")
+        self.study.sampler = make_sampler(self.settings.sampler, self.settings.sampler_options, seed)
+
+
+def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
+    """Optuna's sampler of that name.
+
+    Raises:
+        ConfigError: options it does not take, or a package it needs is missing.
+    """
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna marks several samplers and options as experimental
+        try:
+            return getattr(optuna.samplers, SAMPLERS[name])(seed=seed, **options)  # type: ignore[no-any-return]
+        except (TypeError, ValueError, ImportError) as error:
+            raise ConfigError(f"sweep.sampler_options={dict(options)}: {name} does not take them ({error})") from error
+
+
+def batch_size(settings: SearchSettings, parallel: int) -> int:
+    """Trials to ask for at once: all of them where results do not matter, else one for each worker."""
+    return settings.n_trials if settings.sampler in INDEPENDENT else max(1, parallel)
+
+
+def together(asks: Sequence[Ask], jobs: Sequence[Job]) -> dict[str, list[Ask]]:
+    """Trials by the job they mean: two proposals may be one configuration."""
+    found: dict[str, list[Ask]] = {}
+    for ask, job in zip(asks, jobs):
+        found.setdefault(job.hash, []).append(ask)
+    return found

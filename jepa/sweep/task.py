@@ -1,0 +1,334 @@
+"""A job as a launcher runs it: the task function with everything around it that keeps one job's end its own affair.
+
+An exception becomes a recorded failure, a signal an interruption that leaves the checkpoint; a job whose worker is
+expendable runs in a child process, so that even SIGKILL costs nobody else anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from jepa.sweep import devices, lease, records
+
+POLL_S = 0.3  # how often a running job looks whether it should stop
+INSIST_S = 60.0  # a job that has not stopped by then is told a second time, which ends it at once
+_IN_PROCESS = threading.Event()  # a job is running inside the sweep's own process
+
+
+def job_in_this_process() -> bool:
+    """Whether a job runs inside the sweep's own process right now (the basic launcher's way)."""
+    return _IN_PROCESS.is_set()
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One process that works on a sweep; its jobs watch its files to learn that they should stop."""
+
+    folder: Path  # of the sweep
+    name: str
+    host: str
+    pid: int
+
+    @classmethod
+    def here(cls, folder: Path, name: str) -> Sitting:
+        """The sitting of this process."""
+        return cls(folder, name, socket.gethostname(), os.getpid())
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the sitting as long as it lives."""
+        return self.folder / ".sittings" / f"{self.name}.lock"
+
+    @property
+    def stop_file(self) -> Path:
+        """Exists once the sitting's jobs are to stop."""
+        return self.folder / ".sittings" / f"{self.name}.stop"
+
+    def stop(self) -> None:
+        """Tell every job of this sitting to save its checkpoint and leave, wherever it runs."""
+        self.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        self.stop_file.touch()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Show that this sitting lives, until it ends or is killed."""
+        self.lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.lock_file, "w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                for path in (self.lock_file, self.stop_file):
+                    path.unlink(missing_ok=True)
+
+    def is_dead(self) -> bool:
+        """Whether the sitting was on this machine and is no more; a process of another machine cannot tell."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            with open(self.lock_file, encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def is_here(self) -> bool:
+        """Whether this very process is the sitting."""
+        return self.pid == os.getpid() and self.host == socket.gethostname()
+
+
+@dataclass(frozen=True)
+class JobTask:
+    """What the launcher calls instead of the task function; picklable, and never raises for a job's sake."""
+
+    task: Callable[[DictConfig], Any]
+    home: str | None  # "module:name", to import the task in a worker; None: it is pickled as it is
+    sitting: Sitting
+    isolate: bool  # run each job in a child of its worker
+    tied: bool  # jobs stop when the sitting dies; on a cluster they go on
+    num_workers: int  # jobs side by side on one machine, for dealing GPUs; 0: the launcher deals them
+    extras: dict[str, dict[str, Any]]  # by job hash: operational keys to set, which no override needs to show
+
+    def __call__(self, cfg: DictConfig) -> str:
+        """Run one job in the folder Hydra has chosen.
+
+        Returns:
+            ``finished``, ``failed``, ``interrupted``, ``busy`` (somebody else is at it) or ``killed``; the files of the
+            folder are what counts.
+        """
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if self.tied and self.sitting.is_dead():
+            os._exit(1)  # a worker that outlived its sweep; its queue must not go on
+        if self.sitting.stop_file.exists():
+            return "interrupted"
+        if self.isolate and not self.sitting.is_here():
+            return self._in_child(cfg, folder)
+        return self._alone(cfg, folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refer to the task by its name where that is known: the worker imports its own copy."""
+        return {**self.__dict__, "task": None} if self.home else dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a worker ready: the task, and the resolvers that its configuration needs."""
+        from jepa.config import register
+
+        register()
+        if state["home"]:
+            module, _, name = state["home"].partition(":")
+            state["task"] = _unwrapped(getattr(importlib.import_module(module), name))
+        self.__dict__.update(state)
+        if self.isolate:
+            _die_with_parent()
+
+    def _in_child(self, cfg: DictConfig, folder: Path) -> str:
+        """Fork, run the job there, and say how it ended."""
+        _warm_up()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads: a worker has none that hold locks
+            child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                os.setpgid(0, 0)  # the terminal's Ctrl-C is for the sweep, which passes it on
+                _say_into(folder / "output.log")
+                outcome = replace(self, isolate=False)._alone(cfg, folder)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(_CODES.get(outcome, 1))
+            os._exit(1)
+        try:
+            _, ended = os.waitpid(child, 0)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+            raise
+        code = os.waitstatus_to_exitcode(ended)
+        return next((name for name, number in _CODES.items() if number == code), "killed")
+
+    def _alone(self, cfg: DictConfig, folder: Path) -> str:
+        """Take the folder's lease and run the task under it."""
+        here = self.sitting.is_here()
+        held = lease.Lease.take(folder, {"sitting": self.sitting.name})
+        if held is None:
+            return "busy"
+        job_hash = folder.name
+        try:
+            if records.done_result(folder, job_hash) is not None:
+                return "finished"
+            records.set_failure_aside(folder)
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.watched(held, here))
+                stack.enter_context(self.gpu(cfg))
+                if here:
+                    _IN_PROCESS.set()
+                    stack.callback(_IN_PROCESS.clear)
+                return self._guarded(self.prepared(cfg, job_hash), folder, job_hash, here)
+        finally:
+            held.release()
+
+    def prepared(self, cfg: DictConfig, job_hash: str) -> DictConfig:
+        """``cfg`` with the operational keys that the sweep has for this job."""
+        with open_dict(cfg):
+            for key, value in self.extras.get(job_hash, {}).items():
+                OmegaConf.update(cfg, key, value, merge=False)
+        return cfg
+
+    def _guarded(self, cfg: DictConfig, folder: Path, job_hash: str, here: bool) -> str:
+        overrides = list(HydraConfig.get().overrides.task)
+        try:
+            value = self.task(cfg)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if _asks_to_stop(stop):
+                if here:
+                    raise KeyboardInterrupt from stop
+                return "interrupted"
+            assert isinstance(stop, SystemExit)
+            value = None
+            if stop.code:
+                records.write_failure(folder, job_hash=job_hash, error=f"exit code {stop.code}", overrides=overrides)
+                return "failed"
+        except Exception as error:  # noqa: BLE001 -- whatever a job dies of is its own affair
+            first = (str(error).strip().splitlines() or [""])[0]
+            records.write_failure(
+                folder,
+                job_hash=job_hash,
+                error=f"{type(error).__name__}: {first}",
+                overrides=overrides,
+                traceback=traceback.format_exc(),
+            )
+            return "failed"
+        result = records.read_result(folder)
+        if result is None:
+            error_text = f"the task returned {value!r} but left no {records.RESULT}"
+            records.write_failure(folder, job_hash=job_hash, error=error_text, overrides=overrides)
+            return "failed"
+        return "finished" if result["status"] in records.DONE else "failed"
+
+    @contextlib.contextmanager
+    def gpu(self, cfg: DictConfig) -> Iterator[None]:
+        """Show the job one GPU, where there are several to share out."""
+        device = str(OmegaConf.select(cfg, "device") or "auto")
+        if self.num_workers < 1 or device not in ("auto", "cuda"):
+            yield
+            return
+        places = self.sitting.folder / ".sittings" / f"gpus-{socket.gethostname()}"
+        with devices.dealt_gpu(devices.visible_gpus(), self.num_workers, places) as gpu:
+            if gpu is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+            yield
+
+    @contextlib.contextmanager
+    def watched(self, held: lease.Heartbeat, here: bool) -> Iterator[None]:
+        """While a job runs: keep its lease fresh, and in a worker pass on the sitting's wish, or its death, as SIGTERM."""
+        over = threading.Event()
+        parent = os.getppid()
+        previous: Any = None
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and not here:
+            previous = signal.signal(signal.SIGTERM, _interrupt)
+            signal.signal(signal.SIGINT, _interrupt)
+
+        def watch() -> None:
+            waited = 0.0
+            told_at: float | None = None
+            while not over.wait(POLL_S):
+                waited += POLL_S
+                if waited % lease.HEARTBEAT_S < POLL_S:
+                    with contextlib.suppress(OSError):
+                        held.touch()
+                wanted = not here and self._should_stop(parent)
+                if wanted and (told_at is None or waited - told_at > INSIST_S) and not over.is_set():
+                    told_at = waited
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+            if in_main and not here:
+                signal.signal(signal.SIGTERM, previous)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _should_stop(self, parent: int) -> bool:
+        if self.sitting.stop_file.exists():
+            return True
+        return self.tied and (os.getppid() != parent or self.sitting.is_dead())
+
+
+_CODES = {"finished": 0, "failed": 1, "interrupted": 130, "busy": 75}
+
+
+def locate(task: Callable[[DictConfig], Any]) -> str | None:
+    """Where a worker can import ``task`` from, as ``module:name``; None for a function no import reaches.
+
+    A program started as ``python -m package.module`` is called ``__main__`` here and by its own name in a worker.
+    """
+    module, name = getattr(task, "__module__", None), getattr(task, "__qualname__", "")
+    if module is None or _unwrapped(getattr(sys.modules.get(module), name, None)) is not _unwrapped(task):
+        return None
+    if module == "__main__":
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        module = getattr(spec, "name", None)
+    return f"{module}:{name}" if module else None
+
+
+def _unwrapped(function: Any) -> Any:
+    """The task inside what ``hydra.main`` made of it."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function
+
+
+def _asks_to_stop(stop: BaseException) -> bool:
+    return isinstance(stop, KeyboardInterrupt) or (isinstance(stop, SystemExit) and stop.code in (130, 143))
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this worker when the process that started it is gone; elsewhere it ends when it falls idle."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _warm_up() -> None:
+    """Import what every job needs, once a worker: its children are born with it."""
+    if "torch" not in sys.modules and "jepa.run" in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("jepa.trainer")
+
+
+def _say_into(path: Path) -> None:
+    """Send what a job prints to a file: the screen belongs to the sweep."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

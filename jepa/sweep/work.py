@@ -1,0 +1,224 @@
+"""Jobs of one sweep folder, being run: what is left to do, signals, the screen, and the last lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from jepa.errors import ConfigError
+from jepa.sweep import records, report
+from jepa.sweep.execution import LauncherKind, Runner, make_launcher
+from jepa.sweep.jobs import Job, distinct
+from jepa.sweep.progress import Display, Overview
+from jepa.sweep.spec import Switches
+from jepa.sweep.task import Sitting, job_in_this_process
+
+FAILED, INTERRUPTED = 1, 130
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Hydra hands to a sweeper."""
+
+    config: DictConfig
+    hydra_context: HydraContext
+    task_function: TaskFunction
+    check: str | None
+
+
+class Work:
+    """The jobs of one folder and everything around running them."""
+
+    def __init__(
+        self,
+        *,
+        context: Context,
+        folder: Path,
+        kind: LauncherKind,
+        switches: Switches,
+        retries: int,
+        axes: dict[str, list[str]],
+        command: str,
+        name: str,
+    ) -> None:
+        """Args:
+        context: Hydra's.
+        folder: of the sweep; absolute.
+        kind: of launcher.
+        switches: the top-level keys.
+        retries: of a job that was killed.
+        axes: the keys in which jobs differ, with their values.
+        command: what the user typed.
+        name: of the sweep.
+        """
+        self.context = context
+        self.folder = folder
+        self.kind = kind
+        self.switches = switches
+        self.retries = retries
+        self.axes = axes
+        self.command = command
+        self.name = name
+        self.jobs: list[Job] = []
+        self.overview = Overview(parallel=kind.parallel)
+        self._stopped = False
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """These jobs belong to the work as well; results that are there already are no news."""
+        self.jobs = distinct([*self.jobs, *jobs])
+        for job in jobs:
+            job.extras.update(self._extras(job))
+        self.overview.add(jobs)
+        self.overview.look()
+
+    def to_do(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those of ``jobs`` that need a launch, after results of other sweeps have been taken over."""
+        found = []
+        for job in distinct(jobs):
+            state = records.status(job.folder, job.hash)
+            if state in records.DONE or self._reused(job):
+                continue
+            if state != "failed" or self.switches.retry_failed:
+                found.append(job)
+        return found
+
+    def _reused(self, job: Job) -> bool:
+        sources = (Path(source) / job.hash for source in self.switches.reuse)
+        return any(records.reuse_result(source, job.folder, job.hash) for source in sources)
+
+    # --- running -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def sitting(self, launch_config: DictConfig, on_result: Callable[[Job], None] | None = None) -> Iterator[None]:
+        """While jobs run: this process is known to them, signals reach them, and the screen shows them.
+
+        Args:
+            launch_config: the configuration to set the launcher up with.
+            on_result: called, from a thread, for every job whose result has appeared.
+        """
+        check_usable(self.folder)
+        self._sitting = Sitting.here(self.folder, f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+        config, context = self.context.config, self.context
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = str(self.folder)
+        self._runner = Runner(
+            launcher=make_launcher(config, context.hydra_context, context.task_function),
+            hydra_context=context.hydra_context,
+            task_function=context.task_function,
+            config=launch_config,
+            sitting=self._sitting,
+            kind=self.kind,
+            retries=self.retries,
+            stopping=lambda: self._stopped,
+        )
+        if done := self.overview.count(*records.DONE):
+            print(f"{done} of {len(self.jobs)} jobs are done already", flush=True)
+        display = Display(self.overview, mode=self.switches.progress, on_result=on_result)
+        with self._sitting.held(), self._signals(), display:
+            yield
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Launch these jobs and wait for all of them.
+
+        Raises:
+            SystemExit: 130 where a signal has stopped the sweep.
+        """
+        for job in jobs:
+            self.overview.forget(job)
+        try:
+            self._runner.run(jobs)
+        except KeyboardInterrupt:
+            self._stopped = True
+            self._sitting.stop()
+        if self._stopped:
+            done = sum(records.done_result(job.folder, job.hash) is not None for job in self.jobs)
+            print(
+                f"interrupted: {done} of {len(self.jobs)} jobs are done; the same command goes on:\n  {self.command}",
+                file=sys.stderr,
+                flush=True,
+            )
+            raise SystemExit(INTERRUPTED)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """The last lines, and every job's result in order.
+
+        Raises:
+            SystemExit: 1 where jobs have failed.
+        """
+        self.overview.look()
+        results = self.overview.results
+        failed = [job for job in self.jobs if results.get(job.hash, {}).get("status") == "failed"]
+        report.ending(self.overview, self.jobs, folder=self.folder, failed=failed)
+        if failed or len(results) < len(self.jobs):
+            raise SystemExit(FAILED)
+        return [results[job.hash] for job in self.jobs]
+
+    def write_state(self) -> None:
+        """Write the sweep's own file: its name, its axes, and what each folder is. Every sitting rebuilds it."""
+        records.write_state(
+            self.folder,
+            {
+                "name": self.name,
+                "command": self.command,
+                "launcher": self.kind.name,
+                "axes": self.axes,
+                "jobs": {job.hash: {"label": job.label, "overrides": job.overrides} for job in self.jobs},
+            },
+        )
+
+    def _extras(self, job: Job) -> dict[str, Any]:
+        """Operational keys for one job: silence on the screen, and its place in wandb."""
+        config = self.context.config
+        extras: dict[str, Any] = {}
+        if OmegaConf.select(config, "progress") is not None:
+            extras["progress"] = "none"
+        if OmegaConf.select(config, "logger.wandb") is not None:
+            if OmegaConf.select(config, "logger.wandb.group") is None:
+                extras["logger.wandb.group"] = self.name
+            extras["logger.wandb.tags"] = [*(OmegaConf.select(config, "logger.wandb.tags") or []), *job.label.split()]
+        return extras
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM lets the running jobs save their checkpoints; the second ends at once."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            again, self._stopped = self._stopped, True
+            self._sitting.stop()
+            if again or job_in_this_process():
+                raise KeyboardInterrupt
+            print(
+                "stopping: the running jobs save their checkpoints (Ctrl-C again: at once)", file=sys.stderr, flush=True
+            )
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def check_usable(folder: Path) -> None:
+    """Make the sweep's folder.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: cannot be written")

@@ -1,0 +1,137 @@
+"""Grids: run, run again, extended, reused, refused; and what becomes of jobs that fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sweep_helpers import results, run, starts
+
+GRID = [
+    "--multirun",
+    "seed=0,1",
+    "dataset.static_noise=0,0.5",
+    "trainer.epochs=2",
+    "trainer.warmup_epochs=0",
+    "sweep.name=grid",
+]
+
+
+def test_a_grid_runs_once_and_a_longer_axis_keeps_what_is_there(in_tmp: Path) -> None:
+    first = run(GRID)
+    assert first.code == 0, first
+    folder = in_tmp / "outputs" / "grid"
+    before = results(folder)
+    assert len(before) == 4
+    assert {tuple(result["overrides"]) for result in before.values()} == {
+        ("trainer.epochs=2", "trainer.warmup_epochs=0", f"seed={seed}", f"dataset.static_noise={noise}")
+        for seed in (0, 1)
+        for noise in (0, 0.5)
+    }
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
+
+    again = run(GRID)
+    assert again.code == 0 and "4 of 4 jobs are done already" in again.out, again
+    longer = run([*GRID[:1], "seed=0,1,2", *GRID[2:]])
+    assert longer.code == 0 and "4 of 6 jobs are done already" in longer.out, longer
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert len(results(folder)) == 6
+    assert all(run_starts == [0] for run_starts in starts(folder).values())
+    state = json.loads((folder / "sweep.json").read_text())
+    assert state["axes"] == {"seed": ["0", "1", "2"], "dataset.static_noise": ["0", "0.5"]}
+    assert set(state["jobs"]) == set(results(folder))
+
+
+def test_failures_are_the_failing_jobs_own_and_are_retried(in_tmp: Path) -> None:
+    trouble = {"1": "raise", "2": "nan", "3": "memory", "4": "exit"}
+    arguments = ["--multirun", "seed=range(6)", "trainer.epochs=3", "trainer.warmup_epochs=0", "sweep.name=bad"]
+    first = run(arguments, FAKE_TROUBLE=json.dumps(trouble))
+    assert first.code == 1, first
+    folder = in_tmp / "outputs" / "bad"
+    found = {tuple(value["overrides"])[-1]: value["status"] for value in results(folder).values()}
+    assert [found[f"seed={seed}"] for seed in (0, 5)] == ["finished"] * 2
+    assert "2 of 6 done" in first.out and "4 failed" in first.out
+    for line in ("RuntimeError: something is wrong", "not a finite number", "MemoryError", "exit code 3", "run.log"):
+        assert line in first.out
+    failing = next(path for path in folder.glob("*/run.log") if "RuntimeError" in path.read_text())
+    assert "Traceback" in failing.read_text() and "and here is more of it" in failing.read_text()
+
+    kept = run([*arguments, "retry_failed=false"])
+    assert kept.code == 1 and "4 failed" in kept.out, kept
+    assert sum(map(len, starts(folder).values())) == 6
+    retried = run(arguments)
+    assert retried.code == 0 and "6 of 6 done" in retried.out, retried
+    assert starts(folder)[failing.parent.name] == [0, 1], "a retried job goes on from its checkpoint"
+    assert (failing.parent / "result.failed.json").is_file()
+
+
+def test_results_of_another_sweep_are_reused(in_tmp: Path) -> None:
+    assert run(GRID).code == 0
+    other = [
+        "--multirun",
+        "seed=0,1,2",
+        "dataset.static_noise=0",
+        "trainer.epochs=2",
+        "trainer.warmup_epochs=0",
+        "sweep.name=other",
+    ]
+    planned = run([*other, "reuse=outputs/grid", "dry_run=true"])
+    assert planned.code == 0 and "2 reused, 1 new" in planned.out, planned
+    assert not (in_tmp / "outputs" / "other").exists()
+    reused = run([*other, "reuse=[outputs/nowhere,outputs/grid]"])
+    assert reused.code == 0, reused
+    folder = in_tmp / "outputs" / "other"
+    assert len(results(folder)) == 3 and len(starts(folder)) == 1
+    origins = [json.loads(path.read_text()).get("reused_from") for path in folder.glob("*/result.json")]
+    assert sum(origin is not None for origin in origins) == 2
+    common = set(results(folder)) & set(results(in_tmp / "outputs" / "grid"))
+    assert all(results(folder)[key] == results(in_tmp / "outputs" / "grid")[key] for key in common)
+
+
+def test_a_dry_run_tells_the_jobs_the_state_and_the_time_and_starts_nothing(in_tmp: Path) -> None:
+    planned = run([*GRID, "dry_run=true"])
+    assert planned.code == 0 and "4 jobs in" in planned.out and "4 new" in planned.out, planned
+    assert "nothing has been measured yet" in planned.out
+    assert not (in_tmp / "outputs").exists()
+    assert run(GRID).code == 0
+    planned = run([*GRID[:1], "seed=0,1,2,3", *GRID[2:], "dry_run=true"])
+    assert "8 jobs" in planned.out and "4 finished, 4 new" in planned.out, planned
+    assert "time: about 0:01 for the 4 jobs left" in planned.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--multirun", "seed=range(1000)"], "sweep.max_jobs=500"),
+        (["--multirun", "sede=0,1"], "seed"),
+        (["--multirun", "dataset.static_nois=0,1"], "dataset.static_noise"),
+        (["--multirun", "model=vicreg,simclear"], "simclr"),
+        (["--multirun", "seed=0,1", "sweep.axis={seed:[1]}"], "sweep.axes"),
+        (["--multirun", "+sweep.axes.seed=[]"], "without values"),
+        (["--multirun", "seed=interval(0,3)"], "search"),
+        (["--multirun", "sweep.zipped=[{seed:[0,1],dataset.noise:[1]}]"], "one length"),
+        (["--multirun", "seed=0,1", "dry_run=maybe"], "dry_run"),
+    ],
+)
+def test_bad_sweeps_are_refused_in_one_line_before_the_first_job(
+    in_tmp: Path, arguments: list[str], words: str
+) -> None:
+    refused = run(arguments)
+    assert refused.code == 2, refused
+    assert words in refused.err and len(refused.err.strip().splitlines()) == 1, refused
+    assert not (in_tmp / "outputs").exists()
+
+
+def test_yes_starts_a_grid_beyond_the_stated_size(in_tmp: Path) -> None:
+    arguments = [
+        "--multirun",
+        "seed=0,1,2",
+        "sweep.max_jobs=2",
+        "trainer.epochs=1",
+        "trainer.warmup_epochs=0",
+        "sweep.name=big",
+    ]
+    assert run(arguments).code == 2
+    assert run([*arguments, "yes=true"]).code == 0
