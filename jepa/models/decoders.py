@@ -121,8 +121,8 @@ def transposed_taps(kernel_size: int, scale: int) -> Tensor:
 
 
 def phase_taps(kernel_size: int, scale: int) -> Tensor:
-    """Along one axis [kernel_size, scale * 3]: 1 where, for an output pixel of a phase, a tap falls on the input pixel at
-    offset -1, 0 or 1 from the one it lies in.
+    """Along one axis [kernel_size, scale * 3]: 1 where, for an output pixel of a phase, a tap falls on the input pixel
+    at offset -1, 0 or 1 from the one it lies in.
     """
     tap = torch.arange(kernel_size).reshape(-1, 1, 1) - kernel_size // 2
     phase = torch.arange(scale).reshape(-1, 1)

@@ -1,7 +1,7 @@
 """The filter of a recurrent state-space model whose samples carry no gradient, as one autograd function.
 
-Samples without gradient are constants to the backward pass: it needs a loop over time for the GRU's own recurrence only,
-and every other gradient of all time steps is one product. Nothing is computed twice: the forward loop keeps its parts.
+Samples without gradient are constants to the backward pass: it needs a loop over time for the GRU's own recurrence
+only, and every other gradient of all time steps is one product. Nothing is computed twice: the loop keeps its parts.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class _Filter(torch.autograd.Function):
             mean, deviation = output.unbind(-3)
             steps.append((*parts, output, hidden, inputs, sample))
             sample = torch.addcmul(mean, F.softplus(deviation) + min_var, noise.select(-3, t))
-        states, reset_update, candidate, recurrent, outputs, *rest = (torch.stack(part, dim=-3) for part in zip(*steps))
+        states, reset_update, candidate, recurrent, outputs, *rest = (
+            torch.stack(part, dim=-3) for part in zip(*steps, strict=True)
+        )
         return states, outputs, reset_update, candidate, recurrent, *rest
 
     @staticmethod
@@ -129,7 +131,7 @@ class _Filter(torch.autograd.Function):
         """Packed jobs: the same code with their axis in front of every tensor."""
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(tensors, in_dims)
+            for tensor, dim in zip(tensors, in_dims, strict=True)
         ]
         outputs = _Filter.apply(*stacked)  # type: ignore[no-untyped-call]
         return outputs, (0,) * len(outputs)
@@ -147,5 +149,5 @@ def _through_relu(grad: Tensor, output: Tensor) -> Tensor:
 
 
 def _outer(grad_rows: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of ``weight`` [out, in] in ``rows @ weight.T``: from those of the products [M, out] and rows [M, in]."""
+    """The gradient of ``weight`` [out, in] in ``rows @ weight.T`` from that of the products [M, out]; rows: [M, in]."""
     return grad_rows.to(weight.dtype).mT @ rows.to(weight.dtype)

@@ -113,7 +113,9 @@ class Posterior(nn.Module):
         """seen: [..., 2D], from ``see``; beliefs: [..., D]; returns the posterior, without min_var, [..., D]."""
         hidden = (F.linear(beliefs, self.belief_weight) + seen).relu()
         halves = hidden.chunk(2, dim=-1)
-        mean, deviation = (linear(half).relu().to(beliefs.dtype) for linear, half in zip(self._layers(2), halves))
+        mean, deviation = (
+            linear(half).relu().to(beliefs.dtype) for linear, half in zip(self._layers(2), halves, strict=True)
+        )
         return Gaussian(mean, F.softplus(deviation))
 
     @property

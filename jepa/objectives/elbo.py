@@ -117,7 +117,7 @@ class RSSM(Objective):
             sample = self._carried(posterior.sample(noise[t]))
             beliefs.append(belief)
             posteriors.append(posterior)
-        return torch.stack(beliefs), Gaussian(*(torch.stack(parts) for parts in zip(*posteriors)))
+        return torch.stack(beliefs), Gaussian(*(torch.stack(parts) for parts in zip(*posteriors, strict=True)))
 
     def _carried(self, samples: Tensor) -> Tensor:
         return samples if self.reparameterize else samples.detach()

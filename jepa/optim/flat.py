@@ -43,19 +43,22 @@ class FlatLayout:
         """The parameters of ``flat`` ``[J, P]`` as views ``[J, *shape]``."""
         # One split, whose gradient is one concatenation; a slice each would have a gradient of size P each.
         chunks = torch.split(flat, list(self.sizes), dim=1)
-        return {name: chunk.view(flat.shape[0], *shape) for name, shape, chunk in zip(self.names, self.shapes, chunks)}
+        return {
+            name: chunk.view(flat.shape[0], *shape)
+            for name, shape, chunk in zip(self.names, self.shapes, chunks, strict=True)
+        }
 
     def views_single(self, flat: Tensor) -> dict[str, Tensor]:
         """One job's parameters: ``flat`` ``[P]`` as views ``[*shape]``."""
         chunks = torch.split(flat, list(self.sizes))
-        return {name: chunk.view(shape) for name, shape, chunk in zip(self.names, self.shapes, chunks)}
+        return {name: chunk.view(shape) for name, shape, chunk in zip(self.names, self.shapes, chunks, strict=True)}
 
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """Gather ``tensors`` ``[J, *shape]``, in the layout's order, into ``[J, P]``."""
         return self._concatenate([tensor.reshape(tensor.shape[0], -1) for tensor in tensors])
 
     def flatten_single(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Gather one job's ``tensors`` ``[*shape]``, in the layout's order, into ``[P]`` (for none: an empty tensor)."""
+        """Gather one job's ``tensors`` ``[*shape]``, in the layout's order, into ``[P]``."""
         return self._concatenate([tensor.reshape(-1) for tensor in tensors])
 
     def _concatenate(self, rows: Sequence[Tensor]) -> Tensor:

@@ -87,4 +87,4 @@ def trust_ratios(params: Tensor, grads: Tensor, trust_coefficient: Tensor, layou
     param_norm, grad_norm = norms  # [matrices, J] each
     adapted = (param_norm > 0) & (grad_norm > 0)
     ratio = torch.where(adapted, trust_coefficient * param_norm / grad_norm, 1.0)
-    return {index: row.unsqueeze(1) for index, row in zip(layout.matrices, ratio.unbind(0))}
+    return {index: row.unsqueeze(1) for index, row in zip(layout.matrices, ratio.unbind(0), strict=True)}

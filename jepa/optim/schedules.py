@@ -52,7 +52,7 @@ class WarmupCosine(Schedule):
 
 
 def warmup_cosine(num_steps: int, num_warmup: int, final_factor: float) -> Tensor:
-    """``step / num_warmup`` below ``num_warmup``, then a cosine from 1 to ``final_factor`` at step ``num_steps - 1``."""
+    """``step / num_warmup`` below ``num_warmup``, then a cosine from 1 to ``final_factor`` at the last step."""
     step = torch.arange(num_steps, dtype=torch.float64)
     progress = (step - num_warmup) / max(num_steps - 1 - num_warmup, 1)
     cosine = 0.5 * (1.0 + torch.cos(math.pi * progress))

@@ -46,7 +46,7 @@ def test_lars_steps(name, build):
     parameters = dict(objective.named_parameters())
     layout = FlatLayout.of(parameters)
     params = layout.flatten_single([value.detach() for value in parameters.values()]).unsqueeze(0)
-    for parameter, view in zip(parameters.values(), layout.views_single(params[0]).values()):
+    for parameter, view in zip(parameters.values(), layout.views_single(params[0]).values(), strict=True):
         parameter.data = view  # the optimizer moves the model by moving the flat tensor
     state = optimizer.init_state(params)
     hyper = {key: torch.tensor([value]) for key, value in optimizer.hyperparameters().items()}

@@ -29,7 +29,7 @@ def torch_steps(kind, start, grads, rates, settings):
         eps=settings["eps"],
         weight_decay=settings["weight_decay"],
     )
-    for grad, rate in zip(grads, rates):
+    for grad, rate in zip(grads, rates, strict=True):
         param.grad = grad.clone()
         if settings["clip_grad_norm"] is not None:
             torch.nn.utils.clip_grad_norm_([param], settings["clip_grad_norm"])
@@ -53,7 +53,7 @@ def test_matches_torch_for_jobs_with_settings_of_their_own(ours, theirs, clip):
         for job, change in enumerate(changes)
     ]
     state = optimizers[0].init_state(params)
-    for grad, rate in zip(grads, rates):
+    for grad, rate in zip(grads, rates, strict=True):
         optimizers[0].update(params, grad.clone(), state, rate, hyper_of(optimizers), LAYOUT)
     torch.testing.assert_close(params, torch.stack(expected), rtol=1e-6, atol=1e-6)
     assert state["step"].tolist() == [20.0] * 4

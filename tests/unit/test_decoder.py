@@ -45,7 +45,7 @@ def plain(made, given, image_size=28):
 
 
 def assert_same_gradients(ours, theirs):
-    for (name, a), b in zip(ours.named_parameters(), theirs.parameters()):
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-11, msg=lambda text, name=name: f"{name}: {text}")
 
 
@@ -62,7 +62,7 @@ def test_images_gradients_and_running_values(channels):
     (expected * weights).sum().backward()
     assert_same_gradients(ours, theirs)
     torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-9, atol=1e-11)
-    for (name, a), b in zip(ours.named_buffers(), theirs.buffers()):
+    for (name, a), b in zip(ours.named_buffers(), theirs.buffers(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
     assert ours.layers[2].num_batches_tracked == STEPS
 
@@ -96,9 +96,8 @@ def test_upsampled_convolution(kernel_size, scale, channels):
     ours = layer(maps)
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-13)
     weights = torch.randn_like(ours)
-    for a, b in zip(
-        *(torch.autograd.grad((out * weights).sum(), (maps, layer.conv.weight)) for out in (ours, expected))
-    ):
+    inputs = (maps, layer.conv.weight)
+    for a, b in zip(*(torch.autograd.grad((out * weights).sum(), inputs) for out in (ours, expected)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
 
 
@@ -139,7 +138,7 @@ def test_a_constant_background_keeps_its_statistics():
     with torch.no_grad():
         made(given)
         exact(given.double())
-    for (name, a), b in zip(made.named_buffers(), exact.buffers()):
+    for (name, a), b in zip(made.named_buffers(), exact.buffers(), strict=True):
         torch.testing.assert_close(
             a.double(), b.double(), rtol=2e-3, atol=1e-6, msg=lambda t, name=name: f"{name}: {t}"
         )

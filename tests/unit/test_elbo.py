@@ -108,10 +108,10 @@ def test_loss_terms_and_gradients(changes):
     torch.testing.assert_close(losses.terms["kl"], divergences.mean(), rtol=1e-7, atol=0.0)
     losses.total.backward()
     total.backward()
-    for (name, a), b in zip(ours.named_parameters(), theirs.parameters()):
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
         assert a.grad.any(), name
-    for a, b in zip(ours.buffers(), theirs.buffers()):
+    for a, b in zip(ours.buffers(), theirs.buffers(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 

@@ -23,7 +23,7 @@ def hyper_of(optimizers):
 def reference_step(params, grads, momenta, learning_rate, *, momentum, weight_decay, trust_coefficient):
     """SPEC §6 with numbers of Python, tensor by tensor; returns new params and momenta."""
     new_params, new_momenta = [], []
-    for p, g, m in zip(params, grads, momenta):
+    for p, g, m in zip(params, grads, momenta, strict=True):
         if p.ndim > 1:
             g = g + weight_decay * p
             p_norm, g_norm = float((p**2).sum() ** 0.5), float((g**2).sum() ** 0.5)
@@ -56,12 +56,12 @@ def test_three_steps_of_three_jobs_with_settings_of_their_own():
         del settings["base_lr"]
         own = [view[job].double() for view in LAYOUT.views(params).values()]
         momenta = [torch.zeros_like(p) for p in own]
-        for grad, rate in zip(grads, rates):
+        for grad, rate in zip(grads, rates, strict=True):
             own_grads = [view[job].double() for view in LAYOUT.views(grad).values()]
             own, momenta = reference_step(own, own_grads, momenta, float(rate[job]), **settings)
         expected.append(LAYOUT.flatten_single(own))
     state = optimizers[0].init_state(params)
-    for grad, rate in zip(grads, rates):
+    for grad, rate in zip(grads, rates, strict=True):
         optimizers[0].update(params, grad.clone(), state, rate, hyper_of(optimizers), LAYOUT)
     torch.testing.assert_close(params.double(), torch.stack(expected), rtol=1e-5, atol=1e-6)
 
