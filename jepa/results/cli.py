@@ -185,7 +185,8 @@ def _table(found: Collection, runs: list[Run], arguments: argparse.Namespace) ->
     if arguments.best:
         keys = [names.resolve(key) for key in arguments.best.split(",")]
         table = best_rows(table, keys, _metric(runs, names, arguments.metric))
-    sort = arguments.sort or ("objective" if any(plan.search for plan in found.plans.values()) else "")
+    searches = found.plans and all(plan.search for plan in found.plans.values())
+    sort = arguments.sort or ("objective" if searches else "")
     keys = [part for part in sort.split(",") if part]
     return sort_rows(table, [("-" if key[0] == "-" else "") + _column(names, key.lstrip("-")) for key in keys])
 
@@ -232,7 +233,7 @@ def _footer(table: Table, stream: TextIO) -> None:
     lines = []
     if not table.per_run:
         lines.append("mean ± half of the 95 % interval (Student's t) over n runs that differ in their seed")
-    if any(column.endswith("rmse_px") for column in table.columns):
+    if any("_rmse_px" in column for column in table.columns):
         lines.append("RMSE to compare with, in px:")
         lines.append("  " + " · ".join(f"{label} {value:.2f}" for label, value in REFERENCE_LINES))
     if lines:

@@ -5,6 +5,7 @@ Matplotlib's object interface throughout: nothing global is touched and no displ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
 _MOST_PANELS = 12
 _LOG_RATIO = 50.0
+_MOST_ABOVE = 4.0  # times the highest reference line
 
 
 @dataclass(frozen=True)
@@ -56,29 +58,21 @@ def metric_figure(
     names = short_names([x, *by, *([panel] if panel else []), metric])
     figure, axes = panels_grid(len(panels))
     labels = list(dict.fromkeys(series.label for lines in panels.values() for series in lines))
-    numeric = all(is_number(point[0]) for lines in panels.values() for series in lines for point in series.points)
+    numeric = all(is_number(x_value) for lines in panels.values() for x_value in _x_values(lines))
     ticks = _categories(panels) if not numeric else []
-    for position, (value, lines) in enumerate(panels.items()):
-        axis = axes[position]
+    for axis, (value, lines) in zip(axes, panels.items(), strict=True):
         for series in lines:
             _draw_series(axis, series, labels.index(series.label), len(labels), ticks)
-        _dress_x(axis, names[x], [point[0] for series in lines for point in series.points], ticks)
+        _dress_x(axis, names[x], _x_values(lines), ticks)
         if panel:
             axis.set_title(f"{names[panel]} = {format_cell(value, exact=True)}", fontsize=10)
-        if position % _columns(len(panels)) == 0:
-            axis.set_ylabel(axis_label(metric))
-        else:
-            axis.tick_params(labelleft=False)
-        if metric.endswith("rmse_px"):
-            draw_reference_lines(
-                axis, labelled=(position + 1) % _columns(len(panels)) == 0 or position + 1 == len(panels)
-            )
-        else:
-            scale_y(axis, [summary.mean for series in lines for _, summary in series.points])
+    _dress_y(
+        axes, metric, [summary.mean for lines in panels.values() for series in lines for _, summary in series.points]
+    )
     notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)))))
     heading = "\n".join(filter(None, (notes, ", ".join(names[key] for key in by))))
     if labels != [""]:
-        shared_legend(figure, axes[0], heading)
+        shared_legend(figure, axes, heading)
     elif heading:
         figure.suptitle(heading, fontsize=9)
     return figure
@@ -86,29 +80,61 @@ def metric_figure(
 
 def axis_label(metric: str) -> str:
     """A metric's name in words, its unit in brackets."""
-    words = metric
+    part = re.fullmatch(r"(\w+)_rmse_px_per_(dot|step)\.(\d+)", metric)
+    if part:
+        return f"{part[1].replace('_', ' ')} RMSE of {part[2]} {part[3]} [px]"
     for ending, unit in (("_rmse_px", "RMSE [px]"), ("_px", "[px]"), ("_seconds", "time [s]")):
         if metric.endswith(ending):
-            words = f"{metric[: -len(ending)]} {unit}"
-            break
-    return words.replace("_", " ")
+            return f"{metric[: -len(ending)].replace('_', ' ')} {unit}"
+    return metric.replace("_", " ")
+
+
+def is_rmse(metric: str) -> bool:
+    """Whether SPEC §7's lines belong beside a metric."""
+    return "_rmse_px" in metric
+
+
+def _dress_y(axes: Sequence[Axes], metric: str, values: Sequence[float]) -> None:
+    """Labels and scale of the y axis that all panels share, when everything has been drawn."""
+    columns = _columns(len(axes))
+    for position, axis in enumerate(axes):
+        if position % columns == 0:
+            axis.set_ylabel(axis_label(metric))
+        else:
+            axis.tick_params(labelleft=False)
+        if is_rmse(metric):
+            draw_reference_lines(axis, labelled=(position + 1) % columns == 0 or position + 1 == len(axes))
+        else:
+            scale_y(axis, values)
+
+
+def _x_values(lines: Sequence[Series]) -> list[Any]:
+    return [value for series in lines for value, _ in series.points]
 
 
 def draw_reference_lines(axis: Axes, *, labelled: bool) -> None:
-    """SPEC §7's lines, dashed, with their labels to the right of the frame; the y axis starts at 0 and holds them."""
-    top = max(axis.get_ylim()[1], max(value for _, value in REFERENCE_LINES) * 1.06)
-    axis.set_ylim(0, top)
-    for _, value in REFERENCE_LINES:
+    """SPEC §7's lines, dashed, with their labels to the right of the frame.
+
+    The y axis starts at 0 and holds them; it becomes logarithmic where something lies so far above that they would be
+    one line.
+    """
+    values = [value for _, value in REFERENCE_LINES]
+    top = max(axis.get_ylim()[1], max(values) * 1.06)
+    if top > _MOST_ABOVE * max(values):
+        axis.set_yscale("log")
+        axis.set_ylim(min(axis.get_ylim()[0], min(values) * 0.8), top)
+    else:
+        axis.set_ylim(0, top)
+    for value in values:
         axis.axhline(value, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=1)
     if not labelled:
         return
-    heights = _spread([value for _, value in REFERENCE_LINES], top * 0.048)
+    fractions = axis.transAxes.inverted().transform(axis.transData.transform([(1.0, value) for value in values]))
+    heights = _spread([float(fraction) for _, fraction in fractions], 0.048)
     for (label, value), height in zip(REFERENCE_LINES, heights, strict=True):
-        axis.annotate(
-            f"{label} {value:.2f}",
-            xy=(1, value), xycoords=axis.get_yaxis_transform(),
-            xytext=(1.02, height), textcoords=axis.get_yaxis_transform(),
-            fontsize=7.5, color=GREY, va="center", annotation_clip=False,
+        axis.text(
+            1.02, height, f"{label} {value:.2f}",
+            transform=axis.transAxes, fontsize=7.5, color=GREY, va="center",
         )  # fmt: skip
 
 
@@ -227,11 +253,12 @@ def panels_grid(count: int, width: float = 7.0) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def shared_legend(figure: Figure, axis: Axes, title: str) -> None:
-    """One legend above the panels, where it hides nothing."""
-    handles, labels = axis.get_legend_handles_labels()
+def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
+    """One legend above the panels, where it hides nothing; each label once."""
+    found = [axis.get_legend_handles_labels() for axis in axes]
+    handles = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
     legend = figure.legend(
-        handles, labels, title=title or None, loc="outside upper center",
-        ncols=min(len(labels), 6), frameon=False, fontsize=9, title_fontsize=9,
+        list(handles.values()), list(handles), title=title or None, loc="outside upper center",
+        ncols=min(len(handles), 6), frameon=False, fontsize=9, title_fontsize=9,
     )  # fmt: skip
     legend.get_title().set_multialignment("center")

@@ -14,6 +14,7 @@ from jepa.results.figures import (
     axis_label,
     clear_frame,
     draw_reference_lines,
+    is_rmse,
     panels_grid,
     scale_y,
     shared_legend,
@@ -44,13 +45,13 @@ def trials_figure(runs: Sequence[Run], *, metric: str, title: str) -> Figure:
     axis.set_title(f"{title}: best {format_number(best_y[-1])} ({winner.name})", fontsize=10)
     axis.set_xlabel("trial")
     axis.set_ylabel(axis_label(metric))
-    if metric.endswith("rmse_px"):
+    if is_rmse(metric):
         draw_reference_lines(axis, labelled=True)
     else:
         scale_y(axis, [value for _, value in finished])
     _draw_failed(axis, ordered, numbers)
     clear_frame(axis)
-    shared_legend(figure, axis, "")
+    shared_legend(figure, [axis], "")
     return figure
 
 
