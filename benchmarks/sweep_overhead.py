@@ -4,8 +4,8 @@
 
 Both compose the project's whole configuration for every job and run the same task, which writes one small file. The
 sweeps run one after another in processes of their own, taking turns; the start of the program is measured with one job
-and subtracted. Printed: seconds a job, the ratio, and our sweeper's surplus over stock Hydra's, which is what the engine
-adds: aim <= 0.1 s.
+and subtracted. Printed: seconds a job (wall, and of the processor), the ratio, and our sweeper's surplus over stock
+Hydra's, which is what the engine adds: aim <= 0.1 s.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 ``python tests/sweep_app.py ARGUMENTS`` is ``python -m jepa.run ARGUMENTS`` with another task function. The pretended
 run has epochs, checkpoints, metrics and a result as a real one has, so that resuming can be told from starting again.
 
-FAKE_EPOCH_S: seconds an epoch takes. FAKE_TROUBLE: JSON, seed -> raise, nan, exit, kill (itself, every time), kill_once,
-memory. Each start of a run appends a line to ``starts.txt`` in its folder: the epoch it starts from.
+FAKE_EPOCH_S: seconds an epoch takes. FAKE_TROUBLE: JSON, seed -> raise, nan, exit, kill (itself, every time),
+kill_once, memory. Each start of a run appends a line to ``starts.txt`` in its folder: the epoch it starts from.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Sweeps that never lose work: a Hydra sweeper over grids and Optuna searches, and what the launchers need.
 
-Light on purpose: ``register`` is called at every start of ``jepa.run``; Optuna, joblib and rich are imported when a sweep
-needs them.
+Light on purpose: ``register`` is called at every start of ``jepa.run``; Optuna, joblib and rich are imported when a
+sweep needs them.
 """
 
 from __future__ import annotations
 
 
 def register() -> None:
-    """Make Hydra know this project's sweeper and the resolvers of the launchers' presets; a second call changes nothing."""
+    """Make Hydra know this project's plugins and the resolvers of the presets; a second call changes nothing."""
     from hydra.core.plugins import Plugins
     from omegaconf import OmegaConf
 

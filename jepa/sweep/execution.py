@@ -1,4 +1,4 @@
-"""Jobs through a Hydra launcher, until each has a result: whatever a launcher raises, the files say what is left to do."""
+"""Jobs through a Hydra launcher, until each has a result: whatever a launcher raises, the files say what is left."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Runner:
         return bool(lease.last_holder(job.folder).get("sitting") == self.sitting.name)
 
     def _settled(self, job: Job) -> bool:
-        """Whether the job needs no further launch; a killed one is counted, and recorded once it was killed too often."""
+        """Whether the job needs no further launch; a killed one is counted, and fails once it was killed too often."""
         if records.done_result(job.folder, job.hash) is not None:
             return True
         if lease.holder(job.folder) is not None:

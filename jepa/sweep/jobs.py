@@ -82,7 +82,7 @@ class Composer:
         """Compose the choices once, then set the values on a copy."""
         parsed = [self._parse(text) for text in overrides]
         values = [override for override in parsed if self._is_value(override)]
-        choices = tuple(text for text, override in zip(overrides, parsed) if not self._is_value(override))
+        choices = tuple(text for text, override in zip(overrides, parsed, strict=True) if not self._is_value(override))
         if choices not in self._bases:
             self._bases[choices] = self._load(choices)
         config = copy.deepcopy(self._bases[choices])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class FileLock:
-    """Mutual exclusion among processes by ``flock``, and among this process's threads; what Optuna's journal wants of a lock."""
+    """Mutual exclusion among processes by ``flock`` and among threads; what Optuna's journal wants of a lock."""
 
     def __init__(self, path: Path) -> None:
         """path: the file to lock; made where it is missing."""

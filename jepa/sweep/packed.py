@@ -4,7 +4,6 @@ No ``from __future__ import annotations`` here: Hydra reads the annotations of p
 """
 
 from collections.abc import Sequence
-from typing import Optional
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -20,9 +19,9 @@ class PackedLauncher(Launcher):
     def __init__(
         self,
         *,
-        pack_size: Optional[int],
+        pack_size: int | None,
         num_workers: int,
-        executor: Optional[str],
+        executor: str | None,
         common_random_numbers: bool,
     ) -> None:
         """All arguments as in ``conf/hydra/launcher/packed.yaml``; ConfigError for a value that cannot be used."""
@@ -32,9 +31,9 @@ class PackedLauncher(Launcher):
             None if executor is None else check_choice("hydra.launcher.executor", executor, ("vmap", "loop"))
         )
         self.common_random_numbers = common_random_numbers
-        self.hydra_context: Optional[HydraContext] = None
-        self.task_function: Optional[TaskFunction] = None
-        self.config: Optional[DictConfig] = None
+        self.hydra_context: HydraContext | None = None
+        self.task_function: TaskFunction | None = None
+        self.config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra, or by our sweeper, before :meth:`launch`."""

@@ -1,6 +1,6 @@
 """What a sweep consists of: products of axes, zipped lists and explicit points, as lists of Hydra overrides.
 
-A *block* is a list of points, a point a mapping from key to value in override syntax; a grid is the product of its blocks.
+A *block* is a list of points, a point a mapping from key to value in override syntax; a grid is the product of blocks.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
     for group in [groups] if isinstance(groups, Mapping) else groups:
         blocks.append(_zipped(_mapping("sweep.zipped", group)))
     if spec.get("points"):
-        blocks.append([_point(values) for values in spec["points"]])
+        blocks.append([point for values in spec["points"] for point in _points(values)])
     fixed = {key: override_value(value) for key, value in _mapping("sweep.overrides", spec.get("overrides")).items()}
     told = {bare(key) for key in (*arguments.fixed, *arguments.axes, *arguments.intervals)}
     blocks = [_without(block, told) for block in blocks]
@@ -124,7 +124,8 @@ def grid_size(spec: Mapping[str, Any], arguments: Arguments) -> int:
     for group in [groups] if isinstance(groups, Mapping) else groups:
         kept = [len(_values(key, values)) for key, values in group.items() if bare(key) not in told]
         sizes += kept[:1]
-    return math.prod(sizes) * max(1, len(spec.get("points") or []))
+    lists = ([len(value) for value in point.values() if isinstance(value, list)] for point in spec.get("points") or [])
+    return math.prod(sizes) * (sum(math.prod(lengths) for lengths in lists) or 1)
 
 
 def override_value(value: Any) -> str:
@@ -190,11 +191,16 @@ def _zipped(group: Mapping[str, Any]) -> Block:
     lengths = {key: len(values) for key, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ConfigError(f"sweep.zipped: lists of one length advance together, these have {lengths}")
-    return [dict(zip(columns, row)) for row in zip(*columns.values())] or [{}]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] or [{}]
 
 
-def _point(values: Any) -> Point:
-    return {key: override_value(value) for key, value in _mapping("sweep.points", values).items()}
+def _points(values: Any) -> list[Point]:
+    """One entry of ``points``; a list in it stands for each of its values."""
+    columns = {
+        key: _values(key, value) if isinstance(value, list) else [override_value(value)]
+        for key, value in _mapping("sweep.points", values).items()
+    }
+    return [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:

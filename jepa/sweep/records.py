@@ -55,7 +55,7 @@ def done_result(folder: Path, job_hash: str) -> dict[str, Any] | None:
 
 
 def status(folder: Path, job_hash: str) -> str:
-    """``finished``, ``pruned``, ``failed``, ``running``, ``interrupted`` (something is there to continue) or ``new``."""
+    """``finished``, ``pruned``, ``failed``, ``running``, ``interrupted`` (something is there) or ``new``."""
     done = done_result(folder, job_hash)
     if done is not None:
         return str(done["status"])

@@ -1,8 +1,8 @@
 """A search: Optuna proposes, jobs run as everywhere else, results go back; resumable, shareable, seeded trial by trial.
 
-A trial is a job whose folder is named after its configuration. Optuna's RUNNING trials are the ones without a result in
-their folder; whoever holds the folder's lease is at it. So a trial that a killed process left behind needs no clock to be
-recognised: its folder is free, and it is run on with the parameters it has.
+A trial is a job whose folder is named after its configuration. Optuna's RUNNING trials are the ones without a result
+in their folder; whoever holds the folder's lease is at it. So a trial that a killed process left behind needs no clock
+to be recognised: its folder is free, and it is run on with the parameters it has.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SAMPLERS = {
     "gp": "GPSampler",
     "cmaes": "CmaEsSampler",
 }
-# Samplers whose proposals do not depend on results: all trials may be asked for at once, and trial k is the same whatever
-# happened before it.
+# Samplers whose proposals do not depend on results: all trials may be asked for at once, and trial k is the same
+# whatever happened before it.
 INDEPENDENT = ("random",)
 _TARGET = "jepa.sweep.pruning.TrialReporter"
 
@@ -116,7 +116,7 @@ class Search:
             return [self._ask_one() for _ in range(count)]
 
     def adopt(self) -> list[Ask]:
-        """Trials of this folder that are not finished, whoever asked for them: left by a killed process, or being run."""
+        """Trials of this folder without an end, whoever asked for them: left by a killed process, or being run."""
         with self._lock:
             return [
                 self._resume(trial)
@@ -213,6 +213,6 @@ def batch_size(settings: SearchSettings, parallel: int) -> int:
 def together(asks: Sequence[Ask], jobs: Sequence[Job]) -> dict[str, list[Ask]]:
     """Trials by the job they mean: two proposals may be one configuration."""
     found: dict[str, list[Ask]] = {}
-    for ask, job in zip(asks, jobs):
+    for ask, job in zip(asks, jobs, strict=True):
         found.setdefault(job.hash, []).append(ask)
     return found

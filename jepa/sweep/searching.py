@@ -80,7 +80,7 @@ class SearchWork:
         """Run one batch of trials."""
         jobs = [self._job(ask) for ask in asks]
         self._jobs = together(asks, jobs)
-        for ask, job in zip(asks, jobs):
+        for ask, job in zip(asks, jobs, strict=True):
             self.search.assign(ask, job)
         self.work.add(jobs)
         self.work.write_state()

@@ -77,8 +77,9 @@ def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
 def sweep_name(sweep: SweepConfig, file: str | None, arguments: Arguments) -> str:
     """The name of the sweep's folder.
 
-    A sweep file's own name, or for one without a file the keys it varies and a digest of what all its jobs share: so that
-    the same sweep finds its folder again, also with a longer axis. A search adds what its trials share: each is a study.
+    A sweep file's own name, or for one without a file the keys it varies and a digest of what all its jobs share: so
+    that the same sweep finds its folder again, also with a longer axis. A search adds what its trials share: each is a
+    study.
     """
     if sweep.name is not None:
         return sweep.name

@@ -209,7 +209,7 @@ class JobTask:
             if stop.code:
                 records.write_failure(folder, job_hash=job_hash, error=f"exit code {stop.code}", overrides=overrides)
                 return "failed"
-        except Exception as error:  # noqa: BLE001 -- whatever a job dies of is its own affair
+        except Exception as error:  # whatever a job dies of is its own affair
             first = (str(error).strip().splitlines() or [""])[0]
             records.write_failure(
                 folder,
@@ -241,7 +241,7 @@ class JobTask:
 
     @contextlib.contextmanager
     def watched(self, held: lease.Heartbeat, here: bool) -> Iterator[None]:
-        """While a job runs: keep its lease fresh, and in a worker pass on the sitting's wish, or its death, as SIGTERM."""
+        """While a job runs: keep its lease fresh; in a worker pass on the sitting's wish, or its death, as SIGTERM."""
         over = threading.Event()
         parent = os.getppid()
         previous: Any = None

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from sweep_helpers import results, run, starts
 
 GRID = [
