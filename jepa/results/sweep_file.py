@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +44,16 @@ def read_plan(folder: str) -> SweepPlan | None:
     jobs = jobs if isinstance(jobs, dict) else {}
     search = bool(axes) and not any(axes.values())  # a search's axes have no values beforehand
     planned = [
-        PlannedJob(str(name), _overrides(job), trial=place if search else None)
+        PlannedJob(str(name), _overrides(job), trial=_trial(job, place) if search else None)
         for place, (name, job) in enumerate(jobs.items())
     ]
     return SweepPlan(tuple(parse_override(key)[0] for key in axes), tuple(planned), search)
+
+
+def _trial(job: Any, place: int) -> int:
+    """A search labels its jobs ``trial 3: ...``; without that, the order in which they were written down counts."""
+    label = re.match(r"trial (\d+)", str(job.get("label", ""))) if isinstance(job, dict) else None
+    return int(label[1]) if label else place
 
 
 def _overrides(job: Any) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from results_samples import compose, config_hash, job_name, write_grid, write_run, write_unfinished
@@ -226,10 +227,15 @@ def test_a_search_keeps_the_order_of_its_trials(tmp_path: Path) -> None:
     jobs = [[f"optimizer.base_lr={rate}"] for rate in (0.3, 0.1, 0.2)]
     for job in reversed(jobs):
         write_run(tmp_path, job)
-    plan = {"axes": {"optimizer.base_lr": []}, "jobs": {job_name(job): {"overrides": job} for job in jobs}}
+    plan: dict[str, Any] = {"axes": {"optimizer.base_lr": []}, "jobs": {job_name(job): {"overrides": job} for job in jobs}}
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     found = by_name(tmp_path)
     assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [0, 1, 2]
+    for number, job in zip((4, 1, 7), plan["jobs"].values(), strict=True):
+        job["label"] = f"trial {number}: base_lr=1"
+    (tmp_path / "sweep.json").write_text(json.dumps(plan))
+    found = by_name(tmp_path)
+    assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [4, 1, 7]
     assert next(iter(collect([str(tmp_path)]).plans.values())).search
 
 
