@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> float:
             try:
                 [outcome] = trainer.run()
             except Exception as error:
-                log.exception("the run failed")
+                run_log.crash(error)
                 raise RunFailed(f"{type(error).__name__}: {one_line(error)}; see {plan.folder}/run.log") from error
     if outcome.status == "failed":
         raise RunFailed(f"{outcome.error}; see {plan.folder}/run.log")

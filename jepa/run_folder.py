@@ -115,6 +115,13 @@ class RunLog:
         self._logger.removeHandler(self._buffer)
         self._logger.addHandler(self._file)
 
+    def crash(self, error: BaseException) -> None:
+        """Write the traceback of what ended the run: for the log alone, the screen gets one line."""
+        if self._file is not None:
+            record = self._logger.makeRecord("jepa", logging.ERROR, __file__, 0, "the run failed", (), None)
+            record.exc_info = (type(error), error, error.__traceback__)
+            self._file.handle(record)
+
     def __exit__(self, *exception: object) -> None:
         self._logger.setLevel(self._level)
         self._logger.removeHandler(self._buffer)
