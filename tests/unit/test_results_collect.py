@@ -227,7 +227,10 @@ def test_a_search_keeps_the_order_of_its_trials(tmp_path: Path) -> None:
     jobs = [[f"optimizer.base_lr={rate}"] for rate in (0.3, 0.1, 0.2)]
     for job in reversed(jobs):
         write_run(tmp_path, job)
-    plan: dict[str, Any] = {"axes": {"optimizer.base_lr": []}, "jobs": {job_name(job): {"overrides": job} for job in jobs}}
+    plan: dict[str, Any] = {
+        "axes": {"optimizer.base_lr": []},
+        "jobs": {job_name(job): {"overrides": job} for job in jobs},
+    }
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     found = by_name(tmp_path)
     assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [0, 1, 2]
