@@ -20,8 +20,8 @@ from jepa.errors import ConfigError, nearest
 FORMAT = 1
 LAST = "checkpoints/last.pt"
 
-# Module names of the original code base -> ours.
-_ORIGINAL_PREFIXES = {"backbone.": "encoder."}
+# Module names of the original code base -> ours; the first that fits. With an MLP on top, its backbone is a Sequential.
+_ORIGINAL_PREFIXES = {"backbone.0.": "encoder.", "backbone.1.": "encoder.mlp.", "backbone.": "encoder."}
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

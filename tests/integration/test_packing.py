@@ -1,0 +1,202 @@
+"""Packed jobs against the same jobs alone: results, folders, failures, interruptions, and the launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jepa import checkpoint
+from jepa.config import compose, register
+from jepa.data.packed import JobStreams
+from jepa.data.stream import Stream
+from jepa.packing import PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
+from jepa.run import run
+from jepa.run_plan import Plan, build_spec, make_plan
+from jepa.trainer import Trainer
+
+TINY = [
+    "dataset.size=24",
+    "dataset.batch_size=8",
+    "dataset.num_steps=5",
+    "model.encoder.width_factor=1",
+    "model.encoder.embedding_size=16",
+    "trainer.epochs=2",
+    "trainer.warmup_epochs=1",
+    "trainer.log_every_steps=2",
+    "trainer.probe_every_epochs=1",
+    "checkpoint.every_epochs=1",
+    "probe.fit_sequences=48",
+    "probe.judge_sequences=40",
+    "progress=none",
+]
+# What may differ between jobs of one pack, for each model.
+NUMBERS: dict[str, Callable[[int], list[str]]] = {
+    "vicreg": lambda job: [f"model.sim_coeff={20 + job}", f"model.std_coeff={9 + job}", f"optimizer.base_lr={0.5 + job}"],
+    "simclr": lambda job: [f"model.temperature={1 + job}", f"optimizer.weight_decay={1e-6 * (1 + job)}"],
+    "idm": lambda job: [f"model.action_coeff={0.1 + job}"],
+    "rssm": lambda job: [f"model.min_var={0.02 + 0.02 * job}", f"optimizer.base_lr={3e-4 * (1 + job)}"],
+    "supervised": lambda job: [f"optimizer.base_lr={1e-3 * (1 + job)}"],
+}
+CLOCK = {"time_s", "sequences_per_second", "train_seconds"}
+VMAP = PackOptions(None, "vmap", False)
+# Rounding in another order, amplified by training: 5e-4 of a loss or of an error in pixels over these runs.
+RTOL = 5e-4
+
+
+def plan(folder: Path, *overrides: str) -> Plan:
+    register()
+    return make_plan(compose([*TINY, f"folder={folder}", *overrides], with_hydra=True))
+
+
+def overrides_of(model: str, job: int) -> list[str]:
+    return [f"model={model}", f"seed={job}", f"dataset.static_noise={0.5 * job}", *NUMBERS[model](job)]
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
+
+
+def assert_metrics_agree(packed: Path, alone: Path, rtol: float = RTOL) -> None:
+    ours, theirs = result(packed)["metrics"], result(alone)["metrics"]
+    assert ours.keys() == theirs.keys()
+    for name in theirs.keys() - CLOCK:
+        assert ours[name] == pytest.approx(theirs[name], rel=rtol), name
+    lines = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (packed, alone)]
+    for one, other in zip(*lines, strict=True):
+        left, right = ({k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in (one, other))
+        assert left.pop("kind") == right.pop("kind")
+        assert left == pytest.approx(right, rel=rtol)
+
+
+def packed_and_alone(model: str, num_jobs: int, options: PackOptions, folder: Path) -> None:
+    jobs = range(num_jobs)
+    run_pack([plan(folder / f"packed{job}", *overrides_of(model, job)) for job in jobs], options)
+    for job in jobs:
+        run_pack([plan(folder / f"alone{job}", *overrides_of(model, job))], options)
+
+
+@pytest.mark.parametrize("model", sorted(NUMBERS))
+def test_each_job_of_a_pack_has_the_result_it_has_alone(model: str, tmp_path: Path) -> None:
+    packed_and_alone(model, 2, VMAP, tmp_path)
+    for job in range(2):
+        assert_metrics_agree(tmp_path / f"packed{job}", tmp_path / f"alone{job}")
+        assert result(tmp_path / f"packed{job}")["pack"]["size"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_jobs", [5, 8])
+@pytest.mark.parametrize("model", sorted(NUMBERS))
+def test_larger_packs_agree_too(model: str, num_jobs: int, tmp_path: Path) -> None:
+    packed_and_alone(model, num_jobs, VMAP, tmp_path)
+    for job in range(num_jobs):
+        assert_metrics_agree(tmp_path / f"packed{job}", tmp_path / f"alone{job}")
+
+
+def test_job_by_job_a_pack_gives_the_very_bits(tmp_path: Path) -> None:
+    packed_and_alone("vicreg", 2, PackOptions(None, "loop", False), tmp_path)
+    for job in range(2):
+        ours, theirs = (
+            checkpoint.load(tmp_path / f"{name}{job}" / checkpoint.LAST)["model"] for name in ("packed", "alone")
+        )
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_the_adam_probe_packs(tmp_path: Path) -> None:
+    extra = ["probe=adam", "probe.epochs=2", "probe.fit_sequences=48", "probe.judge_sequences=40"]
+    run_pack([plan(tmp_path / f"packed{job}", *overrides_of("vicreg", job), *extra) for job in range(2)], VMAP)
+    for job in range(2):
+        run_pack([plan(tmp_path / f"alone{job}", *overrides_of("vicreg", job), *extra)], VMAP)
+        assert_metrics_agree(tmp_path / f"packed{job}", tmp_path / f"alone{job}")
+
+
+def test_a_job_whose_loss_is_no_number_leaves_and_the_others_stay_as_they_were(tmp_path: Path) -> None:
+    rates = ["1e-3", "1e30", "2e-3"]
+    jobs = [["model=supervised", f"seed={job}", f"optimizer.base_lr={rate}"] for job, rate in enumerate(rates)]
+    outcomes = run_pack([plan(tmp_path / f"packed{job}", *texts) for job, texts in enumerate(jobs)], VMAP)
+    assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
+    assert "not finite" in result(tmp_path / "packed1")["error"]
+    for job in (0, 2):
+        run_pack([plan(tmp_path / f"alone{job}", *jobs[job])], VMAP)
+        assert_metrics_agree(tmp_path / f"packed{job}", tmp_path / f"alone{job}")
+
+
+def test_a_pack_interrupted_in_the_middle_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [overrides_of("vicreg", job) for job in range(2)]
+    run_pack([plan(tmp_path / f"whole{job}", *texts) for job, texts in enumerate(names)], VMAP)
+    original = Trainer._one_step
+
+    def one_step(self: Trainer) -> None:
+        original(self)
+        if self.step == 4:
+            monkeypatch.setattr(Trainer, "_one_step", original)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_one_step", one_step)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack([plan(tmp_path / f"parts{job}", *texts) for job, texts in enumerate(names)], VMAP)
+    assert not (tmp_path / "parts0" / "result.json").exists()
+    run_pack([plan(tmp_path / f"parts{job}", *texts) for job, texts in enumerate(names)], VMAP)
+    for job in range(2):
+        ours, theirs = (checkpoint.load(tmp_path / f"{n}{job}" / checkpoint.LAST)["model"] for n in ("parts", "whole"))
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+        assert_metrics_agree(tmp_path / f"parts{job}", tmp_path / f"whole{job}", rtol=0)
+
+
+def test_a_packed_checkpoint_is_continued_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Trainer._between_epochs
+
+    def between(self: Trainer) -> None:
+        original(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_between_epochs", between)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack([plan(tmp_path / f"packed{job}", *overrides_of("vicreg", job)) for job in range(2)], VMAP)
+    monkeypatch.setattr(Trainer, "_between_epochs", original)
+    run(compose([*TINY, f"folder={tmp_path / 'packed1'}", *overrides_of("vicreg", 1)], with_hydra=True))
+    run_pack([plan(tmp_path / "alone1", *overrides_of("vicreg", 1))], VMAP)
+    assert_metrics_agree(tmp_path / "packed1", tmp_path / "alone1")
+
+
+def test_common_random_numbers_give_every_job_the_same_dots(tmp_path: Path) -> None:
+    options = PackOptions(None, "vmap", True)
+    plans = [plan(tmp_path / f"{noise}", f"dataset.static_noise={noise}", f"seed={noise}") for noise in (0, 1, 2)]
+    streams = [Stream(p.dataset, p.config.seed, "train", None, "cpu") for p in plans]
+    batch = JobStreams(streams, common=True).next()
+    clean, one, two = batch.states
+    assert torch.equal(batch.locations[0], batch.locations[1])
+    torch.testing.assert_close(two - clean, 2 * (one - clean), rtol=0, atol=1e-6)
+    run_pack(plans, options)
+    assert result(tmp_path / "1")["pack"]["common_random_numbers"] is True
+
+
+def test_jobs_are_packed_where_they_differ_in_numbers_alone(tmp_path: Path) -> None:
+    texts = [
+        ["seed=1", "dataset.static_noise=0.5"],
+        ["seed=2", "optimizer.base_lr=0.3"],
+        ["dataset.batch_size=4"],  # another shape
+        ["model=simclr"],  # another computation
+        ["seed=3", "model.sim_coeff=0"],  # a term that is not computed
+        ["dataset.noise=2", "model.cov_coeff=3"],
+        ["dataset.structured_noise=true", "dataset.structured_source=photos"],
+    ]
+    plans = [plan(tmp_path / str(number), *text) for number, text in enumerate(texts)]
+    assert group(plans, pack_size=8) == [[0, 1, 5], [2], [3], [4], [6]]
+    assert group(plans, pack_size=2) == [[0, 1], [5], [2], [3], [4], [6]]
+
+
+def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
+    small, large = (
+        build_spec(plan(tmp_path / str(size), f"dataset.batch_size={size}", "dataset.size=64"), resume=False)
+        for size in (8, 64)
+    )
+    assert 6 < (bytes_per_job(large) / bytes_per_job(small)) < 9
+    assert automatic_pack_size(small) == 8  # on a CPU, larger packs gain nothing
