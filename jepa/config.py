@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -44,6 +44,15 @@ def register() -> None:
         OmegaConf.register_resolver(name, function, replace=True)
     for name in PLUGINS:
         import_module(name).register()
+
+
+def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command line with what depends on this machine filled in by the plugins, and a line on each choice made."""
+    prepared, notes = list(arguments), []
+    for name in PLUGINS:
+        prepared, note = import_module(name).prepare_arguments(prepared)
+        notes += [] if note is None else [note]
+    return prepared, notes
 
 
 def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from jepa import provenance
-from jepa.config import TRUSTED_TARGETS, compose, config_dir, register
+from jepa.config import TRUSTED_TARGETS, compose, config_dir, prepare_arguments, register
 from jepa.config_errors import all_keys, explain, one_line
 from jepa.config_search import SWEEP_GROUP, groups
 from jepa.errors import ConfigError, RunFailed
@@ -103,6 +103,9 @@ def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] |
     task: what a composed configuration is handed to, instead of :func:`run`: for tests of everything around it.
     """
     register()
+    arguments, notes = prepare_arguments(arguments)
+    for note in notes:
+        print(note)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     start = hydra.main(config_path=str(config_dir()), config_name="config", execution_whitelist=TRUSTED_TARGETS)
     try:

@@ -6,6 +6,8 @@ sweep needs them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def register() -> None:
     """Make Hydra know this project's plugins and the resolvers of the presets; a second call changes nothing."""
@@ -20,3 +22,10 @@ def register() -> None:
     Plugins.instance().register(PackedLauncher)
     OmegaConf.register_resolver("jepa.cores", cores, replace=True)
     OmegaConf.register_resolver("jepa.threads_per_job", threads_per_job, replace=True)
+
+
+def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """The command line with what depends on this machine filled in, and a line that says so; see :mod:`jepa.sweep.auto`."""
+    from jepa.sweep.auto import choose
+
+    return choose(arguments)

@@ -1,0 +1,54 @@
+"""``hydra/launcher=auto``: the launcher, and where nobody said otherwise the precision, that give most runs an hour here.
+
+The choice is made before anything is composed and written out on the command line, so that every job records it. The
+figures behind it: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from jepa.sweep import devices
+
+KEY = "hydra/launcher"
+# Instructions that make a product of bfloat16 matrices faster than one of float32, as Linux names them.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """``arguments`` with ``hydra/launcher=auto`` replaced by a choice for this machine.
+
+    A GPU: packed, one process a GPU. Several cores: joblib, one thread a process, where it is installed. Else: basic.
+    precision=bf16 is added where the hardware multiplies bfloat16 matrices faster and ``arguments`` say nothing of it.
+
+    Returns:
+        The arguments, and a line that says what was chosen; None where there was nothing to choose.
+    """
+    if f"{KEY}=auto" not in arguments:
+        return list(arguments), None
+    gpus = devices.visible_gpus()
+    chosen = _launcher(len(gpus))
+    if not any(text.lstrip("+").startswith("precision=") for text in arguments) and (gpus or cpu_has_bf16()):
+        chosen.append("precision=bf16")
+    kept = [text for text in arguments if text != f"{KEY}=auto"]
+    return [*kept, *chosen], f"{KEY}=auto: {' '.join(chosen)}"
+
+
+def _launcher(num_gpus: int) -> list[str]:
+    if num_gpus:
+        return [f"{KEY}=packed", f"hydra.launcher.num_workers={num_gpus}"]
+    if devices.cores() > 1 and importlib.util.find_spec("joblib") is not None:
+        return [f"{KEY}=joblib"]
+    return [f"{KEY}=basic"]
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices by instructions of its own; false where Linux does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return bool(_BF16_FLAGS & set(flags.split()))

@@ -1,0 +1,51 @@
+"""hydra/launcher=auto on machines that differ."""
+
+from __future__ import annotations
+
+import pytest
+
+from jepa.sweep import auto, devices
+
+ARGUMENTS = ["--multirun", "hydra/launcher=auto", "seed=0,1"]
+
+
+@pytest.fixture(autouse=True)
+def plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: [])
+    monkeypatch.setattr(devices, "cores", lambda: 4)
+    monkeypatch.setattr(auto, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: object())
+
+
+def test_nothing_is_chosen_unless_asked_for() -> None:
+    assert auto.choose(["--multirun", "seed=0,1"]) == (["--multirun", "seed=0,1"], None)
+
+
+def test_a_cpu_of_several_cores_gets_processes() -> None:
+    arguments, note = auto.choose(ARGUMENTS)
+    assert arguments == ["--multirun", "seed=0,1", "hydra/launcher=joblib"]
+    assert note == "hydra/launcher=auto: hydra/launcher=joblib"
+
+
+def test_without_joblib_or_on_one_core_jobs_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: None)
+    assert auto.choose(ARGUMENTS)[0][-1] == "hydra/launcher=basic"
+    monkeypatch.undo()
+    monkeypatch.setattr(devices, "visible_gpus", lambda: [])
+    monkeypatch.setattr(devices, "cores", lambda: 1)
+    assert "hydra/launcher=basic" in auto.choose(ARGUMENTS)[0]
+
+
+def test_bf16_where_the_cpu_has_it_and_nobody_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "cpu_has_bf16", lambda: True)
+    assert auto.choose(ARGUMENTS)[0][-1] == "precision=bf16"
+    assert "precision=bf16" not in auto.choose([*ARGUMENTS, "precision=fp32"])[0]
+
+
+def test_gpus_get_packs_one_process_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ["0", "1"])
+    assert auto.choose(ARGUMENTS)[0][-3:] == [
+        "hydra/launcher=packed",
+        "hydra.launcher.num_workers=2",
+        "precision=bf16",
+    ]
