@@ -21,8 +21,8 @@ class Predictor(nn.Module, ABC):
     def forward(self, encodings: Tensor, actions: Tensor) -> Tensor:
         """encodings: [burn_in or more, B, D]; actions: [T-1, B, A]; returns those of z_1 ... z_{T-1}, [T-1, B, D].
 
-        Predictions of frames before ``burn_in`` are made from the true encoding of the frame before; objectives and
-        probes regard frames from burn_in - 1 on.
+        Predictions of frames before ``burn_in`` are made from the true encoding of the frame before: losses leave them
+        out, probes judge them with the others (the errors by time step tell them apart).
         """
 
 

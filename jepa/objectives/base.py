@@ -119,7 +119,7 @@ class JointEmbedding(Objective):
 
     @property
     def first_frame(self) -> int:
-        """Index of the frame from which predictions run; losses and probes regard the frames from it on."""
+        """Index of the frame from which predictions run; losses regard the frames from it on."""
         return self.predictor.burn_in - 1
 
     @property
