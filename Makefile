@@ -24,7 +24,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) $(TEST_ARGS)
 
 test-slow: $(SETUP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt ray
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[$(EXTRAS),ray]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(TEST_ARGS)
 
 lint: $(SETUP)
