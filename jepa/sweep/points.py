@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,8 @@ def grid_size(spec: Mapping[str, Any], arguments: Arguments) -> int:
         sizes += [] if bare(key) in told else [len(_values(key, values))]
     groups = spec.get("zipped") or []
     for group in [groups] if isinstance(groups, Mapping) else groups:
-        kept = [len(_values(key, values)) for key, values in group.items() if bare(key) not in told]
+        columns = _mapping("sweep.zipped", group)
+        kept = [len(_values(key, values)) for key, values in columns.items() if bare(key) not in told]
         sizes += kept[:1]
     lists = ([len(value) for value in point.values() if isinstance(value, list)] for point in spec.get("points") or [])
     return math.prod(sizes) * (sum(math.prod(lengths) for lengths in lists) or 1)
@@ -148,8 +149,8 @@ def override_value(value: Any) -> str:
 
 
 def bare(key: str) -> str:
-    """``key`` without the operators + and ++."""
-    return key.lstrip("+")
+    """``key`` without the operators +, ++ and ~."""
+    return key.lstrip("+~")
 
 
 def label(point: Mapping[str, str], varied: Sequence[str]) -> str:
@@ -203,12 +204,23 @@ def _points(values: Any) -> list[Point]:
     return [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
 
 
+def flat(node: Mapping[str, Any], is_leaf: Callable[[Any], bool], path: str = "") -> dict[str, Any]:
+    """Full key to value: yaml spells ``dataset.noise: …`` as one key, ``+sweep.axes.dataset.noise=…`` makes two levels."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and not is_leaf(value):
+            found.update(flat(value, is_leaf, f"{path}{key}."))
+        else:
+            found[f"{path}{key}"] = value
+    return found
+
+
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name}={value!r}: must be a mapping from key to value")
-    return value
+    return flat(value, lambda node: False)
 
 
 def _refuse_empty(key: str, values: Sequence[str]) -> None:

@@ -94,7 +94,8 @@ class SearchWork:
             self.search.tell(ask, job)
 
     def _job(self, ask: Ask) -> Job:
-        label = f"trial {ask.number}: {points.label(as_overrides(ask.values), list(ask.values))}"
+        words = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in ask.values.items()}
+        label = f"trial {ask.number}: {points.label(words, list(words))}"
         job, _ = self.sweep.composer.job(self._overrides(ask.values), label=label, sweep_folder=self.work.folder)
         return job
 

@@ -17,7 +17,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from jepa.errors import ConfigError, choice_error
-from jepa.sweep.points import Arguments, bare, override_value
+from jepa.sweep.points import Arguments, bare, flat, override_value
 
 EVERY_MODEL = "any"
 _RANGE_KEYS = ("low", "high", "log", "step", "int")
@@ -38,7 +38,10 @@ def build_space(spaces: Mapping[str, Any], model: str, arguments: Arguments) -> 
     Raises:
         ConfigError: nothing to search, or a dimension that is none.
     """
-    known = {**(spaces.get(EVERY_MODEL) or {}), **(spaces.get(model) or {})}
+    models = [name for name in spaces if name != EVERY_MODEL]
+    if models and model not in models and not arguments.intervals:
+        raise choice_error("sweep.space has dimensions by model, for model", model, models)
+    known = {**_dimensions(spaces, EVERY_MODEL), **_dimensions(spaces, model)}
     fixed = {bare(key) for key in arguments.fixed}
     space = {key: dimension(key, value) for key, value in known.items() if key not in fixed}
     for key, values in arguments.axes.items():
@@ -47,15 +50,20 @@ def build_space(spaces: Mapping[str, Any], model: str, arguments: Arguments) -> 
     for key, override in arguments.intervals.items():
         space[bare(key)] = interval(override)
     if not space:
-        if spaces and model not in spaces and EVERY_MODEL not in spaces:
-            raise choice_error("sweep.space: no search space for model", model, spaces)
         raise ConfigError("sweep.space: nothing to search; every dimension is fixed on the command line")
     return dict(sorted(space.items()))
 
 
 def searched_keys(spaces: Mapping[str, Any]) -> set[str]:
     """Every key that is a dimension for some model."""
-    return {key for group in spaces.values() for key in (group or {})}
+    return {key for model in spaces for key in _dimensions(spaces, model)}
+
+
+def _dimensions(spaces: Mapping[str, Any], model: str) -> dict[str, Any]:
+    node = spaces.get(model) or {}
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"sweep.space.{model}={node!r}: must be a mapping from key to dimension")
+    return flat(node, lambda value: any(name in value for name in _RANGE_KEYS))
 
 
 def dimension(key: str, value: Any) -> BaseDistribution:

@@ -85,7 +85,12 @@ def sweep_name(sweep: SweepConfig, file: str | None, arguments: Arguments) -> st
         return sweep.name
     fixed = scientific(arguments.fixed)
     if sweep.n_trials is not None:
-        return "-".join([file or "search", *(f"{short(key)}={_safe(value)}" for key, value in sorted(fixed.items()))])
+        return "-".join(
+            [
+                file or "search",
+                *(f"{short(key)}={_safe(value)}" for key, value in sorted(fixed.items(), key=_groups_first)),
+            ]
+        )
     if file is not None:
         return file
     varied = sorted(map(bare, arguments.axes)) + sorted(bare(key) for key in sweep.axes)
@@ -100,6 +105,10 @@ def scientific(overrides: Mapping[str, str]) -> dict[str, str]:
         for key, value in overrides.items()
         if bare(key).split(".")[0] not in OPERATIONAL_KEYS and bare(key) not in OPERATIONAL_NESTED_KEYS
     }
+
+
+def _groups_first(item: tuple[str, str]) -> tuple[bool, str]:
+    return "." in item[0], item[0]
 
 
 def _safe(text: str) -> str:
