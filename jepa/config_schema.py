@@ -84,6 +84,7 @@ class RunConfig:
     rerun: bool
     init_from: str | None
     objective: str
+    plots: bool
     progress: str
     choices: dict[str, Any]
     dry_run: bool

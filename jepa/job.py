@@ -50,6 +50,7 @@ class RunSpec:
     resume: bool  # continue from the folder's checkpoint, where there is one
     init_from: Path | None
     objective_metric: str
+    plots: bool  # draw them at the end
     record: Mapping[str, Any]  # provenance that goes into result.json as it is
     sinks: Sequence[Sink] = ()
     on_probe: Callable[[int, Mapping[str, float]], bool] | None = None  # (epoch, metrics) -> stop, as pruned
@@ -149,6 +150,8 @@ class Job:
     def judge(self, report: ProbeReport) -> None:
         """Take the final probe, and draw the plots."""
         self._take(report)
+        if not self.spec.plots:
+            return
         folder = self.spec.folder / "plots"
         for path in run_plots.draw_all(folder, samples=report.samples, metrics=self.metrics, records=self._records()):
             for sink in self.spec.sinks:

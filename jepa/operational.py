@@ -14,6 +14,7 @@ OPERATIONAL_KEYS = frozenset(
         "logger",
         "objective",
         "on_probe",
+        "plots",
         "progress",
         "rerun",
         "resume",

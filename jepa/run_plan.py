@@ -101,6 +101,7 @@ def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
         resume=resume,
         init_from=None if config.init_from is None else Path(config.init_from),
         objective_metric=config.objective,
+        plots=config.plots,
         record=record(plan),
         sinks=make_sinks(plan),
         on_probe=_on_probe(config.on_probe),

@@ -36,6 +36,7 @@ TINY = [
     "probe.fit_sequences=8",
     "probe.judge_sequences=8",
     "progress=none",
+    "plots=false",
 ]
 
 

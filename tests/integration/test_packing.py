@@ -35,6 +35,7 @@ TINY = [
     "probe.fit_sequences=48",
     "probe.judge_sequences=40",
     "progress=none",
+    "plots=false",
 ]
 # What may differ between jobs of one pack, for each model.
 NUMBERS: dict[str, Callable[[int], list[str]]] = {

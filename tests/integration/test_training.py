@@ -34,6 +34,7 @@ TINY = [
     "dataset.noise=0.5",
     "dataset.static_noise=0.25",
     "progress=none",
+    "plots=false",
 ]
 TRAINED = ["vicreg", "simclr", "rssm", "idm", "supervised"]
 TIMES = {"time_s", "sequences_per_second", "train_seconds"}
@@ -117,9 +118,10 @@ def test_another_seed_gives_other_weights_and_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["random", "identity"])
 def test_untrained_models_are_judged_and_nothing_else(model: str, tmp_path: Path) -> None:
-    execute(tmp_path, f"model={model}")
+    execute(tmp_path, f"model={model}", "plots=true")
     found = result(tmp_path)
     assert found["status"] == "finished" and found["epochs_trained"] == 0
+    assert {path.name for path in (tmp_path / "plots").iterdir()} >= {"samples.png", "rmse_per_step.png"}
     assert 0 < found["metrics"]["encoder_rmse_px"] < found["metrics"]["prediction_rmse_px"]
 
 
