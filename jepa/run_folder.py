@@ -51,6 +51,10 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
     _check_usable(folder)
     if not any((folder / name).exists() for name in _TRACES):
         return Earlier()
+    if not any((folder / name).exists() for name in ("config.yaml", "metrics.jsonl", CHECKPOINT)):
+        result = _result(folder)
+        if result is not None and result.get("status") == "failed":
+            return Earlier(True, False, result)  # it failed before it began; the sweep said so in its place
     there = _config_there(folder)
     differences = list(_differences(there, wanted))
     if differences:
