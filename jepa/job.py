@@ -101,6 +101,8 @@ class Job:
             "model_generator": self.model_generator.get_state(),
             "normalizer": None if self.normalizer is None else tuple(value.cpu() for value in self.normalizer),
             "train_seconds": self.train_seconds,
+            # A run that is stopped after its last step, while it is judged, logs no losses again.
+            "metrics": {name: value for name, value in self.metrics.items() if isinstance(value, float)},
         }
 
     def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
@@ -111,6 +113,7 @@ class Job:
         self.model_generator.set_state(state["model_generator"])
         self.step = state["step"]
         self.train_seconds = self._seconds_at_log = state["train_seconds"]
+        self.metrics.update(state["metrics"])
 
     # --- while it trains ---------------------------------------------------------------------------------------
 
