@@ -205,7 +205,7 @@ def _points(values: Any) -> list[Point]:
 
 
 def flat(node: Mapping[str, Any], is_leaf: Callable[[Any], bool], path: str = "") -> dict[str, Any]:
-    """Full key to value: yaml spells ``dataset.noise: …`` as one key, ``+sweep.axes.dataset.noise=…`` makes two levels."""
+    """Full key to value: yaml's ``dataset.noise: …`` is one key, ``+sweep.axes.dataset.noise=…`` makes two levels."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping) and not is_leaf(value):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -193,7 +194,8 @@ def running_line(job: Job, metrics: dict[str, Any]) -> str:
     if rate:
         parts.append(f"{rate:.0f} sequences/s")
         if job.sequences and metrics.get("time_s"):
-            parts.append(f"{clock(max(0.0, job.sequences / rate - metrics['time_s']))} left")
+            left = job.sequences / rate - metrics["time_s"]
+            parts.append(f"{clock(left)} left" if left >= 0.5 else "judging")
     return f"  {job.hash} {job.label}: " + (" · ".join(parts) or "starting")
 
 
@@ -211,7 +213,7 @@ def result_line(job: Job, result: dict[str, Any]) -> str:
 def estimate_seconds(
     rest: Sequence[Job], results: dict[str, dict[str, Any]], jobs: dict[str, Job], parallel: int
 ) -> float | None:
-    """Seconds that the jobs ``rest`` will take, from the training time a sequence of finished jobs, model by model.
+    """Seconds that the jobs ``rest`` will take, from what finished jobs took a training sequence, model by model.
 
     Args:
         rest: jobs still to run.
@@ -224,8 +226,8 @@ def estimate_seconds(
     """
     costs: dict[str, list[float]] = {}
     for key, result in list(results.items()):
-        seconds, job = (result.get("metrics") or {}).get("train_seconds"), jobs.get(key)
-        if seconds and job is not None and _finished(result):
+        seconds, job = _seconds(result), jobs.get(key)
+        if seconds > 0 and job is not None and _finished(result):
             costs.setdefault(job.model, []).append(seconds / (job.sequences or 1.0))
     if not costs:
         return None
@@ -258,6 +260,16 @@ def clock(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _seconds(result: dict[str, Any]) -> float:
+    """What a job took: from its start to its end, or its training time where that is longer (it was continued)."""
+    seconds = float((result.get("metrics") or {}).get("train_seconds") or 0.0)
+    try:
+        started, finished = (datetime.fromisoformat(str(result[key])) for key in ("started", "finished"))
+    except (KeyError, ValueError):
+        return seconds
+    return max(seconds, (finished - started).total_seconds())
 
 
 def _finished(result: dict[str, Any]) -> bool:

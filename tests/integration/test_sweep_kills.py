@@ -1,4 +1,4 @@
-"""Kills: of a job, of a joblib worker, of the sweep itself, twice in a row; then everything is as in an undisturbed sweep."""
+"""Kills: of a job, of a joblib worker, of the sweep itself, twice in a row; then all is as in an undisturbed sweep."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ EPOCHS = ["trainer.epochs=6", "trainer.warmup_epochs=0"]
 GRID = ["--multirun", "seed=range(4)", *EPOCHS, "sweep.name=grid"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 EPOCH_S = "0.1"
+Results = dict[str, dict[str, object]]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The results of the grid when nothing happens to it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     before = Path.cwd()
@@ -39,7 +40,7 @@ def running_pids(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize("launcher", [[], JOBLIB], ids=["basic", "joblib"])
 def test_the_parent_killed_twice_in_the_middle_of_a_grid(
-    in_tmp: Path, undisturbed: dict[str, dict[str, object]], launcher: list[str]
+    in_tmp: Path, undisturbed: Results, launcher: list[str]
 ) -> None:
     folder = in_tmp / "outputs" / "grid"
     for kill in (1, 2):
@@ -55,7 +56,7 @@ def test_the_parent_killed_twice_in_the_middle_of_a_grid(
     assert all(runs.count(0) <= 2 for runs in starts(folder).values())
 
 
-def test_a_killed_job_costs_only_itself_and_is_continued(in_tmp: Path, undisturbed: dict[str, dict[str, object]]) -> None:
+def test_a_killed_job_costs_only_itself_and_is_continued(in_tmp: Path, undisturbed: Results) -> None:
     folder = in_tmp / "outputs" / "grid"
     process = start([*GRID, *JOBLIB], in_tmp, FAKE_EPOCH_S=EPOCH_S)
     wait_for(lambda: len(checkpoint_epochs(folder)) == 2 and min(checkpoint_epochs(folder)) >= 2)
@@ -66,7 +67,7 @@ def test_a_killed_job_costs_only_itself_and_is_continued(in_tmp: Path, undisturb
     assert sorted(map(len, starts(folder).values())) == [1, 1, 1, 2], "the others ran once"
 
 
-def test_a_killed_joblib_worker_costs_no_finished_work(in_tmp: Path, undisturbed: dict[str, dict[str, object]]) -> None:
+def test_a_killed_joblib_worker_costs_no_finished_work(in_tmp: Path, undisturbed: Results) -> None:
     folder = in_tmp / "outputs" / "grid"
     process = start([*GRID, *JOBLIB], in_tmp, FAKE_EPOCH_S=EPOCH_S)
     wait_for(lambda: len(checkpoint_epochs(folder)) == 2 and min(checkpoint_epochs(folder)) >= 2)
@@ -89,7 +90,7 @@ def test_a_job_that_kills_its_process_every_time_is_given_up(in_tmp: Path) -> No
     ids=["basic Ctrl-C", "joblib Ctrl-C", "joblib TERM"],
 )
 def test_a_signal_stops_the_workers_as_well_and_the_same_command_goes_on(
-    in_tmp: Path, undisturbed: dict[str, dict[str, object]], launcher: list[str], number: signal.Signals
+    in_tmp: Path, undisturbed: Results, launcher: list[str], number: signal.Signals
 ) -> None:
     folder = in_tmp / "outputs" / "grid"
     process = start([*GRID, *launcher], in_tmp, FAKE_EPOCH_S=EPOCH_S)
@@ -102,7 +103,7 @@ def test_a_signal_stops_the_workers_as_well_and_the_same_command_goes_on(
     assert resumed.code == 0 and results(folder) == undisturbed, resumed
 
 
-def test_two_processes_share_one_grid(in_tmp: Path, undisturbed: dict[str, dict[str, object]]) -> None:
+def test_two_processes_share_one_grid(in_tmp: Path, undisturbed: Results) -> None:
     processes = [start(GRID, in_tmp, FAKE_EPOCH_S=EPOCH_S) for _ in range(2)]
     ended = [finish(process) for process in processes]
     assert [one.code for one in ended] == [0, 0], ended
