@@ -55,9 +55,9 @@ class Decoder(nn.Module):
         maps = self.fc(features.flatten(0, 1)).relu_()
         maps = channels_last(maps.reshape(len(maps), -1, _FIRST_SIDE, _FIRST_SIDE))
         for layer in self.layers:
-            if isinstance(layer, nn.BatchNorm2d):
-                maps = normalize_step_maps(layer, maps.reshape(*steps, *maps.shape[1:])).flatten(0, 1)
-            else:
+            if isinstance(layer, nn.BatchNorm2d):  # behind a ReLU, which it takes along
+                maps = normalize_step_maps(layer, maps, steps[0], rectify=True)
+            elif not isinstance(layer, nn.ReLU):
                 maps = layer(maps)
         images = self.resize @ (maps @ self.resize.mT)
         return images.reshape(*steps, *images.shape[1:])  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jepa.errors import ConfigError, check_count
 from jepa.models.heads import MLP, parse_widths
@@ -72,7 +73,10 @@ class MeNet5(Encoder):
         self.fc = nn.Linear(wide * side * side, embedding_size)
 
     def features(self, frames: Tensor) -> Tensor:
-        return self.fc(apply_layers(self.layer1, channels_last(frames)).flatten(1))  # type: ignore[no-any-return]
+        maps = apply_layers(self.layer1, channels_last(frames)).permute(0, 2, 3, 1)
+        # Its columns in the maps' own order: cheaper than the maps, and their gradients, in the order of the weight.
+        weight = self.fc.weight.view(len(self.fc.weight), maps.shape[3], -1).transpose(1, 2).flatten(1)
+        return F.linear(maps.flatten(1), weight, self.fc.bias)
 
 
 class ResNet18(Encoder):
@@ -184,9 +188,15 @@ class Pixels(Encoder):
 
 
 def apply_layers(layers: nn.Sequential, maps: Tensor) -> Tensor:
-    """layers(maps), with ``normalize_maps`` in place of PyTorch's BatchNorm."""
-    for layer in layers:
-        maps = normalize_maps(layer, maps) if isinstance(layer, nn.BatchNorm2d) else layer(maps)
+    """layers(maps), with ``normalize_maps`` in place of PyTorch's BatchNorm and of a ReLU in front of one."""
+    rectify, modules = False, list(layers)
+    for layer, follower in zip(modules, [*modules[1:], None], strict=False):
+        if isinstance(layer, nn.ReLU) and isinstance(follower, nn.BatchNorm2d):
+            rectify = True
+        elif isinstance(layer, nn.BatchNorm2d):
+            maps, rectify = normalize_maps(layer, maps, rectify=rectify), False
+        else:
+            maps = layer(maps)
     return maps
 
 

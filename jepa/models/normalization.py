@@ -1,4 +1,4 @@
-"""Batch normalisation of many time steps in one call, each step by its own statistics."""
+"""Batch normalisation of maps in every memory format, and of many time steps by their own statistics in one call."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from jepa.models.channels_last_norm import ChannelsLastNorm
 
 
 def normalize_steps(norm: nn.BatchNorm1d | nn.BatchNorm2d, steps: Tensor) -> Tensor:
@@ -43,105 +45,58 @@ def _update(running: Tensor, values: Tensor, momentum: float) -> None:
     running.mul_(keep**num_steps).add_((momentum * keep**age) @ values)
 
 
-def normalize_maps(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
-    """``norm(maps)`` with sums that keep their digits in every memory format. maps and returned: [N, C, H, W].
+def normalize_maps(norm: nn.BatchNorm2d, maps: Tensor, *, rectify: bool = False) -> Tensor:
+    """``norm(maps)``; with ``rectify``, ``norm(maps.relu_())``. maps and returned: [N, C, H, W]."""
+    if norm.training and _suits(maps):
+        return _channels_last(norm, maps, num_groups=1, rectify=rectify)
+    return norm(maps.relu_() if rectify else maps)  # type: ignore[no-any-return]
 
-    PyTorch's BatchNorm for channels-last on a CPU adds up one pixel after the other in single precision: from 2 000
-    images of a constant background its variances are wrong by 2 %. Here pixels are added up in small groups, and these
-    in double precision.
+
+def normalize_step_maps(norm: nn.BatchNorm2d, maps: Tensor, num_steps: int, *, rectify: bool = False) -> Tensor:
+    """As ``normalize_maps``, each time step by statistics of its own. maps and returned: [T*B, C, H, W]; num_steps: T.
+
+    Running values, where the norm trains, are updated as by T successive calls. Maps keep their memory format.
     """
-    channels_last = maps.stride(1) == 1 and maps.shape[1] > 1 and maps.shape[2] * maps.shape[3] > 1
-    if not (channels_last and norm.training and maps.device.type == "cpu") or torch.compiler.is_compiling():
+    if norm.training and _suits(maps):
+        return _channels_last(norm, maps, num_groups=num_steps, rectify=rectify)
+    maps = maps.relu_() if rectify else maps
+    if not norm.training:
         return norm(maps)  # type: ignore[no-any-return]
+    steps = maps.reshape(num_steps, -1, *maps.shape[1:])
     result: Tensor
-    result, mean, variance = _ChannelsLastNorm.apply(maps, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    count = maps.numel() // maps.shape[1]
-    with torch.no_grad():
-        norm.num_batches_tracked.add_(1)
-        for running, value in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
-            running.mul_(1 - norm.momentum).add_(value, alpha=norm.momentum)
+    result, mean, variance = _StepNorm.apply(steps, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
+    _update_all(norm, mean, variance, maps.numel() // mean.numel())
+    return result.flatten(0, 1)
+
+
+def _suits(maps: Tensor) -> bool:
+    """Whether maps [N, C, H, W] are what ``ChannelsLastNorm`` is for: channels-last without gaps, on a CPU.
+
+    Packed jobs' maps are not: under vmap the jobs' channels lie side by side, or no channels do.
+    """
+    _, channels, height, width = maps.shape
+    strides = (height * width * channels, 1, width * channels, channels)
+    suited = maps.stride() == strides and channels > 1 and height * width > 1
+    return suited and maps.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _channels_last(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, rectify: bool) -> Tensor:
+    result: Tensor
+    result, mean, variance, *_ = ChannelsLastNorm.apply(  # type: ignore[no-untyped-call]
+        maps, norm.weight, norm.bias, norm.eps, num_groups, rectify
+    )
+    _update_all(norm, mean, variance, maps.numel() // mean.numel())
     return result
 
 
-class _ChannelsLastNorm(torch.autograd.Function):
-    """Batch normalisation of maps [N, C, H, W], channels-last, on a CPU; returns it with the mean and variance [C]."""
-
-    @staticmethod
-    def forward(maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        groups = torch.batch_norm_update_stats(_grouped(maps), None, None, 0.0)
-        means, variances = (values.view(-1, maps.shape[1]).double() for values in groups)
-        double = means.mean(dim=0)
-        mean, variance = double.to(weight.dtype), (variances + (means - double).square()).mean(dim=0).to(weight.dtype)
-        return F.batch_norm(maps, mean, variance, weight, bias, training=False, eps=eps), mean, variance
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: tuple[Tensor, ...]) -> None:
-        maps, weight, _, eps = inputs
-        _, mean, variance = output
-        ctx.mark_non_differentiable(mean, variance)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(maps, weight, mean, torch.rsqrt(variance + eps))
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return None, None, None, None
-        maps, weight, mean, scale = ctx.saved_tensors
-        channels, count = maps.shape[1], maps.numel() // maps.shape[1]
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        rows, grad_rows = _grouped(maps), _grouped(grad)
-        means, scales = (values.repeat(rows.shape[1] // channels) for values in (mean, scale))
-        # PyTorch's own backward pass is asked for sums over rows only: of grad, and of grad * (x - mean) * scale
-        sums = torch.ops.aten.native_batch_norm_backward(
-            grad_rows, rows, None, None, None, means, scales, True, 0.0, [False, True, True]
-        )[1:]
-        grad_weight, grad_bias = (values.view(-1, channels).double().sum(dim=0).to(weight.dtype) for values in sums)
-        # weight * scale * (grad - mean of grad - (x - mean) * scale * mean of grad * (x - mean) * scale)
-        factor = weight * scale
-        slope = -factor * scale * grad_weight / count
-        offset = -factor * grad_bias / count - slope * mean
-        parts = [values.to(maps.dtype).view(1, -1, 1, 1) for values in (offset, slope, factor)]
-        return torch.addcmul(parts[0], maps, parts[1]).addcmul_(grad, parts[2]), grad_weight, grad_bias, None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], maps: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-        """Packed jobs (that are given the same frames): a job's channels are channels of their own."""
-        maps, weight, bias = (
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip((maps, weight, bias), in_dims, strict=False)
-        )
-        joined = maps.transpose(0, 1).flatten(1, 2)  # [N, JC, H, W]
-        result, *statistics = _ChannelsLastNorm.apply(joined, weight.flatten(), bias.flatten(), eps)  # type: ignore[no-untyped-call]
-        mean, variance = (values.view(weight.shape) for values in statistics)
-        return (result.view(maps.transpose(0, 1).shape), mean, variance), (1, 0, 0)
-
-
-def _grouped(maps: Tensor) -> Tensor:
-    """maps [N, C, H, W], channels-last, seen as a column of at most 16 pixels of very many channels; no copy."""
-    height, width = maps.shape[2:]
-    rows = max(size for size in range(1, height * width + 1) if height * width % size == 0 and size <= 16)
-    return maps.permute(0, 2, 3, 1).reshape(rows, -1).t().unsqueeze(0).unsqueeze(-1)  # [1, GC, rows, 1]
-
-
-def normalize_step_maps(norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
-    """As ``normalize_steps`` for maps [T, B, C, H, W], which keep their memory format: nothing is copied to do it."""
-    if not norm.training:
-        return norm(maps.flatten(0, 1)).reshape(maps.shape)  # type: ignore[no-any-return]
-    result: Tensor
-    result, mean, variance = _StepNorm.apply(maps, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
+def _update_all(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Update the running values by means and biased variances [G, C] of ``count`` values each, one after another."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     assert norm.momentum is not None
-    count = maps.numel() // (maps.shape[0] * maps.shape[2])
     _update(norm.running_mean, mean, norm.momentum)
     _update(norm.running_var, variance * (count / (count - 1)), norm.momentum)
     with torch.no_grad():
-        norm.num_batches_tracked.add_(maps.shape[0])
-    return result
+        norm.num_batches_tracked.add_(len(mean))
 
 
 _PIXELS = (-4, -2, -1)  # of [..., T, B, C, H, W]: what one statistic is taken over

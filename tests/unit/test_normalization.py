@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from jepa.models.normalization import normalize_maps, normalize_steps
+from jepa.models.normalization import normalize_maps, normalize_step_maps, normalize_steps
 
 
 def normals(*shape, seed=0, dtype=torch.float32):
@@ -83,6 +83,34 @@ def statistics_and_gradients(norm, maps):
     weights = normals(*maps.shape, seed=5, dtype=torch.float64).to(result.dtype)
     grads = torch.autograd.grad((result * weights).sum(), [maps, *norm.parameters()])
     return [result.detach(), *grads, norm.running_mean, norm.running_var]
+
+
+@pytest.mark.parametrize("rectify", [True, False])
+@pytest.mark.parametrize("num_steps", [1, 4])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_steps_of_maps_are_successive_calls(memory_format, num_steps, rectify):
+    ours = norm_with_history(nn.BatchNorm2d, 40)
+    theirs = copy.deepcopy(ours).double()
+    x = normals(8 * num_steps, 40, 33, 31).requires_grad_()  # in channels-last, more than one piece to a step
+    exact = x.detach().double().requires_grad_()
+    maps = x.to(memory_format=memory_format) + 0  # as a convolution's result, not a leaf: ReLU works in place
+    together = (
+        normalize_maps(ours, maps, rectify=rectify)
+        if num_steps == 1
+        else normalize_step_maps(ours, maps, num_steps, rectify=rectify)
+    )
+    steps = (exact.relu() if rectify else exact).chunk(num_steps)
+    one_by_one = torch.cat([theirs(step) for step in steps])
+    torch.testing.assert_close(together.double(), one_by_one, rtol=1e-5, atol=1e-5)
+    for value, reference in zip(ours.buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(value.double(), reference.double(), rtol=1e-5, atol=1e-6)
+    weights = normals(*x.shape, seed=9)
+    for value, reference in zip(
+        torch.autograd.grad((together * weights).sum(), [x, *ours.parameters()]),
+        torch.autograd.grad((one_by_one * weights).sum(), [exact, *theirs.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(value.double(), reference, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("images", "side"), [(400, 14), (61, 7), (33, 13)])

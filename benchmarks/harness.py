@@ -1,0 +1,145 @@
+"""What the benchmarks share: cases measured in turn in one process, ratios with their spread, tables in markdown."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from jepa import runtime
+from jepa.config import compose
+from jepa.run_plan import build_spec, make_plan
+from jepa.trainer import Trainer
+
+MODELS = ("vicreg", "simclr", "idm", "supervised", "rssm")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to be timed: ``run`` is called again and again."""
+
+    name: str
+    run: Callable[[], object]
+    default_malloc: bool = False  # under glibc's defaults, not with ``jepa.runtime.keep_freed_memory``
+
+
+class Timings:
+    """Seconds a call of every case, one for each round: the rounds of different cases lie side by side in time."""
+
+    def __init__(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        self.seconds = dict(seconds)
+
+    def median(self, name: str) -> float:
+        """The median over rounds, s."""
+        return statistics.median(self.seconds[name])
+
+    def ratios(self, name: str, to: str) -> list[float]:
+        """Round by round ``name``'s time over that of ``to``."""
+        return [ours / theirs for ours, theirs in zip(self.seconds[name], self.seconds[to], strict=True)]
+
+    def milliseconds(self, name: str) -> str:
+        """``median (min…max)`` in ms."""
+        return spread([1e3 * value for value in self.seconds[name]], digits=1 if self.median(name) < 1 else 0)
+
+    def ratio(self, name: str, to: str) -> str:
+        """``median (min…max)`` of the ratios."""
+        return spread(self.ratios(name, to), digits=2)
+
+
+def measure(cases: Sequence[Case], *, repeats: int, calls: int = 1, clock: str = "wall") -> Timings:
+    """Time the cases in turn, ``repeats`` rounds of ``calls`` calls each; before each a call that does not count."""
+    now = CLOCKS[clock]
+    seconds: dict[str, list[float]] = {case.name: [] for case in cases}
+    for _ in range(repeats):
+        for case in cases:
+            (default_malloc if case.default_malloc else runtime.keep_freed_memory)()
+            case.run()
+            started = now()
+            for _ in range(calls):
+                case.run()
+            seconds[case.name].append((now() - started) / calls)
+    return Timings(seconds)
+
+
+def default_malloc() -> None:
+    """Make glibc's allocator behave as in a process that has never asked for anything else.
+
+    Its thresholds adapt to what a program frees: up to 32 MiB, kept memory up to twice that, which large activations
+    reach at once. Memory kept so far is handed back. Checked on two Zen 4 cores, one thread, in processes of their own,
+    encoder forward and backward, seconds of processor time, three runs of each: never asked 3.07, 3.14, 3.09 at B=256
+    and 0.215, 0.208, 0.214 (shortest step) at B=32; with these thresholds 3.36, 3.01 and 0.220, 0.201, 0.202; with
+    ``keep_freed_memory`` 1.70, 1.66 and 0.201, 0.204, 0.199.
+    """
+    runtime.set_malloc_thresholds(mmap_bytes=32 * _MIB, trim_bytes=64 * _MIB)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def make_trainer(model: str, *overrides: str) -> Trainer:
+    """The trainer of one run, as ``python -m jepa.run`` builds it, on the CPU; it leaves no files."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = [f"model={model}", f"folder={Path(folder) / 'run'}", "device=cpu", "progress=none", *overrides]
+        return Trainer([build_spec(make_plan(compose(chosen, with_hydra=True)), resume=False)])
+
+
+def train_step(trainer: Trainer) -> Callable[[], object]:
+    """One whole step of a trainer: data, losses, gradients, update, the running sums of its record."""
+    trainer.learning_rates = trainer.learning_rates[:1].expand(1 << 20, -1)  # a table that no benchmark outlasts
+    return trainer._one_step
+
+
+def spread(values: Sequence[float], *, digits: int) -> str:
+    """``median (min…max)``."""
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({min(values):.{digits}f}…{max(values):.{digits}f})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in markdown; all columns but the first are aligned to the right."""
+    marks = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, marks, *rows))
+
+
+def machine() -> str:
+    """What a figure depends on, on one line: processor, cores, threads, versions."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"{names[0] if names else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"{runtime.num_cores()} cores, {torch.get_num_threads()} threads; "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def arguments(description: str | None, *, repeats: int) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of torch's operators")
+    parser.add_argument("--repeats", type=int, default=repeats, help="rounds; of the medians and spreads")
+    parser.add_argument(
+        "--clock",
+        choices=sorted(CLOCKS),
+        default="wall",
+        help="cpu: processor time of the process, steadier on a busy machine, meaningful with one thread",
+    )
+    return parser
+
+
+def start(options: argparse.Namespace, title: str) -> None:
+    """Set the threads, and print a title and the machine."""
+    torch.set_num_threads(options.threads)
+    print(f"\n## {title}\n\n{machine()}; {options.clock} time\n")
+    sys.stdout.flush()
