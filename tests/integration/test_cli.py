@@ -92,9 +92,7 @@ def test_rerun_moves_the_earlier_run_aside(in_tmp: Path) -> None:
     assert result(in_tmp / "here")["seed"] == 1 and result(in_tmp / "here.2")["seed"] == 0
 
 
-def test_a_folder_that_holds_another_configuration_is_refused(
-    in_tmp: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_holds_another_configuration_is_refused(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert jepa_run("folder=here") == 0
     before = contents(in_tmp / "here")
     assert jepa_run("folder=here", "dataset.noise=2", "seed=1") == 2
@@ -268,5 +266,11 @@ def test_help_and_configuration_are_shown_without_torch(arguments: list[str]) ->
 def test_help_names_groups_examples_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line(["--help"]) == 0
     text = capsys.readouterr().out
-    for expected in ("model: identity, idm, random, rssm", "--multirun", "sim_coeff", "--shell-completion", "Exit code"):
+    for expected in (
+        "model: identity, idm, random, rssm",
+        "--multirun",
+        "sim_coeff",
+        "--shell-completion",
+        "Exit code",
+    ):
         assert expected in text

@@ -262,9 +262,7 @@ REFUSED: list[tuple[Sequence[str], Sequence[str]]] = [
 
 
 @pytest.mark.parametrize(("overrides", "fragments"), REFUSED, ids=[" ".join(case[0]) for case in REFUSED])
-def test_what_cannot_run_is_refused_in_one_line(
-    overrides: list[str], fragments: Sequence[str], in_tmp: Path
-) -> None:
+def test_what_cannot_run_is_refused_in_one_line(overrides: list[str], fragments: Sequence[str], in_tmp: Path) -> None:
     try:
         check(composed(*overrides))
     except Exception as error:
