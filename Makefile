@@ -12,8 +12,8 @@ WORKERS ?= 2
 
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
-RUFF_RULES := E,W,F,I,B,UP,C4,SIM,PIE,RUF100
-RUFF := $(BIN)/ruff check --line-length 120 --target-version py310 --select $(RUFF_RULES)
+RUFF_RULES := E,W,F,I,B,UP,C4,SIM,RUF100
+RUFF := $(BIN)/ruff check --line-length 120 --target-version py310 --select $(RUFF_RULES) --ignore C408
 
 .PHONY: run test test-slow lint set-up clean
 

@@ -55,7 +55,7 @@ def all_keys(cfg: DictConfig) -> list[str]:
 
     def walk(node: DictConfig, path: str) -> None:
         for key in node:
-            name = f"{path}{key}"
+            name = f"{path}{key!s}"
             found.append(name)
             child = node._get_node(key)
             if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Small models on small batches: threads would only wait for each other, and sums must not depend on the machine."""
+    """Small models on small batches: threads would only wait for each other, and sums would depend on the machine."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 

@@ -1,4 +1,4 @@
-"""Composition: every option composes, every key is explained, the hash follows the science, errors say what to write."""
+"""Composition: every option composes, every key is explained, the hash follows the science, errors help."""
 
 from __future__ import annotations
 
