@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     register()
-    prepare(device=torch.device("cpu"), threads=options.threads)
+    prepare(device=torch.device("cpu"), threads=options.threads, precision="fp32")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, B={options.batch_size}\n")
     print("| model | J | executor | operators a job-step | of the original's launches | time a job-step / alone | MB a job |")
     print("|---|---|---|---|---|---|---|")

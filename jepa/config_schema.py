@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from jepa.errors import ConfigError, check_choice, check_count, nearest
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 WANDB_MODES = ("offline", "online", "disabled")
 PROGRESS = ("auto", "live", "lines", "none")
 OBJECTIVES = ("prediction_rmse_px", "encoder_rmse_px", "loss/total", "train_seconds")

@@ -188,7 +188,7 @@ class Program:
         if self.executor == "vmap":
             arguments = (state, *inputs)
             in_dims = tree_map(lambda value: 0 if isinstance(value, Tensor) else None, arguments)
-            return vmap(function, in_dims=in_dims, randomness="error")(*arguments)  # type: ignore[no-any-return]
+            return vmap(function, in_dims=in_dims, randomness="error")(*arguments)
         outputs = [function(_row(state, job), *_row(inputs, job)) for job in range(self.num_jobs)]
         return _stack(outputs)  # type: ignore[no-any-return, unused-ignore]
 

@@ -58,7 +58,7 @@ def run(cfg: DictConfig) -> float:
     if earlier.status == "finished":
         return _shown_again(plan, earlier)
     _check_resume(plan, earlier)
-    prepare(device=plan.device, threads=plan.config.threads)
+    prepare(device=plan.device, threads=plan.config.threads, precision=plan.config.precision)
     with RunLog() as run_log:
         trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
         with occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun):

@@ -60,6 +60,8 @@ def make_plan(cfg: DictConfig) -> Plan:
     plain = {**resolved(cfg), "folder": str(folder)}
     check_open(plain)
     device = resolve_device(config.device)
+    if config.precision == "tf32" and device.type != "cuda":
+        raise ConfigError(f"precision=tf32: needs a CUDA device, this run is on {device}; use fp32 or bf16")
     if config.init_from is not None and not Path(config.init_from).is_file():
         raise ConfigError(f"init_from={config.init_from}: no such file")
     dataset: MovingDots = _component(cfg, plain, "dataset", instantiate)

@@ -1,4 +1,4 @@
-"""Settings of the process that make a train step fast; none changes a number."""
+"""Settings of the process: those that make a train step fast, and the precision of CUDA's products."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ _M_MMAP_THRESHOLD = -3
 _GIB = 1 << 30
 
 
-def prepare(*, device: torch.device, threads: int | None) -> None:
-    """Make ready for training on ``device``: thread count, allocator.
+def prepare(*, device: torch.device, threads: int | None, precision: str) -> None:
+    """Make ready for training on ``device``: thread count, allocator, how CUDA multiplies single-precision matrices.
 
     Args:
         device: where the model will live.
         threads: CPU threads for torch's operators; None leaves torch's choice.
+        precision: fp32, tf32 or bf16; without tf32 no product of single-precision numbers is rounded to it, although
+            torch would by itself allow that in convolutions.
     """
+    products = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = products
+    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
     if threads is not None:
         torch.set_num_threads(threads)
     if device.type == "cpu":

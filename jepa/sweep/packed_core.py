@@ -185,7 +185,8 @@ def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobT
     with _held(pack, task) as plans:
         if not plans:
             return 0
-        prepare(device=plans[0].device, threads=plans[0].config.threads or threads)
+        config = plans[0].config
+        prepare(device=plans[0].device, threads=config.threads or threads, precision=config.precision)
         try:
             run_pack(plans, options)
         except KeyboardInterrupt:

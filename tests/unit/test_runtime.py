@@ -1,0 +1,38 @@
+"""Settings of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from jepa import runtime
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    runtime.prepare(device=CPU, threads=threads, precision="fp32")
+
+
+@pytest.mark.parametrize(("precision", "products"), [("fp32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
+def test_only_tf32_rounds_single_precision_products(precision: str, products: str) -> None:
+    runtime.prepare(device=CPU, threads=None, precision=precision)
+    assert torch.backends.cuda.matmul.fp32_precision == products
+    assert torch.backends.cudnn.conv.fp32_precision == products
+
+
+def test_threads_are_set_where_they_are_asked_for() -> None:
+    runtime.prepare(device=CPU, threads=1, precision="fp32")
+    assert torch.get_num_threads() == 1
+    runtime.prepare(device=CPU, threads=None, precision="fp32")
+    assert torch.get_num_threads() == 1
+
+
+def test_other_systems_keep_their_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.sys, "platform", "darwin")
+    assert runtime.keep_freed_memory() is False
