@@ -82,17 +82,15 @@ class Runner:
         pending = list(jobs)
         fruitless = 0
         while pending and not self.stopping():
+            before = _progress(pending)
             self._launch(pending)
-            before = len(pending)
-            deaths = sum(job.deaths for job in pending)
             pending = [job for job in pending if not self._settled(job)]
             if self.stopping() or not pending:
                 return
             if all(lease.holder(job.folder) for job in pending):
                 time.sleep(POLL_S)
                 continue
-            progressed = len(pending) < before or sum(job.deaths for job in pending) > deaths
-            fruitless = 0 if progressed else fruitless + 1
+            fruitless = 0 if _progress(pending) != before else fruitless + 1
             if fruitless >= FRUITLESS:
                 self._give_up(pending)
                 return
@@ -158,6 +156,11 @@ class Runner:
             records.write_failure(
                 job.folder, job_hash=job.hash, error=f"could not be run: {reason}", overrides=job.overrides
             )
+
+
+def _progress(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
+    """What changes whenever a launch has been of any use: jobs left, deaths counted, metrics recorded."""
+    return [(job.hash, job.deaths, records.recorded_bytes(job.folder)) for job in jobs]
 
 
 def make_launcher(config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> Launcher:

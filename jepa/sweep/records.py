@@ -154,6 +154,14 @@ def last_metrics(folder: Path, tail_bytes: int = 4096) -> dict[str, Any]:
     return merged
 
 
+def recorded_bytes(folder: Path) -> int:
+    """The size of ``metrics.jsonl``: it changes while a run makes progress."""
+    try:
+        return (folder / "metrics.jsonl").stat().st_size
+    except OSError:
+        return 0
+
+
 def _copy_atomic(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.copyfile(source, temporary)

@@ -59,7 +59,7 @@ class Sitting:
 
     @property
     def stop_file(self) -> Path:
-        """Exists once the sitting's jobs are to stop."""
+        """Exists once the sitting's jobs are to stop; it stays, for jobs that still wait in a cluster's queue."""
         return self.folder / ".sittings" / f"{self.name}.stop"
 
     def stop(self) -> None:
@@ -76,8 +76,7 @@ class Sitting:
             try:
                 yield
             finally:
-                for path in (self.lock_file, self.stop_file):
-                    path.unlink(missing_ok=True)
+                self.lock_file.unlink(missing_ok=True)
 
     def is_dead(self) -> bool:
         """Whether the sitting was on this machine and is no more; a process of another machine cannot tell."""
@@ -200,6 +199,8 @@ class JobTask:
         try:
             value = self.task(cfg)
         except (KeyboardInterrupt, SystemExit) as stop:
+            if isinstance(stop, SystemExit) and stop.code == -1:
+                raise  # the scheduler takes the job back into its queue
             if _asks_to_stop(stop):
                 if here:
                     raise KeyboardInterrupt from stop
@@ -244,11 +245,11 @@ class JobTask:
         """While a job runs: keep its lease fresh; in a worker pass on the sitting's wish, or its death, as SIGTERM."""
         over = threading.Event()
         parent = os.getppid()
-        previous: Any = None
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main and not here:
-            previous = signal.signal(signal.SIGTERM, _interrupt)
-            signal.signal(signal.SIGINT, _interrupt)
+        previous: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread() and not here:
+            previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+            # A scheduler's word that the time is up: save the checkpoint; the sweep submits the job again.
+            previous[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, _pass_on)
 
         def watch() -> None:
             waited = 0.0
@@ -270,9 +271,8 @@ class JobTask:
         finally:
             over.set()
             watcher.join()
-            if in_main and not here:
-                signal.signal(signal.SIGTERM, previous)
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number, handler in previous.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _should_stop(self, parent: int) -> bool:
         if self.sitting.stop_file.exists():
@@ -332,3 +332,7 @@ def _say_into(path: Path) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

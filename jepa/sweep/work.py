@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from jepa.errors import ConfigError
-from jepa.sweep import records, report
+from jepa.sweep import lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
 from jepa.sweep.progress import Display, Overview
@@ -25,6 +26,8 @@ from jepa.sweep.spec import Switches
 from jepa.sweep.task import Sitting, job_in_this_process
 
 FAILED, INTERRUPTED = 1, 130
+POLL_S = 0.5
+GRACE_S = 10.0  # for a launcher to come back once none of its jobs is running
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,21 @@ class Work:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM lets the running jobs save their checkpoints; the second ends at once."""
+        """The first SIGINT or SIGTERM lets the running jobs save their checkpoints; the second ends at once.
+
+        A launcher whose jobs wait in a queue would wait with them: once none of ours is running, the second comes by
+        itself.
+        """
+        over = threading.Event()
+
+        def insist() -> None:
+            idle_since = time.monotonic()
+            while not over.wait(POLL_S):
+                if any(lease.holder(job.folder) for job in self.jobs):
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since > GRACE_S:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
 
         def handle(number: int, frame: FrameType | None) -> None:
             again, self._stopped = self._stopped, True
@@ -201,11 +218,13 @@ class Work:
             print(
                 "stopping: the running jobs save their checkpoints (Ctrl-C again: at once)", file=sys.stderr, flush=True
             )
+            threading.Thread(target=insist, daemon=True).start()
 
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
+            over.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
