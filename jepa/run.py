@@ -102,6 +102,9 @@ def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] |
 
     task: what a composed configuration is handed to, instead of :func:`run`: for tests of everything around it.
     """
+    if "--version" in arguments:
+        print(", ".join(f"{name} {version}" for name, version in provenance.versions().items()))
+        return 0
     register()
     arguments, notes = prepare_arguments(arguments)
     for note in notes:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import jepa
 from jepa.run import command_line
 
 TINY = [
@@ -274,3 +275,8 @@ def test_help_names_groups_examples_and_keys(capsys: pytest.CaptureFixture[str])
         "Exit code",
     ):
         assert expected in text
+
+
+def test_the_version_is_this_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line(["--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"jepa {jepa.__version__}, torch ")
