@@ -3,7 +3,7 @@
     python benchmarks/packing.py                     # VICReg and RSSM, J = 1, 2, 4, 8; operators for J = 32 too
     python benchmarks/packing.py --models vicreg --jobs 1 8 --threads 1
 
-Operators that compute are counted as PyTorch dispatches them (views and allocations are not): on a GPU each is one kernel
+Operators that compute are counted as PyTorch dispatches them (views and allocations are not): on a GPU each is a kernel
 launch or a few. The original launches about 2 800 kernels for a VICReg step and 6 700 for an RSSM step (issue 3).
 Times are medians of steps interleaved in one process, so that the machine's moods hit all alike.
 """
@@ -44,9 +44,9 @@ class CountOperators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def make_trainer(model: str, num_jobs: int, executor: str, batch_size: int, folder: Path) -> Trainer:
+def make_trainer(model: str, num_jobs: int, executor: str, batch_size: int, folder: Path, *extra: str) -> Trainer:
     """A trainer of ``num_jobs`` jobs that differ in seed and noise, at the published sizes."""
-    overrides = [f"model={model}", f"dataset.batch_size={batch_size}", "progress=none", "device=auto"]
+    overrides = [f"model={model}", f"dataset.batch_size={batch_size}", "progress=none", "device=auto", *extra]
     specs = []
     for job in range(num_jobs):
         texts = [*overrides, f"seed={job}", f"dataset.static_noise={0.5 + 0.1 * job}", f"folder={folder / str(job)}"]
@@ -84,7 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["vicreg", "rssm"])
     parser.add_argument("--jobs", nargs="+", type=int, default=[1, 2, 4, 8])
-    parser.add_argument("--count-jobs", nargs="+", type=int, default=[32], help="J for which operators alone are counted")
+    parser.add_argument(
+        "--count-jobs", nargs="+", type=int, default=[32], help="J for which operators alone are counted"
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=5)
@@ -92,7 +94,7 @@ def main() -> None:
     register()
     prepare(device=torch.device("cpu"), threads=options.threads, precision="fp32")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, B={options.batch_size}\n")
-    print("| model | J | executor | operators a job-step | of the original's launches | time a job-step / alone | MB a job |")
+    print("| model | J | executor | operators a job-step | of the original's | time a job-step / alone | MB a job |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
@@ -122,7 +124,9 @@ def print_row(model: str, num_jobs: int, executor: str, count: int, spread: str,
     """One row of the table."""
     original = ORIGINAL_LAUNCHES.get(model)
     share = "" if original is None else f"1/{original / (count / num_jobs):.0f}"
-    print(f"| {model} | {num_jobs} | {executor} | {count / num_jobs:.0f} | {share} | {spread} | {megabytes} |", flush=True)
+    print(
+        f"| {model} | {num_jobs} | {executor} | {count / num_jobs:.0f} | {share} | {spread} | {megabytes} |", flush=True
+    )
 
 
 if __name__ == "__main__":
