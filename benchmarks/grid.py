@@ -5,8 +5,8 @@
 
 Each launcher runs the whole command as a user types it: start-up, composition, normalisation, training, probing, files.
 Beside each, in the same minutes, the yardstick (menet5 alone, plain eager forward and backward) is timed in as many
-single-thread processes as there are cores. The original's VICReg step takes 1.9 of it (issue 3), so that many, times the
-steps of 16 jobs, is what the original would need for training alone, its start-up and its 60 epochs of probing not
+single-thread processes as there are cores. The original's VICReg step takes 1.9 of it (issue 3): that, times the steps
+of 16 jobs, is what the original would need for training alone, its start-up and its 60 epochs of probing not
 counted. Both are scaled to runs of the paper's length from what a step and what a run's fixed part take: a grid is run
 twice, with few steps and with more, and the difference is the steps'.
 """
@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 from jepa.sweep.devices import cores
 
