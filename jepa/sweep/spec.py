@@ -41,7 +41,7 @@ class SweepConfig:
         check_count("sweep.retries", self.retries, minimum=0)
         if self.n_trials is not None:
             check_count("sweep.n_trials", self.n_trials)
-        if self.name is not None and not re.fullmatch(r"[\w.+=,@-]+(/[\w.+=,@-]+)*", self.name):
+        if self.name is not None and not re.fullmatch(r"[\w+=,@-][\w.+=,@-]*(/[\w+=,@-][\w.+=,@-]*)*", self.name):
             raise ConfigError(f"sweep.name={self.name!r}: must be the name of a folder below outputs/")
 
 

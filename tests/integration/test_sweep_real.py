@@ -1,4 +1,4 @@
-"""Sweeps of real, tiny trainings through ``python -m jepa.run``: resumed to the bit, pruned, checked, run again alone."""
+"""Sweeps of real, tiny runs through ``python -m jepa.run``: resumed to the bit, pruned, checked, run again alone."""
 
 from __future__ import annotations
 
