@@ -3,7 +3,7 @@
     python benchmarks/pruning.py                          # 16 trials of 8 short epochs each, some minutes
     python benchmarks/pruning.py --trials 40 --pruners none median
 
-The sampler's seed is the same, so that every search looks at the same settings (random sampling does not depend on results).
+The sampler's seed is the same, and random sampling does not depend on results: every search looks at the same settings.
 """
 
 from __future__ import annotations
