@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -47,28 +49,34 @@ SWEEPERS = {
 }
 
 
-def seconds(sweeper: str, num_jobs: int) -> float:
-    """Wall time of one sweep in a process of its own."""
+@dataclass(frozen=True)
+class Cost:
+    """What a sweep took, in seconds: on the clock, and of the processor."""
+
+    wall: float
+    cpu: float
+
+
+def cost(sweeper: str, num_jobs: int) -> Cost:
+    """One sweep in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "trivial.py"
         script.write_text(TRIVIAL)
         command = [sys.executable, str(script), "--multirun", f"seed=range({num_jobs})", *SWEEPERS[sweeper]]
-        started = time.perf_counter()
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        elapsed = time.perf_counter() - started
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        elapsed, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         results = len(list(Path(folder).glob("**/result.json")))
     if done.returncode != 0 or results != num_jobs:
-        raise RuntimeError(
-            f"{sweeper}: exit code {done.returncode}, {results} of {num_jobs} results\n{done.stdout}\n{done.stderr}"
-        )
-    return elapsed
+        raise RuntimeError(f"{sweeper}: exit code {done.returncode}, {results} results\n{done.stdout}\n{done.stderr}")
+    return Cost(elapsed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def per_job(sweeper: str, num_jobs: int) -> Cost:
+    """What each further job costs: a sweep of many less a sweep of one."""
+    many, one = cost(sweeper, num_jobs), cost(sweeper, 1)
+    return Cost((many.wall - one.wall) / (num_jobs - 1), (many.cpu - one.cpu) / (num_jobs - 1))
 
 
 def main() -> None:
@@ -77,16 +85,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200, help="jobs in a sweep")
     parser.add_argument("--repeats", type=int, default=2, help="sweeps of each kind, taking turns")
     arguments = parser.parse_args()
-    costs: dict[str, list[float]] = {name: [] for name in SWEEPERS}
+    costs: dict[str, list[Cost]] = {name: [] for name in SWEEPERS}
     for _ in range(arguments.repeats):
         for name, found in costs.items():
-            found.append((seconds(name, arguments.jobs) - seconds(name, 1)) / (arguments.jobs - 1))
-    medians = {name: statistics.median(found) for name, found in costs.items()}
-    print(f"{arguments.jobs} trivial jobs, basic launcher, medians of {arguments.repeats}")
-    for name, found in costs.items():
-        print(f"  {name:<12} {medians[name]:.4f} s a job   (from {min(found):.4f} to {max(found):.4f})")
-    print(f"  ratio ours / stock Hydra: {medians['ours'] / medians['stock Hydra']:.2f}")
-    print(f"  surplus of ours: {medians['ours'] - medians['stock Hydra']:+.4f} s a job (aim: at most 0.1)")
+            found.append(per_job(name, arguments.jobs))
+    print(f"{arguments.jobs} trivial jobs, basic launcher, medians of {arguments.repeats}; seconds a job")
+    for clock in ("wall", "cpu"):
+        median = {name: statistics.median(getattr(c, clock) for c in found) for name, found in costs.items()}
+        ours, stock = median["ours"], median["stock Hydra"]
+        print(
+            f"  {clock:<5} ours {ours:.4f}   stock Hydra {stock:.4f}   ratio {ours / stock:.2f}   surplus {ours - stock:+.4f}"
+        )
+    print("  aim: a surplus of at most 0.1")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,11 @@ def launcher_kind(config: DictConfig) -> LauncherKind:
     if "joblib" in target:
         n_jobs = int(node.n_jobs)
         return LauncherKind(
-            "joblib", n_jobs if n_jobs > 0 else devices.cores(), isolate=True, tied=True, deals_gpus=False
+            "joblib",
+            n_jobs if n_jobs > 0 else devices.cores(),
+            isolate=sys.platform.startswith("linux"),
+            tied=True,
+            deals_gpus=False,
         )
     if "submitit" in target:
         parallel = int(node.get("array_parallelism") or 1)

@@ -34,6 +34,7 @@ class Job:
     folder: Path
     model: str  # the option chosen for the group "model", for estimates of time
     sequences: float | None  # that training will see, where the configuration tells
+    epochs: float | None = None  # in which it sees them
     deaths: int = 0  # how often it was killed in this sitting
     extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in its configuration
 
@@ -131,6 +132,7 @@ class Composer:
             folder=sweep_folder / job_hash,
             model=str(choices.get("model")),
             sequences=_sequences(config),
+            epochs=OmegaConf.select(config, "trainer.epochs"),
         )
         return job, config
 

@@ -184,8 +184,9 @@ class Display:
 def running_line(job: Job, metrics: dict[str, Any]) -> str:
     """One line about a job at work."""
     parts = []
-    if "epoch" in metrics:
-        parts.append(f"epoch {metrics['epoch']:.1f}")
+    epoch = metrics.get("epoch")
+    if epoch is not None:
+        parts.append(f"epoch {epoch:.1f}" + (f" of {job.epochs:g}" if job.epochs else ""))
     if metrics.get("loss/total") is not None:
         parts.append(f"loss {metrics['loss/total']:.4g}")
     if metrics.get("prediction_rmse_px") is not None:
@@ -193,9 +194,9 @@ def running_line(job: Job, metrics: dict[str, Any]) -> str:
     rate = metrics.get("sequences_per_second")
     if rate:
         parts.append(f"{rate:.0f} sequences/s")
-        if job.sequences and metrics.get("time_s"):
-            left = job.sequences / rate - metrics["time_s"]
-            parts.append(f"{clock(left)} left" if left >= 0.5 else "judging")
+        if epoch is not None and job.sequences and job.epochs:
+            left = job.sequences * (1 - epoch / job.epochs) / rate
+            parts.append(f"{clock(left)} left" if left > 0 else "judging")
     return f"  {job.hash} {job.label}: " + (" · ".join(parts) or "starting")
 
 

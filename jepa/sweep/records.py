@@ -14,6 +14,7 @@ from typing import Any
 
 from jepa.errors import ConfigError
 from jepa.files import write_json_atomic
+from jepa.provenance import timestamp
 from jepa.sweep import lease
 
 RESULT = "result.json"
@@ -91,7 +92,7 @@ def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterabl
             "error": error,
             "config_hash": job_hash,
             "overrides": list(overrides),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "finished": timestamp(),
         },
     )
 

@@ -28,7 +28,7 @@ from jepa.sweep.task import Sitting
 
 
 def job(name: str, folder: Path = Path("."), model: str = "vicreg", sequences: float = 100.0) -> Job:
-    return Job(name, ["seed=1"], f"job {name}", folder / name, model, sequences)
+    return Job(name, ["seed=1"], f"job {name}", folder / name, model, sequences, epochs=2.0)
 
 
 def write_result(folder: Path, **fields: Any) -> None:
@@ -254,7 +254,7 @@ def test_the_screen_counts_and_finds_the_best(tmp_path: Path) -> None:
     assert {found.hash for found in overview.look()} == set("abc") and overview.look() == []
     assert overview.summary(1) == "2 of 5 done · 1 running · 1 waiting · 1 pruned · 1 failed · best 2.5 (job a)"
     assert [running_line(*found) for found in overview.running()] == [
-        "  d job d: epoch 1.5 · loss 3 · 10 sequences/s · 0:06 left"
+        "  d job d: epoch 1.5 of 2 · loss 3 · 10 sequences/s · 0:02 left"
     ]
     assert result_line(overview.jobs["a"], overview.results["a"]) == "finished a job a: prediction_rmse_px 2.5 (tracks)"
     assert "not a finite number" in result_line(overview.jobs["b"], overview.results["b"])
