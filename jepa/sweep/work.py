@@ -189,7 +189,8 @@ class Work:
         if OmegaConf.select(config, "logger.wandb") is not None:
             if OmegaConf.select(config, "logger.wandb.group") is None:
                 extras["logger.wandb.group"] = self.name
-            extras["logger.wandb.tags"] = [*(OmegaConf.select(config, "logger.wandb.tags") or []), *job.label.split()]
+            axes = [word for word in job.label.split() if "=" in word]
+            extras["logger.wandb.tags"] = [*(OmegaConf.select(config, "logger.wandb.tags") or []), *axes]
         return extras
 
     @contextlib.contextmanager

@@ -134,3 +134,45 @@ def test_yes_starts_a_grid_beyond_the_stated_size(in_tmp: Path) -> None:
     ]
     assert run(arguments).code == 2
     assert run([*arguments, "yes=true"]).code == 0
+
+
+def test_wandb_is_told_the_sweep_and_the_axes_and_no_job_writes_on_the_screen(in_tmp: Path) -> None:
+    ended = run([*GRID, "logger=wandb", "logger.wandb.tags=[mine]"])
+    assert ended.code == 0, ended
+    configs = [json.loads(path.read_text()) for path in in_tmp.glob("outputs/grid/*/config.json")]
+    assert {config["logger"]["wandb"]["group"] for config in configs} == {"grid"}
+    tags = sorted(config["logger"]["wandb"]["tags"] for config in configs)
+    assert tags[0] == ["mine", "seed=0", "static_noise=0"] and len(tags) == 4
+    assert {config["progress"] for config in configs} == {"none"}
+    overrides = [json.loads(path.read_text())["overrides"] for path in in_tmp.glob("outputs/grid/*/result.json")]
+    assert not any("group" in word or "progress" in word for words in overrides for word in words)
+
+
+def test_a_sweep_file_is_run_without_asking_for_multirun_and_the_command_line_wins(in_tmp: Path) -> None:
+    ended = run(["+sweep=fixed_uniform", "model=idm", "seed=0", "trainer.epochs=1", "trainer.warmup_epochs=0"])
+    assert ended.code == 0 and "9 of 9 done" in ended.out, ended
+    assert len(results(in_tmp / "outputs" / "fixed_uniform")) == 9
+    misspelt = run(["+sweep=fixed_unifrm"])
+    assert misspelt.code == 2 and "fixed_uniform" in misspelt.err and len(misspelt.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "num_jobs"),
+    [
+        ("fixed_uniform", 4 * 9 * 3),
+        ("changing_uniform", (3 * 7 + 11) * 3),
+        ("fixed_structured", 4 * 6 * 3),
+        ("changing_structured", 4 * 6 * 3),
+        ("seeds", 5),
+        ("quick", 4),
+    ],
+)
+def test_every_sweep_file_composes(in_tmp: Path, name: str, num_jobs: int) -> None:
+    planned = run([f"+sweep={name}", "dry_run=true"])
+    assert planned.code == 0 and f"{num_jobs} jobs in" in planned.out, planned
+
+
+@pytest.mark.parametrize("model", ["vicreg", "simclr", "rssm", "idm", "supervised"])
+def test_every_search_space_composes(in_tmp: Path, model: str) -> None:
+    planned = run(["+sweep=search", f"model={model}", "dry_run=true"])
+    assert planned.code == 0 and "optimizer.base_lr: FloatDistribution" in planned.out, planned
