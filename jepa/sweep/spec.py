@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -53,7 +54,13 @@ class Switches:
     yes: bool
     retry_failed: bool
     reuse: list[str]
+    rerun: bool
     progress: str
+
+    def __post_init__(self) -> None:
+        for folder in self.reuse:
+            if not Path(folder).is_dir():
+                raise ConfigError(f"reuse={folder}: no such folder")
 
 
 def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
@@ -69,7 +76,7 @@ def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
     folders = [] if reuse is None else [reuse] if isinstance(reuse, str) else [str(folder) for folder in reuse]
     switches = {
         name: bool(_boolean(name, OmegaConf.select(config, name, default=default)))
-        for name, default in (("dry_run", False), ("yes", False), ("retry_failed", True))
+        for name, default in (("dry_run", False), ("yes", False), ("retry_failed", True), ("rerun", False))
     }
     return sweep, Switches(reuse=folders, progress=str(OmegaConf.select(config, "progress") or "auto"), **switches)
 

@@ -71,6 +71,9 @@ class Sitting:
     def held(self) -> Iterator[None]:
         """Show that this sitting lives, until it ends or is killed."""
         self.lock_file.parent.mkdir(parents=True, exist_ok=True)
+        for path in self.lock_file.parent.glob("*.lock"):
+            if Sitting(self.folder, path.stem, self.host, 0).is_dead():
+                path.unlink(missing_ok=True)  # of a sitting that was killed
         with open(self.lock_file, "w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
@@ -174,7 +177,7 @@ class JobTask:
             return "busy"
         job_hash = folder.name
         try:
-            if records.done_result(folder, job_hash) is not None:
+            if records.done_result(folder, job_hash) is not None and not OmegaConf.select(cfg, "rerun"):
                 return "finished"
             records.set_failure_aside(folder)
             with contextlib.ExitStack() as stack:

@@ -90,7 +90,7 @@ class Work:
         found = []
         for job in distinct(jobs):
             state = records.status(job.folder, job.hash)
-            if state in records.DONE or self._reused(job):
+            if not self.switches.rerun and (state in records.DONE or self._reused(job)):
                 continue
             if state != "failed" or self.switches.retry_failed:
                 found.append(job)

@@ -43,6 +43,15 @@ def test_a_grid_runs_once_and_a_longer_axis_keeps_what_is_there(in_tmp: Path) ->
     assert set(state["jobs"]) == set(results(folder))
 
 
+def test_rerun_runs_finished_jobs_again(in_tmp: Path) -> None:
+    arguments = ["--multirun", "seed=0", "trainer.epochs=1", "trainer.warmup_epochs=0", "sweep.name=one"]
+    assert run(arguments).code == 0
+    before = [path.stat().st_mtime_ns for path in in_tmp.glob("outputs/one/*/result.json")]
+    assert run([*arguments, "rerun=true"]).code == 0
+    after = [path.stat().st_mtime_ns for path in in_tmp.glob("outputs/one/*/result.json")]
+    assert len(before) == len(after) == 1 and after > before
+
+
 def test_failures_are_the_failing_jobs_own_and_are_retried(in_tmp: Path) -> None:
     trouble = {"1": "raise", "2": "nan", "3": "memory", "4": "exit"}
     arguments = ["--multirun", "seed=range(6)", "trainer.epochs=3", "trainer.warmup_epochs=0", "sweep.name=bad"]
@@ -79,7 +88,10 @@ def test_results_of_another_sweep_are_reused(in_tmp: Path) -> None:
     planned = run([*other, "reuse=outputs/grid", "dry_run=true"])
     assert planned.code == 0 and "2 reused, 1 new" in planned.out, planned
     assert not (in_tmp / "outputs" / "other").exists()
-    reused = run([*other, "reuse=[outputs/nowhere,outputs/grid]"])
+    misspelt = run([*other, "reuse=outputs/gird"])
+    assert misspelt.code == 2 and "reuse=outputs/gird: no such folder" in misspelt.err, misspelt
+    (in_tmp / "outputs" / "empty").mkdir()
+    reused = run([*other, "reuse=[outputs/empty,outputs/grid]"])
     assert reused.code == 0, reused
     folder = in_tmp / "outputs" / "other"
     assert len(results(folder)) == 3 and len(starts(folder)) == 1
