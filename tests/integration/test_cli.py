@@ -29,6 +29,7 @@ TINY = [
     "probe.fit_sequences=32",
     "probe.judge_sequences=32",
     "progress=lines",
+    "plots=false",
 ]
 LEFT = {"config.yaml", "overrides.yaml", "run.log", "metrics.jsonl", "checkpoints", "plots", "result.json"}
 
@@ -52,7 +53,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_run_leaves_a_result_that_says_where_it_comes_from(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert jepa_run("dataset.noise=0.5", "seed=3") == 0
+    asked = ["dataset.noise=0.5", "seed=3", "plots=true"]
+    assert jepa_run(*asked) == 0
     [folder] = (in_tmp / "outputs" / "runs").iterdir()
     assert folder.name.startswith("vicreg-")
     assert {path.name for path in folder.iterdir() if path.name[0] != "."} == LEFT
@@ -62,7 +64,7 @@ def test_a_run_leaves_a_result_that_says_where_it_comes_from(in_tmp: Path, capsy
     assert found["config_hash"] == folder.name.removeprefix("vicreg-")
     assert found["config"]["dataset"]["noise"] == 0.5
     assert found["choices"]["model"] == "vicreg"
-    assert found["command"] == " ".join(["python -m jepa.run", *TINY, "dataset.noise=0.5", "seed=3"])
+    assert found["command"] == " ".join(["python -m jepa.run", *TINY, *asked])
     assert {"jepa", "torch", "python"} == set(found["versions"])
     assert found["started"] <= found["finished"]
     assert len(found["metrics"]["prediction_rmse_px_per_step"]) == 4

@@ -86,7 +86,13 @@ def test_the_installed_command_composes_and_refuses(installed: Path, tmp_path: P
 
 
 def test_the_installed_command_runs(installed: Path, tmp_path: Path) -> None:
-    small = ["model=identity", "dataset.num_steps=3", "probe.fit_sequences=64", "probe.judge_sequences=64"]
+    small = [
+        "model=identity",
+        "dataset.num_steps=3",
+        "probe.fit_sequences=64",
+        "probe.judge_sequences=64",
+        "plots=false",
+    ]
     done = run_installed(installed, tmp_path, sys.executable, str(installed / "bin" / "jepa-run"), *small)
     assert done.returncode == 0, done.stderr
     [folder] = (tmp_path / "outputs" / "runs").iterdir()
