@@ -89,7 +89,7 @@ def automatic_pack_size(spec: RunSpec) -> int:
 
 
 def bytes_per_job(spec: RunSpec) -> int:
-    """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps for its backward pass."""
+    """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps."""
     objective = build_objective(spec).to(spec.device)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in objective.parameters())
     batch = Stream(spec.dataset, spec.seed, "train", None, spec.device).next()

@@ -115,7 +115,7 @@ class Program:
 
     @torch.no_grad()
     def rollout(self, batch: Batch, noise: Tensor | None) -> Rollout:
-        """Embeddings of a frozen model: encodings ``[T, B, D]`` and predictions ``[T-1, B, D]`` (``[J, …]`` for J > 1)."""
+        """Embeddings of a frozen model: encodings [T, B, D] and predictions [T-1, B, D] ([J, ...] for J > 1)."""
         self.template.eval()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             rollout = self._apply(self._call_rollout, (batch.states, batch.actions, noise))

@@ -25,7 +25,7 @@ def register() -> None:
 
 
 def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """The command line with what depends on this machine filled in, and a line that says so; see :mod:`jepa.sweep.auto`."""
+    """The command line with what depends on this machine filled in, and a line to say so (:mod:`jepa.sweep.auto`)."""
     from jepa.sweep.auto import choose
 
     return choose(arguments)

@@ -1,4 +1,4 @@
-"""``hydra/launcher=auto``: the launcher, and where nobody said otherwise the precision, that give most runs an hour here.
+"""``hydra/launcher=auto``: the launcher, and unless somebody chose it the precision, that give most runs an hour.
 
 The choice is made before anything is composed and written out on the command line, so that every job records it. The
 figures behind it: docs/performance.md.

@@ -1,6 +1,6 @@
 """The packed launcher's work: compose the jobs, sort them into packs, run each pack in a process of its own.
 
-A process of its own, because then a pack that is killed or runs out of memory costs nobody else anything: it is split in
+A process of its own, because then a pack that is killed or out of memory costs nobody else anything: it is split in
 halves, which go on from their checkpoints.
 """
 

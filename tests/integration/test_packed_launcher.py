@@ -1,4 +1,4 @@
-"""Sweeps of real, tiny runs through ``hydra/launcher=packed``: as one program, killed, interrupted, under stock sweepers."""
+"""Sweeps of real, tiny runs through ``hydra/launcher=packed``: one program, killed, interrupted, stock sweepers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def children(process: subprocess.Popen[str]) -> list[int]:
     """The processes that the sweep has forked."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False)
+    command = ["ps", "-o", "pid=", "--ppid", str(process.pid)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     return [int(text) for text in found.stdout.split()]
 
 

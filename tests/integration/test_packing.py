@@ -39,7 +39,11 @@ TINY = [
 ]
 # What may differ between jobs of one pack, for each model.
 NUMBERS: dict[str, Callable[[int], list[str]]] = {
-    "vicreg": lambda job: [f"model.sim_coeff={20 + job}", f"model.std_coeff={9 + job}", f"optimizer.base_lr={0.5 + job}"],
+    "vicreg": lambda job: [
+        f"model.sim_coeff={20 + job}",
+        f"model.std_coeff={9 + job}",
+        f"optimizer.base_lr={0.5 + job}",
+    ],
     "simclr": lambda job: [f"model.temperature={1 + job}", f"optimizer.weight_decay={1e-6 * (1 + job)}"],
     "idm": lambda job: [f"model.action_coeff={0.1 + job}"],
     "rssm": lambda job: [f"model.min_var={0.02 + 0.02 * job}", f"optimizer.base_lr={3e-4 * (1 + job)}"],

@@ -1,4 +1,4 @@
-"""Whole runs, small: the same numbers twice, a resumed run equal to an uninterrupted one, packed jobs equal to single ones."""
+"""Whole runs, small: same numbers twice, a resumed run equal to an uninterrupted one, packed jobs to single ones."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def stacked(jobs: range | list[int], step: int) -> Batch:
 
 
 def assert_states_agree(ours: dict[str, dict[str, Tensor]], theirs: dict[str, dict[str, Tensor]]) -> None:
-    """Rounding alone may differ: within 1e-4 of each tensor's largest element (batched kernels sum in another order)."""
+    """Rounding alone may differ: within 1e-4 of each tensor's largest element (batched kernels sum in other orders)."""
     for part in ("model", "optimizer"):
         assert list(ours[part]) == list(theirs[part])
         for name, value in theirs[part].items():
