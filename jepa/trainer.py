@@ -65,7 +65,7 @@ class Trainer:
             self.program.compile()
 
     def _restore(self) -> int:
-        """Weights, streams and counters from the folder's checkpoint, from ``init_from``, or fresh; the step reached."""
+        """Weights, streams and counters from the checkpoint there, from ``init_from``, or fresh; the step reached."""
         tallies = []
         for row, job in enumerate(self.jobs):
             spec = job.spec
