@@ -16,6 +16,10 @@ from jepa.probing.judge import Judge
 from jepa.probing.report import ProbeReport
 from jepa.types import Batch, Rollout
 
+# Judged sequences of which the encoder probe sees every frame: the error of its error is below 2 %, and encoding the
+# frames of more of them would take longer than all the rest of probing.
+EVERY_FRAME_SEQUENCES = 2000
+
 # A fitted map: features [J, M, D] -> normalised locations [J, M, 2K], each job by a map of its own.
 Readout = Callable[[Tensor], Tensor]
 # One more pass over fresh fitting sequences; each call goes on where the stream stands.
@@ -47,7 +51,8 @@ class Probe(ABC):
     def __init__(self, *, fit_sequences: int, judge_sequences: int, every_frame: bool, num_samples: int) -> None:
         """fit_sequences, judge_sequences: how many sequences the maps are fitted on and judged with.
 
-        every_frame: judge the encoder probe on all T frames instead of frame 0 alone (costs their encoding).
+        every_frame: judge the encoder probe on frame 0, and on all T frames of the first EVERY_FRAME_SEQUENCES judged
+          sequences; false: on frame 0 alone.
         num_samples: how many judged sequences the report keeps for plots (at most one batch).
         """
         self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2)
@@ -114,8 +119,10 @@ class Probe(ABC):
 
         readouts = self._fit(fit_pass, generators)
         judge = Judge(dataset.unnormalize_locations, self.num_samples)
-        judge_frames = None if self.every_frame else context_frames
-        for judged in features_module.iterate(rollout, judge_stream, self.judge_sequences, judge_frames):
+        whole = EVERY_FRAME_SEQUENCES if self.every_frame else 0
+        for judged in features_module.iterate(
+            rollout, judge_stream, self.judge_sequences, context_frames, whole_sequences=whole
+        ):
             features = judged.features if self.every_frame else _first_encoding(judged.features)
             own = None if predict_locations is None else predict_locations(judged.rollout)
             judge.add(features, readouts.prediction, readouts.encoder, states=judged.batch.states, own=own)

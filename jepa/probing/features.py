@@ -35,17 +35,24 @@ class Judged(NamedTuple):
 
 
 def iterate(
-    rollout: Callable[[Batch], Rollout], stream: BatchStream, num_sequences: int, num_frames: int | None
+    rollout: Callable[[Batch], Rollout],
+    stream: BatchStream,
+    num_sequences: int,
+    num_frames: int | None,
+    *,
+    whole_sequences: int = 0,
 ) -> Iterator[Judged]:
     """Draw and embed exactly ``num_sequences`` sequences, each once.
 
-    rollout: the frozen model; it is called on whole batches, of which the last one is cut afterwards, so that it sees
-      one shape only. num_frames: how many leading frames it is shown (None: all).
+    rollout: the frozen model; it is called on whole batches, of which the last one is cut afterwards. num_frames: how
+      many leading frames it is shown (None: all); of the first ``whole_sequences`` (and the rest of their last batch)
+      it is shown all.
     """
     left = num_sequences
     while left > 0:
         batch = stream.next()
-        embedded = rollout(batch if num_frames is None else _leading_frames(batch, num_frames))
+        whole = num_sequences - left < whole_sequences
+        embedded = rollout(batch if num_frames is None or whole else _leading_frames(batch, num_frames))
         features = _features(embedded, batch.locations, left)
         left -= features.locations.shape[2]
         yield Judged(batch, embedded, features)

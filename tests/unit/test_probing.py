@@ -259,6 +259,22 @@ def test_each_sequence_is_embedded_once_and_only_as_far_as_needed() -> None:
     assert shortest.samples.frames.shape[0] == T
 
 
+def test_later_frames_are_judged_on_the_first_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = run(least_squares())
+    monkeypatch.setattr("jepa.probing.base.EVERY_FRAME_SEQUENCES", B + 1)
+    model = Model()
+    report = run(least_squares(), model, context_frames=2)
+    assert model.frames_seen == 2 * B * 4 + (2 * T + 2) * B
+    assert report.encoder_rmse_px_per_step[0] == report.encoder_rmse_px == full.encoder_rmse_px_per_step[0]
+    assert report.prediction_rmse_px_per_step == full.prediction_rmse_px_per_step
+
+    _, encodings, locations = collect(Model(), Batches(2), 40)
+    encoder_map = np.linalg.lstsq(encodings[0], locations[0].reshape(-1, 2 * K), rcond=None)[0]
+    _, encodings, locations = collect(Model(), Batches(3), 2 * B)  # of the batches that were begun
+    expected = loop_mean_square_px((encodings @ encoder_map).reshape(T, -1, K, 2), locations)
+    assert report.encoder_rmse_px_per_step[1:] == pytest.approx(np.sqrt(expected.mean(1))[1:], rel=1e-9)
+
+
 def test_own_head_is_judged() -> None:
     def head(rollout: Rollout) -> Tensor:
         trajectory = torch.cat([rollout.encodings[:1], rollout.predictions])
