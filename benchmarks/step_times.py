@@ -1,0 +1,170 @@
+"""Whole train steps, data included, as ratios to the yardstick; and how far each is from what the machine could do.
+
+    python benchmarks/step_times.py                                     # every model, B = 32 and 256, fp32 and bf16
+    python benchmarks/step_times.py --models vicreg --batch-sizes 32 --threads 1 --clock cpu
+    python benchmarks/step_times.py --models vicreg --compile           # with torch.compile, and what compiling takes
+
+A step is what the trainer does: draw a batch, losses, gradients, update, sums for the record. The floor of a step is the
+time that its counted products would take at the rates that this machine is measured to reach: those of convolutions at a
+3×3 convolution's, all others at a square matrix product's. (Products with the zeros of a padding count, though kernels
+skip some of them.) What the original takes is known from the same machine type: 1.9 yardsticks for VICReg at B=32,
+1.4-1.5 at B=256, 12.8 for RSSM at B=32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import yardstick
+from harness import MODELS, Case, Timings, arguments, make_trainer, measure, spread, start, table, train_step
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from jepa import runtime
+from jepa.trainer import Trainer
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+# (model, B, precision): yardsticks a whole step may take.
+AIMS = {
+    **{(model, 32, "fp32"): 0.95 for model in ("vicreg", "simclr")},
+    **{(model, 256, "fp32"): 0.5 for model in ("vicreg", "simclr")},
+    **{(model, 32, "bf16"): 0.55 for model in ("vicreg", "simclr")},
+    **{(model, 256, "bf16"): 0.3 for model in ("vicreg", "simclr")},
+    ("rssm", 32, "fp32"): 3.2,
+    ("rssm", 32, "bf16"): 1.6,
+}
+HEADER = ["model", "B", "precision", "ms", "yardsticks", "aim", "data", "GFLOP", "floor, yardsticks", "step / floor"]
+
+
+def main() -> None:
+    parser = arguments(__doc__, repeats=7)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 256])
+    parser.add_argument("--precisions", nargs="+", choices=list(DTYPES), default=list(DTYPES))
+    parser.add_argument("--compile", action="store_true", help="compile the steps, and say how long that takes")
+    options = parser.parse_args()
+    start(options, "Train steps" + (", compiled" if options.compile else ""))
+    rates = {precision: machine_rates(DTYPES[precision], options.clock) for precision in options.precisions}
+    print(rates_table(rates))
+    rows = [
+        row
+        for batch_size in options.batch_sizes
+        for model in options.models
+        for row in model_rows(model, batch_size, options, rates)
+    ]
+    print("\n" + table(HEADER, rows))
+
+
+def model_rows(
+    model: str, batch_size: int, options: argparse.Namespace, rates: dict[str, dict[str, float]]
+) -> list[list[str]]:
+    """The rows of one model at one batch size: a row for each precision, measured beside one yardstick."""
+    trainers = {
+        precision: make_trainer(
+            model,
+            f"dataset.batch_size={batch_size}",
+            f"precision={precision}",
+            f"trainer.compile={str(options.compile).lower()}",
+        )
+        for precision in options.precisions
+    }
+    flops = {precision: count_flops(trainer) for precision, trainer in trainers.items()}
+    if options.compile:
+        report_compilation(model, batch_size, trainers)
+    any_trainer = next(iter(trainers.values()))
+    cases = [
+        yardstick.case(any_trainer.streams.next().states.flatten(0, 1)),
+        Case("data", any_trainer.streams.next),
+        *(Case(precision, train_step(trainer)) for precision, trainer in trainers.items()),
+    ]
+    calls = max(1, 64 // batch_size)
+    timings = measure(cases, repeats=options.repeats, calls=calls, clock=options.clock)
+    if timings.busy > 0.2:
+        print(f"\n(B={batch_size}, {model}: other processes used up to {timings.busy:.0%} of the machine meanwhile)")
+    return [
+        _row(model, batch_size, precision, timings, flops[precision], rates[precision]) for precision in trainers
+    ]
+
+
+def _row(
+    model: str,
+    batch_size: int,
+    precision: str,
+    timings: Timings,
+    flops: dict[str, float],
+    rates: dict[str, float],
+) -> list[str]:
+    floor = sum(flops[kind] / rates[kind] for kind in flops)
+    data = [value / step for value, step in zip(timings.seconds["data"], timings.seconds[precision], strict=True)]
+    aim = AIMS.get((model, batch_size, precision))
+    return [
+        model,
+        str(batch_size),
+        precision,
+        timings.milliseconds(precision),
+        timings.ratio(precision, yardstick.NAME),
+        "" if aim is None else f"≤ {aim}",
+        f"{sorted(data)[len(data) // 2]:.1%}",
+        f"{sum(flops.values()) / 1e9:.1f}",
+        f"{floor / timings.median(yardstick.NAME):.2f}",
+        spread([value / floor for value in timings.seconds[precision]], digits=2),
+    ]
+
+
+# --- the floor -----------------------------------------------------------------------------------------------------
+
+
+def count_flops(trainer: Trainer) -> dict[str, float]:
+    """Floating-point operations of one step's products: of convolutions, and of all others."""
+    program = trainer.program
+    forward, program._forward = program._forward, program._call_losses  # counted as written, not as compiled
+    with FlopCounterMode(display=False) as counter:
+        train_step(trainer)()
+    program._forward = forward
+    counts = counter.get_flop_counts()["Global"]
+    convolutions = sum(count for operator, count in counts.items() if "conv" in str(operator))
+    return {"convolutions": float(convolutions), "matrices": float(sum(counts.values()) - convolutions)}
+
+
+def machine_rates(dtype: torch.dtype, clock: str) -> dict[str, float]:
+    """Floating-point operations a second that this machine reaches, forward, the best of several tries."""
+    size = 1536
+    left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    maps = torch.randn(544, 64, 7, 7).to(dtype).to(memory_format=torch.channels_last)
+    kernel = torch.randn(64, 64, 3, 3).to(dtype)
+    flops = {"convolutions": 2.0 * maps.numel() * kernel[0].numel(), "matrices": 2.0 * size**3}
+    with torch.no_grad():
+        return {
+            "convolutions": flops["convolutions"] / _shortest(lambda: F.conv2d(maps, kernel, padding=1), clock),
+            "matrices": flops["matrices"] / _shortest(lambda: left @ right, clock),
+        }
+
+
+def _shortest(run: Callable[[], Any], clock: str) -> float:
+    timings = measure([Case("", run)], repeats=15, clock=clock, tries=2)
+    return min(timings.seconds[""])
+
+
+def rates_table(rates: dict[str, dict[str, float]]) -> str:
+    """The machine's rates."""
+    rows = [[precision, *(f"{value / 1e9:.0f}" for value in kinds.values())] for precision, kinds in rates.items()]
+    return table(["GFLOP/s reached", "3×3 convolution", "square matrix product"], rows)
+
+
+def report_compilation(model: str, batch_size: int, trainers: dict[str, Trainer]) -> None:
+    """Compile each step, and print how long its first two calls take."""
+    runtime.keep_freed_memory()
+    for precision, trainer in trainers.items():
+        started = time.perf_counter()
+        for _ in range(2):
+            train_step(trainer)()
+        print(f"\ncompiling {model}, B={batch_size}, {precision}: {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
