@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from jepa.errors import ConfigError
 from jepa.sweep import devices, lease, records
 from jepa.sweep.jobs import Job
-from jepa.sweep.task import JobTask, Sitting, locate
+from jepa.sweep.sitting import Sitting
+from jepa.sweep.task import JobTask, locate
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from jepa.sweep import lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
 from jepa.sweep.progress import Display, Overview
+from jepa.sweep.sitting import Sitting
 from jepa.sweep.spec import Switches
-from jepa.sweep.task import Sitting, job_in_this_process
+from jepa.sweep.task import job_in_this_process
 
 FAILED, INTERRUPTED = 1, 130
 POLL_S = 0.5

@@ -24,7 +24,7 @@ from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, Job, distinct
 from jepa.sweep.journal import FileLock, mend
 from jepa.sweep.progress import Overview, clock, estimate_seconds, result_line, running_line
-from jepa.sweep.task import Sitting
+from jepa.sweep.sitting import Sitting
 
 
 def job(name: str, folder: Path = Path("."), model: str = "vicreg", sequences: float = 100.0) -> Job:

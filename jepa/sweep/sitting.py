@@ -1,0 +1,72 @@
+"""One process at work on a sweep, as its jobs see it: alive or dead, and whether they should stop."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One process that works on a sweep; its jobs watch its files to learn that they should stop."""
+
+    folder: Path  # of the sweep
+    name: str
+    host: str
+    pid: int
+
+    @classmethod
+    def here(cls, folder: Path, name: str) -> Sitting:
+        """The sitting of this process."""
+        return cls(folder, name, socket.gethostname(), os.getpid())
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the sitting as long as it lives."""
+        return self.folder / ".sittings" / f"{self.name}.lock"
+
+    @property
+    def stop_file(self) -> Path:
+        """Exists once the sitting's jobs are to stop; it stays, for jobs that still wait in a cluster's queue."""
+        return self.folder / ".sittings" / f"{self.name}.stop"
+
+    def stop(self) -> None:
+        """Tell every job of this sitting to save its checkpoint and leave, wherever it runs."""
+        self.stop_file.parent.mkdir(parents=True, exist_ok=True)
+        self.stop_file.touch()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Show that this sitting lives, until it ends or is killed."""
+        self.lock_file.parent.mkdir(parents=True, exist_ok=True)
+        for path in self.lock_file.parent.glob("*.lock"):
+            if Sitting(self.folder, path.stem, self.host, 0).is_dead():
+                path.unlink(missing_ok=True)  # of a sitting that was killed
+        with open(self.lock_file, "w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                self.lock_file.unlink(missing_ok=True)
+
+    def is_dead(self) -> bool:
+        """Whether the sitting was on this machine and is no more; a process of another machine cannot tell."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            with open(self.lock_file, encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def is_here(self) -> bool:
+        """Whether this very process is the sitting."""
+        return self.pid == os.getpid() and self.host == socket.gethostname()
