@@ -7,8 +7,8 @@
 A step is what the trainer does: draw a batch, losses, gradients, update, sums for the record. The floor of a step is
 the time that its counted products would take at the rates that this machine is measured to reach: those of convolutions
 at a 3×3 convolution's, all others at a square matrix product's. (Products with the zeros of a padding count,
-though kernels skip some of them.) What the original takes is known from the same machine type: 1.9 yardsticks for VICReg at B=32,
-1.4-1.5 at B=256, 12.8 for RSSM at B=32.
+though kernels skip some of them.) What the original takes is known from the same machine
+type: 1.9 yardsticks for VICReg at B=32, 1.4-1.5 at B=256, 12.8 for RSSM at B=32.
 """
 
 from __future__ import annotations
