@@ -105,7 +105,13 @@ def _download() -> Path:
 
     folder = Path(pooch.os_cache("jepa"))
     try:
-        found = pooch.retrieve(CIFAR10_URL, known_hash=f"md5:{CIFAR10_MD5}", fname=CIFAR10_ARCHIVE, path=folder)
+        found = pooch.retrieve(
+            CIFAR10_URL,
+            known_hash=f"md5:{CIFAR10_MD5}",
+            fname=CIFAR10_ARCHIVE,
+            path=folder,
+            downloader=pooch.HTTPDownloader(hooks={"response": _close_a_refusal}),
+        )
     except (OSError, ValueError) as error:  # the network, the disk; a wrong checksum
         reason = " ".join(str(error).split())
         raise ConfigError(
@@ -114,6 +120,12 @@ def _download() -> Path:
             "dataset.structured_source=photos"
         ) from error
     return Path(found)
+
+
+def _close_a_refusal(response: Any, **_: object) -> None:
+    """Close the connection of a ``requests.Response`` that says no: pooch raises, and leaves the socket open."""
+    if not response.ok:
+        response.close()
 
 
 def _checked_archive(path: Path) -> Path:

@@ -1,9 +1,11 @@
 """Image banks: CIFAR-10's binary format from files, from its archive and over HTTP; crops of shipped photographs."""
 
 import functools
+import gc
 import hashlib
 import http.server
 import io
+import socket
 import sys
 import tarfile
 import threading
@@ -159,6 +161,8 @@ def test_a_failed_download_says_how_to_get_on(served: Path) -> None:
     with pytest.raises(ConfigError, match=r"could not download .*404.*dataset\.cifar10_folder.*photos") as caught:
         textures.cifar10(judging=False, folder=None)
     assert "\n" not in str(caught.value)
+    sockets = [found for found in gc.get_objects() if type(found) is socket.socket]
+    assert not [found for found in sockets if found.fileno() != -1 and "[closed]" in repr(found)]  # half closed
 
 
 def test_banks_are_tensors_and_read_once(tmp_path: Path) -> None:
