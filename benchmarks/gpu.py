@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from packing import make_trainer
+from harness import make_trainer
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -116,11 +116,21 @@ def default_malloc() -> None:
         library.malloc_trim(0)
 
 
-def make_trainer(model: str, *overrides: str) -> Trainer:
-    """The trainer of one run, as ``python -m jepa.run`` builds it, on the CPU; it leaves no files."""
+def make_trainer(
+    model: str, *overrides: str, num_jobs: int = 1, executor: str = "vmap", device: str = "cpu"
+) -> Trainer:
+    """A trainer as ``python -m jepa.run`` builds it, at the published sizes; it leaves no files.
+
+    num_jobs: of one pack; several differ in seed and in the strength of fixed noise. executor: how they run.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        chosen = [f"model={model}", f"folder={Path(folder) / 'run'}", "device=cpu", "progress=none", *overrides]
-        return Trainer([build_spec(make_plan(compose(chosen, with_hydra=True)), resume=False)])
+        specs = []
+        for job in range(num_jobs):
+            numbers = [f"seed={job}", f"dataset.static_noise={0.5 + 0.1 * job}"] if num_jobs > 1 else []
+            chosen = [f"model={model}", f"device={device}", "progress=none", f"folder={Path(folder) / str(job)}"]
+            chosen += [*numbers, *overrides]
+            specs.append(build_spec(make_plan(compose(chosen, with_hydra=True)), resume=False))
+        return Trainer([replace(spec, sinks=()) for spec in specs], executor=executor)
 
 
 def train_step(trainer: Trainer) -> Callable[[], object]:

@@ -1,29 +1,30 @@
 """What packing costs and saves: operators, memory and time of a job's step in a pack of J, beside the job alone.
 
-    python benchmarks/packing.py                     # VICReg and RSSM, J = 1, 2, 4, 8; operators for J = 32 too
-    python benchmarks/packing.py --models vicreg --jobs 1 8 --threads 1
+    python benchmarks/packing.py                     # VICReg and RSSM, J = 2, 4, 8; operators for J = 32 too
+    python benchmarks/packing.py --models vicreg --jobs 8 --threads 1
 
 Operators that compute are counted as PyTorch dispatches them (views and allocations are not): on a GPU each is a kernel
 launch or a few. The original launches about 2 800 kernels for a VICReg step and 6 700 for an RSSM step (issue 3).
-Times are medians of steps interleaved in one process, so that the machine's moods hit all alike.
+Times are of steps interleaved in one process, so that the machine's moods hit all alike. Memory a job is what the
+launcher plans with (``bytes_per_job``); beside it, what was measured: by how much the largest size of a process that
+trains a vmapped pack of --memory-jobs exceeds that of one that trains a job alone, for each job more.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
-import tempfile
+import subprocess
+import sys
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from harness import make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jepa.config import compose, register
 from jepa.packing import bytes_per_job
-from jepa.run_plan import build_spec, make_plan
 from jepa.runtime import prepare
 from jepa.trainer import Trainer
 
@@ -44,16 +45,6 @@ class CountOperators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def make_trainer(model: str, num_jobs: int, executor: str, batch_size: int, folder: Path, *extra: str) -> Trainer:
-    """A trainer of ``num_jobs`` jobs that differ in seed and noise, at the published sizes."""
-    overrides = [f"model={model}", f"dataset.batch_size={batch_size}", "progress=none", "device=auto", *extra]
-    specs = []
-    for job in range(num_jobs):
-        texts = [*overrides, f"seed={job}", f"dataset.static_noise={0.5 + 0.1 * job}", f"folder={folder / str(job)}"]
-        specs.append(replace(build_spec(make_plan(compose(texts, with_hydra=True)), resume=False), sinks=()))
-    return Trainer(specs, executor=executor)
-
-
 def operators(trainer: Trainer) -> int:
     """Operators of one whole step, data included."""
     trainer._one_step()
@@ -67,66 +58,83 @@ def step_seconds(trainers: dict[str, Trainer], repeats: int) -> dict[str, list[f
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for _ in range(repeats):
         for name, trainer in trainers.items():
-            _synchronize(trainer)
             started = time.perf_counter()
             trainer._one_step()
-            _synchronize(trainer)
             seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
-def _synchronize(trainer: Trainer) -> None:
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize()
+def peak_bytes(model: str, num_jobs: int, batch_size: int) -> int:
+    """The largest resident size of a process of its own that makes three steps of a vmapped pack."""
+    command = [sys.executable, __file__, "--peak", model, str(num_jobs), "--batch-size", str(batch_size)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def print_peak(model: str, num_jobs: int, batch_size: int) -> None:
+    """The inner process of :func:`peak_bytes`."""
+    trainer = make_trainer(model, f"dataset.batch_size={batch_size}", num_jobs=num_jobs)
+    for _ in range(3):
+        trainer._one_step()
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["vicreg", "rssm"])
-    parser.add_argument("--jobs", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--jobs", nargs="+", type=int, default=[2, 4, 8])
     parser.add_argument(
         "--count-jobs", nargs="+", type=int, default=[32], help="J for which operators alone are counted"
     )
+    parser.add_argument("--memory-jobs", type=int, default=5, help="J of the pack whose memory is measured")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peak", nargs=2, metavar=("MODEL", "J"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    register()
     prepare(device=torch.device("cpu"), threads=options.threads, precision="fp32")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, B={options.batch_size}\n")
-    print("| model | J | executor | operators a job-step | of the original's | time a job-step / alone | MB a job |")
-    print("|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for model in options.models:
-            report(model, options, Path(folder))
+    if options.peak:
+        print_peak(options.peak[0], int(options.peak[1]), options.batch_size)
+        return
+    print(f"\n## Packs\n\ntorch {torch.__version__}, {torch.get_num_threads()} threads, B={options.batch_size}\n")
+    print("| model | J | executor | operators a job-step | of the original's | time a job-step / alone |")
+    print("|---|---|---|---|---|---|")
+    memory = [report(model, options) for model in options.models]
+    print("\n| model | MB a job, planned | measured |\n|---|---|---|")
+    print("\n".join(memory))
 
 
-def report(model: str, options: argparse.Namespace, folder: Path) -> None:
-    """The rows of one model."""
-    kinds = {"alone": (1, "loop")}
-    kinds |= {f"{n} {e}": (n, e) for n in options.jobs if n > 1 for e in ("vmap", "loop")}
-    trainers = {name: make_trainer(model, n, e, options.batch_size, folder) for name, (n, e) in kinds.items()}
+def report(model: str, options: argparse.Namespace) -> str:
+    """Print the rows of one model; the row of its memory."""
+    size = f"dataset.batch_size={options.batch_size}"
+    alone = make_trainer(model, size, "dataset.static_noise=0.5")
+    trainers = {"alone": alone}
+    for num_jobs in options.jobs:
+        for executor in ("vmap", "loop"):
+            trainers[f"{num_jobs} {executor}"] = make_trainer(model, size, num_jobs=num_jobs, executor=executor)
     counts = {name: operators(trainer) for name, trainer in trainers.items()}
     seconds = step_seconds(trainers, options.repeats)
-    megabytes = bytes_per_job(trainers["alone"].jobs[0].spec) / 1e6
-    alone = statistics.median(seconds["alone"])
-    for name, (num_jobs, executor) in kinds.items():
-        ratios = [value / num_jobs / alone for value in seconds[name]]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-        print_row(model, num_jobs, executor, counts[name], spread, f"{megabytes:.0f}")
+    for name, trainer in trainers.items():
+        num_jobs = trainer.program.num_jobs
+        ratios = [ours / num_jobs / one for ours, one in zip(seconds[name], seconds["alone"], strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}…{max(ratios):.2f})"
+        print_row(model, num_jobs, trainer.program.executor if num_jobs > 1 else "", counts[name], spread)
+    planned = bytes_per_job(alone.jobs[0].spec)
     del trainers
     for num_jobs in options.count_jobs:
-        trainer = make_trainer(model, num_jobs, "vmap", options.batch_size, folder)
-        print_row(model, num_jobs, "vmap", operators(trainer), "", f"{megabytes:.0f}")
+        trainer = make_trainer(model, size, num_jobs=num_jobs)
+        print_row(model, num_jobs, "vmap", operators(trainer), "")
+        del trainer
+    more = options.memory_jobs - 1
+    peaks = [peak_bytes(model, num_jobs, options.batch_size) for num_jobs in (1, options.memory_jobs)]
+    return f"| {model} | {planned / 1e6:.0f} | {(peaks[1] - peaks[0]) / more / 1e6:.0f} |"
 
 
-def print_row(model: str, num_jobs: int, executor: str, count: int, spread: str, megabytes: str) -> None:
+def print_row(model: str, num_jobs: int, executor: str, count: int, spread: str) -> None:
     """One row of the table."""
     original = ORIGINAL_LAUNCHES.get(model)
     share = "" if original is None else f"1/{original / (count / num_jobs):.0f}"
-    print(
-        f"| {model} | {num_jobs} | {executor} | {count / num_jobs:.0f} | {share} | {spread} | {megabytes} |", flush=True
-    )
+    print(f"| {model} | {num_jobs} | {executor} | {count / num_jobs:.0f} | {share} | {spread} |", flush=True)
 
 
 if __name__ == "__main__":
