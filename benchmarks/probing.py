@@ -1,4 +1,4 @@
-"""What probing costs, and how good its maps are: least squares, Adam on kept features, Adam on new sequences each epoch.
+"""What probing costs, and how good its maps are: least squares, Adam on kept features, Adam on ever new sequences.
 
     python benchmarks/probing.py                                  # the original's protocol in full: some ten minutes
     python benchmarks/probing.py --sequences 2000 --epochs 10     # shorter

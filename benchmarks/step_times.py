@@ -2,7 +2,7 @@
 
     python benchmarks/step_times.py                                     # every model, B = 32 and 256, fp32 and bf16
     python benchmarks/step_times.py --models vicreg --batch-sizes 32 --threads 1 --clock cpu
-    python benchmarks/step_times.py --models vicreg --compile           # with torch.compile, and what compiling takes
+    python benchmarks/step_times.py --models vicreg --compile           # and with torch.compile
 
 A step is what the trainer does: draw a batch, losses, gradients, update, sums for the record. The floor of a step is
 the time that its counted products would take at the rates that this machine is measured to reach: those of convolutions
@@ -46,9 +46,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 256])
     parser.add_argument("--precisions", nargs="+", choices=list(DTYPES), default=list(DTYPES))
-    parser.add_argument("--compile", action="store_true", help="compile the steps, and say how long that takes")
+    parser.add_argument("--compile", action="store_true", help="compiled as well, and how long that takes")
     options = parser.parse_args()
-    start(options, "Train steps" + (", compiled" if options.compile else ""))
+    start(options, "Train steps")
     rates = {precision: machine_rates(DTYPES[precision], options.clock) for precision in options.precisions}
     print(rates_table(rates))
     rows = [
@@ -64,18 +64,16 @@ def model_rows(
     model: str, batch_size: int, options: argparse.Namespace, rates: dict[str, dict[str, float]]
 ) -> list[list[str]]:
     """The rows of one model at one batch size: a row for each precision, measured beside one yardstick."""
-    trainers = {
-        precision: make_trainer(
-            model,
-            f"dataset.batch_size={batch_size}",
-            f"precision={precision}",
-            f"trainer.compile={str(options.compile).lower()}",
-        )
-        for precision in options.precisions
-    }
+    size = f"dataset.batch_size={batch_size}"
+    trainers = {precision: make_trainer(model, size, f"precision={precision}") for precision in options.precisions}
     flops = {precision: count_flops(trainer) for precision, trainer in trainers.items()}
     if options.compile:
-        report_compilation(model, batch_size, trainers)
+        compiled = {
+            f"{precision} compiled": make_trainer(model, size, f"precision={precision}", "trainer.compile=true")
+            for precision in options.precisions
+        }
+        report_compilation(model, batch_size, compiled)
+        trainers |= compiled
     any_trainer = next(iter(trainers.values()))
     cases = [
         yardstick.case(any_trainer.streams.next().states.flatten(0, 1)),
@@ -87,32 +85,32 @@ def model_rows(
     if timings.busy > 0.2:
         print(f"\n(B={batch_size}, {model}: other processes used up to {timings.busy:.0%} of the machine meanwhile)")
     return [
-        _row(model, batch_size, precision, timings, flops[precision], rates[precision]) for precision in trainers
+        _row(model, batch_size, name, timings, flops[name.split()[0]], rates[name.split()[0]]) for name in trainers
     ]
 
 
 def _row(
     model: str,
     batch_size: int,
-    precision: str,
+    name: str,
     timings: Timings,
     flops: dict[str, float],
     rates: dict[str, float],
 ) -> list[str]:
     floor = sum(flops[kind] / rates[kind] for kind in flops)
-    data = [value / step for value, step in zip(timings.seconds["data"], timings.seconds[precision], strict=True)]
-    aim = AIMS.get((model, batch_size, precision))
+    data = [value / step for value, step in zip(timings.seconds["data"], timings.seconds[name], strict=True)]
+    aim = AIMS.get((model, batch_size, name))
     return [
         model,
         str(batch_size),
-        precision,
-        timings.milliseconds(precision),
-        timings.ratio(precision, yardstick.NAME),
+        name,
+        timings.milliseconds(name),
+        timings.ratio(name, yardstick.NAME),
         "" if aim is None else f"≤ {aim}",
         f"{sorted(data)[len(data) // 2]:.1%}",
         f"{sum(flops.values()) / 1e9:.1f}",
         f"{floor / timings.median(yardstick.NAME):.2f}",
-        spread([value / floor for value in timings.seconds[precision]], digits=2),
+        spread([value / floor for value in timings.seconds[name]], digits=2),
     ]
 
 
