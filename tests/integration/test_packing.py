@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from jepa import checkpoint
 from jepa.config import compose, register
 from jepa.data.packed import JobStreams
@@ -205,3 +207,28 @@ def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
     )
     assert 6 < (bytes_per_job(large) / bytes_per_job(small)) < 9
     assert automatic_pack_size(small) == 8  # on a CPU, larger packs gain nothing
+
+
+class _HostReads(TorchDispatchMode):
+    """Notes the operators that make the host wait for a device: a number, or a size, is read from a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique"):
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+@pytest.mark.parametrize("model", list(NUMBERS))
+def test_a_step_never_waits_for_the_device(model: str, num_jobs: int, tmp_path: Path) -> None:
+    plans = [plan(tmp_path / str(job), *overrides_of(model, job)) for job in range(num_jobs)]
+    trainer = Trainer([build_spec(one, resume=False) for one in plans])
+    with _HostReads() as seen:
+        trainer._one_step()
+        assert not seen.names
+        torch.ones(1).item()  # what would be noticed
+    assert seen.names == ["aten._local_scalar_dense.default"]
