@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jepa import checkpoint
