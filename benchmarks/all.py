@@ -22,7 +22,7 @@ BENCHMARKS = {
     "packing": ([], ["--models", "vicreg", "--jobs", "2", "--repeats", "2"]),
     "scaling": ([], ["--repeats", "2"]),
     "probing": ([], ["--sequences", "2000", "--epochs", "6"]),
-    "grid": ([], ["--steps", "24", "--launchers", "joblib", "auto"]),
+    "grid": ([], ["--steps", "120", "--launchers", "auto"]),
     "sweep_overhead": ([], ["--jobs", "40", "--repeats", "1"]),
 }
 

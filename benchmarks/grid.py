@@ -1,14 +1,15 @@
 """Runs an hour: a grid of 16 VICReg jobs at B = 32, by launcher and precision, beside the original's time for it.
 
-    python benchmarks/grid.py                      # about ten minutes on two cores
-    python benchmarks/grid.py --steps 40 --launchers auto joblib
+    python benchmarks/grid.py                      # an hour on two cores: six launchers
+    python benchmarks/grid.py --launchers auto joblib
 
 Each launcher runs the whole command as a user types it: start-up, composition, normalisation, training, probing, files.
 Beside each, in the same minutes, the yardstick (menet5 alone, plain eager forward and backward) is timed in as many
 single-thread processes as there are cores. The original's VICReg step takes 1.9 of it (issue 3): that, times the steps
 of 16 jobs, is what the original would need for training alone, its start-up and its 60 epochs of probing not
 counted. Both are scaled to runs of the paper's length from what a step and what a run's fixed part take: a grid is run
-twice, with few steps and with more, and the difference is the steps'.
+twice, with few steps and with more, and the difference is the steps'. (With fewer than a hundred steps the scatter of a
+run's fixed part, probing above all, drowns that difference.)
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--launchers", nargs="+", default=list(LAUNCHERS), choices=list(LAUNCHERS))
     parser.add_argument(
-        "--steps", type=int, default=60, help="steps of the longer grid's runs; the shorter has a sixth"
+        "--steps", type=int, default=120, help="steps of the longer grid's runs; the shorter has a sixth"
     )
     options = parser.parse_args()
     few, many = max(2, options.steps // 6), options.steps
