@@ -79,9 +79,9 @@ class _Adaptive(Optimizer):
         square = state["square"].lerp_(grads.square_(), column(square_rate, params))
         # The bias of square is moved out of the root, into two numbers a row: one pass over [J, P] less.
         root_correction = bias_correction(square_rate, step).sqrt()
-        root = square.sqrt().add_(column(hyper["eps"] * root_correction, params))
+        root = torch.sqrt(square, out=grads).add_(column(hyper["eps"] * root_correction, params))
         rate = learning_rate * root_correction / bias_correction(mean_rate, step)
-        params.addcdiv_(mean * -column(rate, params), root)
+        params.addcmul_(torch.div(mean, root, out=grads), -column(rate, params))
 
     @abstractmethod
     def _decay(self, params: Tensor, grads: Tensor, learning_rate: Tensor, weight_decay: Tensor) -> None:
