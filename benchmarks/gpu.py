@@ -2,75 +2,134 @@
 
     python benchmarks/gpu.py                              # VICReg and RSSM, B = 32 and 256, J = 1, 8, 32, 128
     python benchmarks/gpu.py --minutes 3 --models vicreg --jobs 1 32
+    python benchmarks/gpu.py --steps plain compiled replayed    # compiling takes minutes
+    python benchmarks/gpu.py --device cpu --models vicreg --batch-sizes 32 --jobs 1 2    # to try the script
 
-Prints, for each case: kernels a job-step (from torch's profiler), job-steps a second, the share of the card's measured
-matmul rate that a job-step's (counted) floating-point operations make, and runs an hour of 100 epochs of 10 000
-sequences. A case that would not fit in memory, or in the time that is left, is named and left out.
+Prints, for each case: kernels a job-step (from torch's profiler; operators without a GPU), job-steps a second, the
+share of the card's measured matmul rate that a job-step's (counted) floating-point operations make, runs an hour of 100
+epochs of 10 000 sequences, and that as a multiple of the original's: it is taken to need no more than the time of its
+launches (counted: 2 800 a VICReg step, 6 700 an RSSM step), at this machine's measured time for one. A case that would
+not fit in memory, or in the time that is left, is named and left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
-from pathlib import Path
 
 import torch
-from harness import make_trainer
+from harness import make_trainer, table, train_step
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from jepa.config import register
 from jepa.packing import bytes_per_job, free_bytes
 from jepa.runtime import prepare
 from jepa.trainer import Trainer
 
 PAPER_SEQUENCES = 1_000_000  # of one run: 100 epochs of 10 000
-SECONDS_PER_CASE = 5.0
+SECONDS_PER_CASE = 2.0
 ORIGINAL_LAUNCHES = {"vicreg": 2800, "rssm": 6700}
+# How a step runs: as it is written, by torch.compile, or recorded as a CUDA graph.
+STEPS = {"plain": [], "compiled": ["trainer.compile=true"], "replayed": ["trainer.cuda_graph=true"]}
+COLUMNS = "model,B,precision,J,step,kernels a job-step,job-steps/s,of matmul rate,runs/hour,times the original".split(",")
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 8192) -> float:
+def wait(device: torch.device) -> None:
+    """Until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a square product: the yardstick of a card."""
+    size = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = 0.0
     for _ in range(5):
-        torch.cuda.synchronize()
+        wait(device)
         started = time.perf_counter()
         for _ in range(10):
             left @ right
-        torch.cuda.synchronize()
+        wait(device)
         best = max(best, 10 * 2 * size**3 / (time.perf_counter() - started))
     return best
 
 
+def launch_seconds(device: torch.device, launches: int = 5000) -> float:
+    """Seconds from one tiny kernel to the next, launched by PyTorch: the shortest of several tries."""
+    number = torch.zeros(1, device=device)
+    tries = []
+    for _ in range(5):
+        wait(device)
+        started = time.perf_counter()
+        for _ in range(launches):
+            number.add_(1)
+        wait(device)
+        tries.append((time.perf_counter() - started) / launches)
+    return min(tries)
+
+
 def count_kernels(trainer: Trainer) -> int:
     """Kernels that one step launches, data included."""
-    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
-        trainer._one_step()
-        torch.cuda.synchronize()
-    return sum(event.count for event in recorded.key_averages() if event.self_device_time_total > 0)
+    activity = ProfilerActivity.CUDA if trainer.device.type == "cuda" else ProfilerActivity.CPU
+    with profile(activities=[activity]) as recorded:
+        train_step(trainer)()
+        wait(trainer.device)
+    if trainer.device.type == "cuda":
+        return sum(event.count for event in recorded.key_averages() if event.self_device_time_total > 0)
+    return sum(event.count for event in recorded.key_averages() if event.key.startswith("aten::"))
 
 
 def count_flops(trainer: Trainer) -> int:
     """Floating-point operations of one step of one job, forward and backward."""
     with FlopCounterMode(display=False) as counter:
-        trainer._one_step()
+        train_step(trainer)()
     return counter.get_total_flops()
 
 
 def steps_per_second(trainer: Trainer) -> float:
     """Steps a second once warm."""
+    step = train_step(trainer)
     for _ in range(5):
-        trainer._one_step()
-    torch.cuda.synchronize()
+        step()
+    wait(trainer.device)
     started, steps = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS_PER_CASE:
         for _ in range(5):
-            trainer._one_step()
-        torch.cuda.synchronize()
+            step()
+        wait(trainer.device)
         steps += 5
     return steps / (time.perf_counter() - started)
+
+
+def rows_of(
+    model: str, batch_size: int, precision: str, num_jobs: int, options: argparse.Namespace, rate: float, launch: float
+) -> list[str]:
+    """The table's rows of one pack, one for each way to run its step."""
+    device = torch.device(options.device)
+    overrides = [f"dataset.batch_size={batch_size}", f"precision={precision}"]
+    head = f"| {model} | {batch_size} | {precision} | {num_jobs} |"
+    single = make_trainer(model, *overrides, device=options.device)
+    if num_jobs * bytes_per_job(single.jobs[0].spec) > free_bytes(device):
+        return [f"{head} does not fit in memory | | | | | |"]
+    flops = count_flops(single)
+    rows = []
+    for name in options.steps:
+        trainer = make_trainer(model, *overrides, *STEPS[name], num_jobs=num_jobs, device=options.device)
+        train_step(trainer)()
+        kernels = count_kernels(trainer) / num_jobs if name != "replayed" else None
+        job_steps = num_jobs * steps_per_second(trainer)
+        original = 1 / (launch * ORIGINAL_LAUNCHES[model]) if model in ORIGINAL_LAUNCHES else None
+        cells = [
+            name,
+            "" if kernels is None else f"{kernels:.0f}",
+            f"{job_steps:.0f}",
+            f"{job_steps * flops / rate:.1%}",
+            f"{3600 * job_steps * batch_size / PAPER_SEQUENCES:.1f}",
+            "" if original is None else f"{job_steps / original:.1f}",
+        ]
+        rows.append(f"{head} {' | '.join(cells)} |")
+    return rows
 
 
 def main() -> None:
@@ -79,49 +138,36 @@ def main() -> None:
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 256])
     parser.add_argument("--jobs", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "tf32", "bf16"], choices=["fp32", "tf32", "bf16"])
+    parser.add_argument("--steps", nargs="+", default=["plain", "replayed"], choices=list(STEPS))
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
-    if not torch.cuda.is_available():
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("error: no CUDA device here; benchmarks/packing.py counts operators without one")
-    device = torch.device("cuda")
+    if device.type != "cuda":
+        options.precisions = [name for name in options.precisions if name != "tf32"]
+        options.steps = [name for name in options.steps if name != "replayed"]
     deadline = time.monotonic() + 60 * options.minutes
-    register()
     rates = {}
     for precision in options.precisions:
         prepare(device=device, threads=None, precision=precision)
         rates[precision] = matmul_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    print(f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}")
-    print("matmul: " + ", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in rates.items()) + "\n")
-    print("| model | B | precision | J | kernels a job-step | job-steps/s | of matmul rate | runs/hour |")
-    print("|---|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for model in options.models:
-            for batch_size in options.batch_sizes:
-                for precision in options.precisions:
-                    prepare(device=device, threads=None, precision=precision)
-                    for num_jobs in options.jobs:
-                        if time.monotonic() > deadline:
-                            raise SystemExit(f"(stopped after {options.minutes:g} minutes)")
-                        print(case(model, batch_size, precision, num_jobs, rates[precision], Path(folder)), flush=True)
+    launch = launch_seconds(device)
+    print(f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}, torch {torch.__version__}")
+    print("matmul: " + ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in rates.items()))
+    print(f"one launch: {1e6 * launch:.1f} microseconds\n\n{table(COLUMNS, [])}")
+    for model in options.models:
+        for batch_size in options.batch_sizes:
+            for precision in options.precisions:
+                prepare(device=device, threads=None, precision=precision)
+                for num_jobs in options.jobs:
+                    if time.monotonic() > deadline:
+                        raise SystemExit(f"(stopped after {options.minutes:g} minutes)")
+                    rows = rows_of(model, batch_size, precision, num_jobs, options, rates[precision], launch)
+                    print("\n".join(rows), flush=True)
+                    if device.type == "cuda":
                         torch.cuda.empty_cache()
-
-
-def case(model: str, batch_size: int, precision: str, num_jobs: int, rate: float, folder: Path) -> str:
-    """One row of the table."""
-    head = f"| {model} | {batch_size} | {precision} | {num_jobs} |"
-    single = make_trainer(model, 1, "vmap", batch_size, folder, f"precision={precision}")
-    if num_jobs * bytes_per_job(single.jobs[0].spec) > free_bytes(torch.device("cuda")):
-        return f"{head} does not fit in memory | | | |"
-    flops = count_flops(single)
-    trainer = make_trainer(model, num_jobs, "vmap", batch_size, folder, f"precision={precision}")
-    trainer._one_step()
-    kernels = count_kernels(trainer) / num_jobs
-    job_steps = num_jobs * steps_per_second(trainer)
-    of_original = (
-        f" (1/{ORIGINAL_LAUNCHES[model] / kernels:.0f} of the original's)" if model in ORIGINAL_LAUNCHES else ""
-    )
-    runs = 3600 * job_steps * batch_size / PAPER_SEQUENCES
-    return f"{head} {kernels:.0f}{of_original} | {job_steps:.0f} | {job_steps * flops / rate:.1%} | {runs:.0f} |"
 
 
 if __name__ == "__main__":

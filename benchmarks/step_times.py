@@ -14,6 +14,7 @@ type: 1.9 yardsticks for VICReg at B=32, 1.4-1.5 at B=256, 12.8 for RSSM at B=32
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -51,13 +52,11 @@ def main() -> None:
     start(options, "Train steps")
     rates = {precision: machine_rates(DTYPES[precision], options.clock) for precision in options.precisions}
     print(rates_table(rates))
-    rows = [
-        row
-        for batch_size in options.batch_sizes
-        for model in options.models
-        for row in model_rows(model, batch_size, options, rates)
-    ]
-    print("\n" + table(HEADER, rows))
+    print("\n" + table(HEADER, []), flush=True)
+    for batch_size in options.batch_sizes:
+        for model in options.models:
+            for row in model_rows(model, batch_size, options, rates):
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 def model_rows(
@@ -83,7 +82,7 @@ def model_rows(
     calls = max(1, 64 // batch_size)
     timings = measure(cases, repeats=options.repeats, calls=calls, clock=options.clock)
     if timings.busy > 0.2:
-        print(f"\n(B={batch_size}, {model}: other processes used up to {timings.busy:.0%} of the machine meanwhile)")
+        print(f"({model}, B={batch_size}: others used up to {timings.busy:.0%} of the machine)", file=sys.stderr)
     return [
         _row(model, batch_size, name, timings, flops[name.split()[0]], rates[name.split()[0]]) for name in trainers
     ]
@@ -161,7 +160,8 @@ def report_compilation(model: str, batch_size: int, trainers: dict[str, Trainer]
         started = time.perf_counter()
         for _ in range(2):
             train_step(trainer)()
-        print(f"\ncompiling {model}, B={batch_size}, {precision}: {time.perf_counter() - started:.0f} s")
+        seconds = time.perf_counter() - started
+        print(f"(compiling {model}, B={batch_size}, {precision}: {seconds:.0f} s)", file=sys.stderr)
 
 
 if __name__ == "__main__":

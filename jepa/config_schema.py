@@ -32,12 +32,15 @@ class TrainerConfig:
     warmup_epochs: float
     log_every_steps: int
     probe_every_epochs: int
-    compile: bool
+    compile: bool | str
+    cuda_graph: bool
 
     def __post_init__(self) -> None:
         check_count("trainer.epochs", self.epochs, minimum=0)
         check_count("trainer.log_every_steps", self.log_every_steps)
         check_count("trainer.probe_every_epochs", self.probe_every_epochs, minimum=0)
+        if not isinstance(self.compile, bool):
+            check_choice("trainer.compile", self.compile, ("auto", "true", "false"))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class TrainerSettings:
     log_every_steps: int
     probe_every_epochs: int  # 0: only at the end
     checkpoint_every_epochs: int  # 0: only when interrupted and at the end
-    compile: bool
+    compile: str  # "true", "false" or "auto": where it pays
+    cuda_graph: bool  # record the train step once and replay it
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ OPERATIONAL_KEYS = frozenset(
 OPERATIONAL_NESTED_KEYS = frozenset(
     {
         "trainer.compile",
+        "trainer.cuda_graph",
         "trainer.log_every_steps",
         "trainer.probe_every_epochs",
         "trainer.warmup_epochs",  # counts where a schedule reads it: as optimizer.schedule.warmup_epochs

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from jepa.objectives.base import Objective
 from jepa.optim.base import Optimizer
 from jepa.optim.flat import FlatLayout
+from jepa.step_graph import GraphedStep, Replay, Step, record_cuda_graph
 from jepa.types import Batch, Losses, Rollout
 
 EXECUTORS = ("vmap", "loop")
@@ -67,6 +68,7 @@ class Program:
         self.hyper = _stack_hyperparameters(optimizers, device)
         self.optimizer_state = self.optimizer.init_state(self.params)
         self._forward: Callable[..., Losses] = self._call_losses
+        self._recorder: Callable[[Callable[[], Losses]], Replay] | None = None
         self._bind()
 
     @property
@@ -75,8 +77,18 @@ class Program:
         return self.params.shape[0]
 
     def compile(self) -> None:
-        """Compile the forward and backward pass with ``torch.compile``; worth it for runs of thousands of steps."""
+        """Compile the forward and backward pass with ``torch.compile``; worth it for runs of thousands of steps.
+
+        What was compiled for other programs in this process is dropped: torch keeps a few variants of one function
+        only, and would take the next program's steps uncompiled.
+        """
+        torch.compiler.reset()
         self._forward = torch.compile(self._call_losses)
+
+    def replay_steps(self, record: Callable[[Callable[[], Losses]], Replay] = record_cuda_graph) -> None:
+        """Record the train step after its first calls and replay it from then on: see :class:`GraphedStep`."""
+        self._recorder = record
+        self._bind()
 
     # --- the train step ----------------------------------------------------------------------------------------
 
@@ -89,8 +101,11 @@ class Program:
             learning_rate: [J].
 
         Returns:
-            The losses before the update: total [J] and terms, each [J].
+            The losses before the update: total [J] and terms, each [J]; they hold until the next step.
         """
+        return self._step(batch, noise, learning_rate)
+
+    def _take_step(self, batch: Batch, noise: Tensor | None, learning_rate: Tensor) -> Losses:
         self.template.train()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             losses = self._apply(self._forward, (batch, noise))
@@ -166,11 +181,15 @@ class Program:
     # --- how J jobs become one call ----------------------------------------------------------------------------
 
     def _bind(self) -> None:
-        """Make the leaves that autograd differentiates: views of the flat parameters, without a job axis for J = 1."""
+        """Whatever follows from where the state lies: a step that is still to be recorded, if at all, and the leaves
+        that autograd differentiates, which are views of the flat parameters, without a job axis for J = 1.
+        """
         views = self.layout.views(self.params)
         if self.num_jobs == 1:
             views = {name: view[0] for name, view in views.items()}
         self._leaves = {name: view.detach().requires_grad_(True) for name, view in views.items()}
+        recorder = self._recorder
+        self._step: Step = self._take_step if recorder is None else GraphedStep(self._take_step, record=recorder)
 
     def _call_losses(self, state: dict[str, Tensor], batch: Batch, noise: Tensor | None) -> Losses:
         return functional_call(self.template, state, (batch, noise))  # type: ignore[no-any-return]

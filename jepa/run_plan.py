@@ -62,6 +62,8 @@ def make_plan(cfg: DictConfig) -> Plan:
     device = resolve_device(config.device)
     if config.precision == "tf32" and device.type != "cuda":
         raise ConfigError(f"precision=tf32: needs a CUDA device, this run is on {device}; use fp32 or bf16")
+    if config.trainer.cuda_graph and device.type != "cuda":
+        raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     if config.init_from is not None and not Path(config.init_from).is_file():
         raise ConfigError(f"init_from={config.init_from}: no such file")
     dataset: MovingDots = _component(cfg, plain, "dataset", instantiate)
@@ -97,7 +99,8 @@ def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
             log_every_steps=config.trainer.log_every_steps,
             probe_every_epochs=config.trainer.probe_every_epochs,
             checkpoint_every_epochs=config.checkpoint.every_epochs,
-            compile=config.trainer.compile,
+            compile=str(config.trainer.compile).lower(),
+            cuda_graph=config.trainer.cuda_graph,
         ),
         folder=plan.folder,
         resume=resume,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
 import sys
 
 import torch
@@ -39,6 +41,12 @@ def keep_freed_memory() -> bool:
     others have no such call).
     """
     return set_malloc_thresholds(mmap_bytes=_GIB, trim_bytes=2 * _GIB - 1)
+
+
+def has_cpp_compiler() -> bool:
+    """Whether the compiler is there that ``torch.compile`` uses for a CPU: $CXX, else clang++ on a Mac and g++."""
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    return shutil.which(os.environ.get("CXX") or usual) is not None
 
 
 def set_malloc_thresholds(*, mmap_bytes: int, trim_bytes: int) -> bool:

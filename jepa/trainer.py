@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from jepa import checkpoint
+from jepa import checkpoint, runtime
 from jepa.data.packed import JobStreams
 from jepa.errors import ConfigError
 from jepa.interrupts import StopRequest
@@ -24,6 +24,9 @@ from jepa.types import Batch, Rollout
 __all__ = ["Outcome", "RunSpec", "Trainer", "TrainerSettings"]
 
 log = logging.getLogger(__name__)
+
+# trainer.compile=auto, on a CPU: half a minute of compiling saves 4 to 14 % of as many steps, 8 to 20 ms each.
+STEPS_WORTH_COMPILING = 5000
 
 
 class Trainer:
@@ -61,8 +64,11 @@ class Trainer:
         self._epoch_pending = False  # an epoch is over, and its probe and checkpoint have not been made yet
         self.step = self._restore()
         self._bind()
-        if self.settings.compile:
+        if self._is_to_be_compiled():
+            log.info("the train step is compiled first: about half a minute")
             self.program.compile()
+        if self.settings.cuda_graph:
+            self.program.replay_steps()
 
     def _restore(self) -> int:
         """Weights, streams and counters from the checkpoint there, from ``init_from``, or fresh; the step reached."""
@@ -95,6 +101,13 @@ class Trainer:
         """Whatever follows from the set of jobs: their streams and their table of learning rates."""
         self.learning_rates = self._learning_rates()
         self.streams = JobStreams([job.stream for job in self.jobs], common=self.common_random_numbers)
+
+    def _is_to_be_compiled(self) -> bool:
+        """Whether the steps of this run, however often it is interrupted, go through ``torch.compile``."""
+        if self.settings.compile != "auto":
+            return self.settings.compile == "true"
+        suited = self.device.type == "cpu" and self.program.template.gains_compiled
+        return suited and self.total_steps >= STEPS_WORTH_COMPILING and runtime.has_cpp_compiler()
 
     def _learning_rates(self) -> Tensor:
         """The learning rate of every step and job, [steps, J], on the device: no step waits for a number."""

@@ -48,6 +48,7 @@ class Objective(nn.Module, ABC):
     """
 
     trainable: bool = True  # False: there is nothing to train, and forward is never called
+    gains_compiled: bool = True  # False: its step was measured to be no faster on a CPU when torch.compile has made it
 
     def __init__(self, *, shapes: DataShapes) -> None:
         super().__init__()

@@ -31,6 +31,8 @@ class RSSM(Objective):
     min_var: Tensor  # []
     free_nats: Tensor  # []
 
+    gains_compiled = False
+
     def __init__(
         self,
         *,

@@ -1,7 +1,7 @@
-"""``hydra/launcher=auto``: the launcher, and unless somebody chose it the precision, that give most runs an hour.
+"""``hydra/launcher=auto``: the launcher, precision and compilation that give most runs an hour.
 
-The choice is made before anything is composed and written out on the command line, so that every job records it. The
-figures behind it: docs/performance.md.
+What the command line says already is kept. The choice is made before anything is composed and written out on the
+command line, so that every job records it. The figures behind it: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """``arguments`` with ``hydra/launcher=auto`` replaced by a choice for this machine.
 
     A GPU: packed, one process a GPU. Several cores: joblib, one thread a process, where it is installed. Else: basic.
-    precision=bf16 is added where the hardware multiplies bfloat16 matrices faster and ``arguments`` say nothing of it.
+    precision=bf16 is added where the hardware multiplies bfloat16 matrices faster, and trainer.compile=auto on a CPU;
+    neither where ``arguments`` say something of it.
 
     Returns:
         The arguments, and a line that says what was chosen; None where there was nothing to choose.
@@ -30,8 +31,11 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
         return list(arguments), None
     gpus = devices.visible_gpus()
     chosen = _launcher(len(gpus))
-    if not any(text.lstrip("+").startswith("precision=") for text in arguments) and (gpus or cpu_has_bf16()):
+    given = {text.lstrip("+").partition("=")[0] for text in arguments}
+    if "precision" not in given and (gpus or cpu_has_bf16()):
         chosen.append("precision=bf16")
+    if "trainer.compile" not in given and not gpus:
+        chosen.append("trainer.compile=auto")
     kept = [text for text in arguments if text != f"{KEY}=auto"]
     return [*kept, *chosen], f"{KEY}=auto: {' '.join(chosen)}"
 

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from jepa import checkpoint
+from jepa import checkpoint, runtime
 from jepa.config import compose, register
 from jepa.data.packed import JobStreams
 from jepa.data.stream import Stream
 from jepa.packing import PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
+from jepa.program import Program
 from jepa.run import run
 from jepa.run_plan import Plan, build_spec, make_plan
 from jepa.trainer import Trainer
+from jepa.types import Losses
 
 TINY = [
     "dataset.size=24",
@@ -231,3 +234,105 @@ def test_a_step_never_waits_for_the_device(model: str, num_jobs: int, tmp_path: 
         assert not seen.names
         torch.ones(1).item()  # what would be noticed
     assert seen.names == ["aten._local_scalar_dense.default"]
+
+
+class _Recorded(TorchDispatchMode):
+    """What a CUDA graph is, on a CPU: the operators of a call in their order, repeated on the very same memory.
+
+    Whatever Python worked out during the call stays as it was.
+    """
+
+    def __init__(self, call: Callable[[], Losses]) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self._operators: list[tuple[Any, Any, Any, Any]] = []
+        with self:
+            self.losses = call()
+        self._fresh = True  # unlike a graph's, this recording has run the call
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.names.add(func.overloadpacket.__name__)
+        tensors = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs or {}, out))  # the same memory
+        self._operators.append((func, *tensors))
+        return out
+
+    @torch.no_grad()
+    def replay(self) -> Losses:
+        """The call again."""
+        for func, args, kwargs, kept in [] if self._fresh else self._operators:
+            for target, value in zip(tree_leaves(kept), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(target, torch.Tensor) and not target.is_set_to(value):
+                    target.copy_(value)
+        self._fresh = False
+        return self.losses
+
+
+def trained(folder: Path, model: str, num_jobs: int, *, recordings: list[_Recorded] | None) -> list[dict[str, Any]]:
+    """The jobs' states after training, with a recorded step where there is a list for the recordings."""
+
+    def record(call: Callable[[], Losses]) -> Callable[[], Losses]:
+        assert recordings is not None
+        recordings.append(_Recorded(call))
+        return recordings[-1].replay
+
+    plans = [plan(folder / str(job), *overrides_of(model, job)) for job in range(num_jobs)]
+    trainer = Trainer([build_spec(one, resume=False) for one in plans])
+    if recordings is not None:
+        trainer.program.replay_steps(record)
+    trainer.run()
+    return [checkpoint.load(folder / str(job) / checkpoint.LAST) for job in range(num_jobs)]
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+@pytest.mark.parametrize("model", list(NUMBERS))
+def test_a_step_can_be_recorded_once_and_replayed(model: str, num_jobs: int, tmp_path: Path) -> None:
+    recordings: list[_Recorded] = []
+    ours = trained(tmp_path / "recorded", model, num_jobs, recordings=recordings)
+    theirs = trained(tmp_path / "plain", model, num_jobs, recordings=None)
+    assert len(recordings) == 1
+    assert "lift_fresh" not in recordings[0].names  # a constant made on the host, which a graph may not fetch
+    for one, other in zip(ours, theirs, strict=True):
+        assert all(torch.equal(one["model"][name], value) for name, value in other["model"].items())
+
+
+def test_when_a_job_leaves_the_step_is_recorded_anew(tmp_path: Path) -> None:
+    recordings: list[_Recorded] = []
+
+    def record(call: Callable[[], Losses]) -> Callable[[], Losses]:
+        recordings.append(_Recorded(call))
+        return recordings[-1].replay
+
+    numbers = ["model=supervised", "dataset.size=48", "trainer.log_every_steps=6"]  # jobs leave at a record
+    plans = [
+        plan(tmp_path / str(job), f"seed={job}", f"optimizer.base_lr={rate}", *numbers)
+        for job, rate in enumerate(["1e-3", "1e30"])
+    ]
+    trainer = Trainer([build_spec(one, resume=False) for one in plans])
+    trainer.program.replay_steps(record)
+    trainer.run()
+    assert [recording.losses.total.shape[0] for recording in recordings] == [2, 1]
+    run_pack([plan(tmp_path / "alone", "seed=0", "optimizer.base_lr=1e-3", *numbers)], VMAP)
+    assert_metrics_agree(tmp_path / "0", tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("compiled", "overrides", "compiler"),
+    [
+        (True, ["trainer.compile=auto"], True),
+        (True, ["trainer.compile=true"], False),
+        (False, [], True),
+        (False, ["trainer.compile=auto"], False),
+        (False, ["trainer.compile=auto", "trainer.epochs=9"], True),
+        (False, ["trainer.compile=auto", "model=rssm"], True),
+    ],
+)
+def test_auto_compiles_long_runs_of_models_that_gain(
+    compiled: bool, overrides: list[str], compiler: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Program] = []
+    monkeypatch.setattr(Program, "compile", lambda program: calls.append(program))
+    monkeypatch.setattr(runtime, "has_cpp_compiler", lambda: compiler)
+    long = ["dataset.size=5000", "dataset.batch_size=10", "trainer.epochs=10"]
+    Trainer([build_spec(plan(tmp_path / "run", *long, *overrides), resume=False)])
+    assert bool(calls) == compiled

@@ -23,13 +23,13 @@ def test_nothing_is_chosen_unless_asked_for() -> None:
 
 def test_a_cpu_of_several_cores_gets_processes() -> None:
     arguments, note = auto.choose(ARGUMENTS)
-    assert arguments == ["--multirun", "seed=0,1", "hydra/launcher=joblib"]
-    assert note == "hydra/launcher=auto: hydra/launcher=joblib"
+    assert arguments == ["--multirun", "seed=0,1", "hydra/launcher=joblib", "trainer.compile=auto"]
+    assert note == "hydra/launcher=auto: hydra/launcher=joblib trainer.compile=auto"
 
 
 def test_without_joblib_or_on_one_core_jobs_run_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: None)
-    assert auto.choose(ARGUMENTS)[0][-1] == "hydra/launcher=basic"
+    assert "hydra/launcher=basic" in auto.choose(ARGUMENTS)[0]
     monkeypatch.undo()
     monkeypatch.setattr(devices, "visible_gpus", lambda: [])
     monkeypatch.setattr(devices, "cores", lambda: 1)
@@ -38,8 +38,13 @@ def test_without_joblib_or_on_one_core_jobs_run_in_turn(monkeypatch: pytest.Monk
 
 def test_bf16_where_the_cpu_has_it_and_nobody_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "cpu_has_bf16", lambda: True)
-    assert auto.choose(ARGUMENTS)[0][-1] == "precision=bf16"
+    assert "precision=bf16" in auto.choose(ARGUMENTS)[0]
     assert "precision=bf16" not in auto.choose([*ARGUMENTS, "precision=fp32"])[0]
+
+
+def test_compilation_is_left_as_it_was_given() -> None:
+    arguments, _ = auto.choose([*ARGUMENTS, "trainer.compile=false"])
+    assert arguments[2:] == ["trainer.compile=false", "hydra/launcher=joblib"]
 
 
 def test_gpus_get_packs_one_process_each(monkeypatch: pytest.MonkeyPatch) -> None:
