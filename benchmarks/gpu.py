@@ -31,7 +31,10 @@ SECONDS_PER_CASE = 2.0
 ORIGINAL_LAUNCHES = {"vicreg": 2800, "rssm": 6700}
 # How a step runs: as it is written, by torch.compile, or recorded as a CUDA graph.
 STEPS = {"plain": [], "compiled": ["trainer.compile=true"], "replayed": ["trainer.cuda_graph=true"]}
-COLUMNS = "model,B,precision,J,step,kernels a job-step,job-steps/s,of matmul rate,runs/hour,times the original".split(",")
+COLUMNS = [
+    *("model", "B", "precision", "J", "step", "kernels a job-step", "job-steps/s", "of matmul rate", "runs/hour"),
+    "times the original",
+]
 
 
 def wait(device: torch.device) -> None:

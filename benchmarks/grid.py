@@ -6,10 +6,12 @@
 Each launcher runs the whole command as a user types it: start-up, composition, normalisation, training, probing, files.
 Beside each, in the same minutes, the yardstick (menet5 alone, plain eager forward and backward, all cores) is timed. On
 two cores the original's VICReg step takes 1.9 of it, and in two single-thread processes, the original at its best, it
-makes 5.5 steps in the time of 4.2: that, times the steps of 16 jobs, is what the original would need for training alone,
-its start-up and its 60 epochs of probing not counted. Both are scaled to runs of the paper's length from what a step and what a run's fixed part take: a grid is run
-twice, with few steps and with more, and the difference is the steps'. (With fewer than a hundred steps the scatter of a
-run's fixed part, probing above all, drowns that difference.) At that length ``auto`` compiles the step, so here it does.
+makes 5.5 steps in the time of 4.2: that, times the steps of 16 jobs, is what the original would need for training
+alone, its start-up and its 60 epochs of probing not counted.
+
+Both are scaled to runs of the paper's length from what a step and what a run's fixed part take: a grid is run twice,
+with few steps and with more, and the difference is the steps'. (With fewer than a hundred steps the scatter of a run's
+fixed part, probing above all, drowns that difference.) At the paper's length ``auto`` compiles, so it does here.
 """
 
 from __future__ import annotations
