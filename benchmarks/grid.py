@@ -1,22 +1,23 @@
 """Runs an hour: a grid of 16 VICReg jobs at B = 32, by launcher and precision, beside the original's time for it.
 
-    python benchmarks/grid.py                      # an hour on two cores: six launchers
+    python benchmarks/grid.py                      # most of an hour on two cores: six launchers
     python benchmarks/grid.py --launchers auto joblib
 
 Each launcher runs the whole command as a user types it: start-up, composition, normalisation, training, probing, files.
+The time of a step is the median over the jobs' own records, all but each job's first ones, in which a step is compiled
+or memory is claimed for the first time. What is left of the wall time is the runs' fixed part. Both are scaled to runs
+of the paper's length, at which ``auto`` compiles the step; so it does here.
+
 Beside each, in the same minutes, the yardstick (menet5 alone, plain eager forward and backward, all cores) is timed. On
 two cores the original's VICReg step takes 1.9 of it, and in two single-thread processes, the original at its best, it
 makes 5.5 steps in the time of 4.2: that, times the steps of 16 jobs, is what the original would need for training
 alone, its start-up and its 60 epochs of probing not counted.
-
-Both are scaled to runs of the paper's length from what a step and what a run's fixed part take: a grid is run twice,
-with few steps and with more, and the difference is the steps'. (With fewer than a hundred steps the scatter of a run's
-fixed part, probing above all, drowns that difference.) At the paper's length ``auto`` compiles, so it does here.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import statistics
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from jepa.sweep.devices import cores
 
@@ -31,6 +33,8 @@ ORIGINAL_STEP = 1.9 * 4.2 / 5.5  # yardsticks a VICReg step at B = 32, in two si
 JOBS = 16
 BATCH_SIZE = 32
 PAPER_STEPS = 31_200  # 100 epochs of 312 steps
+RECORD_STEPS = 20  # steps between two records of a job
+FIRST_RECORDS = 2  # of each job, which do not count
 LAUNCHERS = {
     "basic": ["hydra/launcher=basic"],
     "joblib": ["hydra/launcher=joblib"],
@@ -41,8 +45,8 @@ LAUNCHERS = {
 }
 
 
-def grid_seconds(launcher: str, steps: int) -> float:
-    """Wall time of the grid: 8 noise strengths, 2 seeds, ``steps`` steps each."""
+def run_grid(launcher: str, steps: int) -> tuple[float, float]:
+    """Wall seconds of the grid, 8 noise strengths and 2 seeds; seconds of a job's step on all cores."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "jepa.run", "--multirun", *LAUNCHERS[launcher]),
@@ -51,23 +55,35 @@ def grid_seconds(launcher: str, steps: int) -> float:
             "seed=0,1",
             f"dataset.batch_size={BATCH_SIZE}",
             f"dataset.size={BATCH_SIZE * steps}",
+            f"trainer.log_every_steps={RECORD_STEPS}",
             *("trainer.epochs=1", "trainer.warmup_epochs=0.5", "plots=false", "progress=none"),
             f"hydra.sweep.dir={folder}/grid",
         ]
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        step = statistics.median(step_seconds(Path(folder) / "grid"))
+    return seconds, step if launcher == "basic" else step / cores()
+
+
+def step_seconds(grid: Path) -> list[float]:
+    """Seconds of a step, of every record that counts; packed jobs share the time in their records."""
+    found = []
+    for path in grid.rglob("metrics.jsonl"):
+        records = [record for record in map(json.loads, path.read_text().splitlines()) if record["kind"] == "train"]
+        found += [BATCH_SIZE / record["sequences_per_second"] for record in records[FIRST_RECORDS:]]
+    return found
 
 
 def yardstick_seconds() -> float:
-    """Median time of one yardstick in a process of its own."""
+    """Median time of one yardstick in a process of its own, on all cores."""
     import torch
     from yardstick import yardstick
 
     one_pass = yardstick(torch.randn(17 * BATCH_SIZE, 1, 28, 28))
     times = []
-    for _ in range(8):
+    for _ in range(20):
         started = time.perf_counter()
         one_pass()
         times.append(time.perf_counter() - started)
@@ -77,26 +93,23 @@ def yardstick_seconds() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--launchers", nargs="+", default=list(LAUNCHERS), choices=list(LAUNCHERS))
-    parser.add_argument(
-        "--steps", type=int, default=120, help="steps of the longer grid's runs; the shorter has a sixth"
-    )
+    parser.add_argument("--steps", type=int, default=120, help="of a run")
     options = parser.parse_args()
-    few, many = max(2, options.steps // 6), options.steps
-    print(f"{JOBS} jobs, B={BATCH_SIZE}, {cores()} cores; {few} and {many} steps a run\n")
-    print("| launcher | ms a step, all cores | s a run besides | original's training / ours, paper's length |")
-    print("|---|---|---|---|")
+    if options.steps < (FIRST_RECORDS + 1) * RECORD_STEPS:
+        parser.error(f"--steps {options.steps}: at least {(FIRST_RECORDS + 1) * RECORD_STEPS}, for a record that counts")
+    print(f"{JOBS} jobs, B={BATCH_SIZE}, {cores()} cores, {options.steps} steps a run\n")
+    print("| launcher | step, all cores, yardsticks | s a run besides | the original's training / ours, paper's length |")
+    print("|---|---:|---:|---:|")
     context = multiprocessing.get_context("spawn")
     for launcher in options.launchers:
         with context.Pool(1) as pool:
             before = pool.apply(yardstick_seconds)
-        short, long = grid_seconds(launcher, few), grid_seconds(launcher, many)
+        seconds, step = run_grid(launcher, options.steps)
         with context.Pool(1) as pool:
-            after = pool.apply(yardstick_seconds)
-        step = (long - short) / (many - few) / JOBS
-        fixed = max(0.0, short / JOBS - few * step)
-        original = ORIGINAL_STEP * (before + after) / 2
-        ratio = PAPER_STEPS * original / (PAPER_STEPS * step + fixed)
-        print(f"| {launcher} | {1000 * step:.0f} | {fixed:.1f} | {ratio:.2f} |", flush=True)
+            yardstick = (before + pool.apply(yardstick_seconds)) / 2
+        fixed = max(0.0, seconds / JOBS - options.steps * step)
+        ratio = PAPER_STEPS * ORIGINAL_STEP * yardstick / (PAPER_STEPS * step + fixed)
+        print(f"| {launcher} | {step / yardstick:.2f} | {fixed:.1f} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

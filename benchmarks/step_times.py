@@ -39,7 +39,10 @@ AIMS = {
     ("rssm", 32, "fp32"): 3.2,
     ("rssm", 32, "bf16"): 1.6,
 }
-HEADER = ["model", "B", "precision", "ms", "yardsticks", "aim", "data", "GFLOP", "floor, yardsticks", "step / floor"]
+HEADER = [
+    *("model", "B", "precision", "ms", "sequences/s", "yardsticks", "aim", "data", "GFLOP", "floor, yardsticks"),
+    "step / floor",
+]
 
 
 def main() -> None:
@@ -104,6 +107,7 @@ def _row(
         str(batch_size),
         name,
         timings.milliseconds(name),
+        f"{batch_size / timings.median(name):.0f}",
         timings.ratio(name, yardstick.NAME),
         "" if aim is None else f"≤ {aim}",
         f"{sorted(data)[len(data) // 2]:.1%}",

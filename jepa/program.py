@@ -7,6 +7,7 @@ through ``torch.func.vmap`` or job by job, whichever is faster on the device. Th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -80,8 +81,10 @@ class Program:
         """Compile the forward and backward pass with ``torch.compile``; worth it for runs of thousands of steps.
 
         What was compiled for other programs in this process is dropped: torch keeps a few variants of one function
-        only, and would take the next program's steps uncompiled.
+        only, and would take the next program's steps uncompiled. As many processes compile as the step has threads,
+        which in a job of one thread is this one.
         """
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
         torch.compiler.reset()
         self._forward = torch.compile(self._call_losses)
 
