@@ -95,10 +95,11 @@ def main() -> None:
     parser.add_argument("--launchers", nargs="+", default=list(LAUNCHERS), choices=list(LAUNCHERS))
     parser.add_argument("--steps", type=int, default=120, help="of a run")
     options = parser.parse_args()
-    if options.steps < (FIRST_RECORDS + 1) * RECORD_STEPS:
-        parser.error(f"--steps {options.steps}: at least {(FIRST_RECORDS + 1) * RECORD_STEPS}, for a record that counts")
+    least = (FIRST_RECORDS + 1) * RECORD_STEPS
+    if options.steps < least:
+        parser.error(f"--steps {options.steps}: at least {least}, for a record that counts")
     print(f"{JOBS} jobs, B={BATCH_SIZE}, {cores()} cores, {options.steps} steps a run\n")
-    print("| launcher | step, all cores, yardsticks | s a run besides | the original's training / ours, paper's length |")
+    print("| launcher | step on all cores, yardsticks | s a run besides | original's training / ours |")
     print("|---|---:|---:|---:|")
     context = multiprocessing.get_context("spawn")
     for launcher in options.launchers:
