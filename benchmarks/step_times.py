@@ -3,6 +3,7 @@
     python benchmarks/step_times.py                                     # every model, B = 32 and 256, fp32 and bf16
     python benchmarks/step_times.py --models vicreg --batch-sizes 32 --threads 1 --clock cpu
     python benchmarks/step_times.py --models vicreg --compile           # and with torch.compile
+    python benchmarks/step_times.py --models vicreg --profile           # where the time of a step goes
 
 A step is what the trainer does: draw a batch, losses, gradients, update, sums for the record. The floor of a step is
 the time that its counted products would take at the rates that this machine is measured to reach: those of convolutions
@@ -23,6 +24,7 @@ import torch
 import yardstick
 from harness import MODELS, Case, Timings, arguments, make_trainer, measure, spread, start, table, train_step
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from jepa import runtime
@@ -39,6 +41,7 @@ AIMS = {
     ("rssm", 32, "fp32"): 3.2,
     ("rssm", 32, "bf16"): 1.6,
 }
+OPERATORS_SHOWN = 16
 HEADER = [
     *("model", "B", "precision", "ms", "sequences/s", "yardsticks", "aim", "data", "GFLOP", "floor, yardsticks"),
     "step / floor",
@@ -51,8 +54,14 @@ def main() -> None:
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 256])
     parser.add_argument("--precisions", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     parser.add_argument("--compile", action="store_true", help="compiled as well, and how long that takes")
+    parser.add_argument("--profile", action="store_true", help="where the time of a step goes, instead of ratios")
     options = parser.parse_args()
     start(options, "Train steps")
+    if options.profile:
+        for batch_size in options.batch_sizes:
+            for model in options.models:
+                print(f"### {model}, B={batch_size}\n\n{profile_table(model, batch_size, options)}\n", flush=True)
+        return
     rates = {precision: machine_rates(DTYPES[precision], options.clock) for precision in options.precisions}
     print(rates_table(rates))
     print("\n" + table(HEADER, []), flush=True)
@@ -115,6 +124,31 @@ def _row(
         f"{floor / timings.median(yardstick.NAME):.2f}",
         spread([value / floor for value in timings.seconds[name]], digits=2),
     ]
+
+
+# --- where the time goes -------------------------------------------------------------------------------------------
+
+
+def profile_table(model: str, batch_size: int, options: argparse.Namespace, *, steps: int = 10) -> str:
+    """The operators that a step spends most time in, by shares of the step, a column for each precision."""
+    runtime.keep_freed_memory()
+    shares = {precision: operator_shares(model, batch_size, precision, steps) for precision in options.precisions}
+    names = sorted(set().union(*shares.values()), key=lambda name: -sum(one.get(name, 0.0) for one in shares.values()))
+    rows = [[name, *(f"{one.get(name, 0.0):.1%}" for one in shares.values())] for name in names[:OPERATORS_SHOWN]]
+    others = (sum(one.get(name, 0.0) for name in names[OPERATORS_SHOWN:]) for one in shares.values())
+    return table(["operator", *shares], [*rows, ["all others", *(f"{share:.1%}" for share in others)]])
+
+
+def operator_shares(model: str, batch_size: int, precision: str, steps: int) -> dict[str, float]:
+    """By operator the share of the step's time that is spent in itself, not in what it calls."""
+    step = train_step(make_trainer(model, f"dataset.batch_size={batch_size}", f"precision={precision}"))
+    for _ in range(3):
+        step()
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for _ in range(steps):
+            step()
+    own = {event.key: event.self_cpu_time_total for event in recorded.key_averages()}
+    return {name: seconds / sum(own.values()) for name, seconds in own.items()}
 
 
 # --- the floor -----------------------------------------------------------------------------------------------------
