@@ -7,7 +7,6 @@ through ``torch.func.vmap`` or job by job, whichever is faster on the device. Th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from jepa.objectives.base import Objective
 from jepa.optim.base import Optimizer
 from jepa.optim.flat import FlatLayout
+from jepa.runtime import prepare_compilation
 from jepa.step_graph import GraphedStep, Replay, Step, record_cuda_graph
 from jepa.types import Batch, Losses, Rollout
 
@@ -81,10 +81,9 @@ class Program:
         """Compile the forward and backward pass with ``torch.compile``; worth it for runs of thousands of steps.
 
         What was compiled for other programs in this process is dropped: torch keeps a few variants of one function
-        only, and would take the next program's steps uncompiled. As many processes compile as the step has threads,
-        which in a job of one thread is this one.
+        only, and would take the next program's steps uncompiled.
         """
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
+        prepare_compilation()
         torch.compiler.reset()
         self._forward = torch.compile(self._call_losses)
 

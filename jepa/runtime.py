@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import sys
+import threading
+import warnings
 
 import torch
 
@@ -47,6 +50,19 @@ def has_cpp_compiler() -> bool:
     """Whether the compiler is there that ``torch.compile`` uses for a CPU: $CXX, else clang++ on a Mac and g++."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
     return shutil.which(os.environ.get("CXX") or usual) is not None
+
+
+def prepare_compilation() -> None:
+    """Settings of ``torch.compile`` for a job among others, before its first use in this process.
+
+    As many processes compile as the job has threads, which for one thread is this process itself. What torch says of
+    itself is not shown. tqdm, which torch loads but does not show, would make a lock between processes; a job's forked
+    process ends without giving it back, so it gets one between threads.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
+    warnings.filterwarnings("ignore", "`torch._prims_common.check` is deprecated", FutureWarning)
+    if importlib.util.find_spec("tqdm") is not None:
+        importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
 
 
 def set_malloc_thresholds(*, mmap_bytes: int, trim_bytes: int) -> bool:
