@@ -110,7 +110,7 @@ def _row(
 ) -> list[str]:
     floor = sum(flops[kind] / rates[kind] for kind in flops)
     data = [value / step for value, step in zip(timings.seconds["data"], timings.seconds[name], strict=True)]
-    aim = AIMS.get((model, batch_size, name))
+    aim = AIMS.get((model, batch_size, name.split()[0]))
     return [
         model,
         str(batch_size),
