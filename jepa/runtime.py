@@ -61,6 +61,7 @@ def prepare_compilation() -> None:
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
     warnings.filterwarnings("ignore", "`torch._prims_common.check` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
     if importlib.util.find_spec("tqdm") is not None:
         importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
 

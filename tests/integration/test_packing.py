@@ -338,3 +338,13 @@ def test_auto_compiles_long_runs_of_models_that_gain(
     long = ["dataset.size=5000", "dataset.batch_size=10", "trainer.epochs=10"]
     Trainer([build_spec(plan(tmp_path / "run", *long, *overrides), resume=False)])
     assert bool(calls) == compiled
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not runtime.has_cpp_compiler(), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:The .grad attribute")
+@pytest.mark.parametrize("model", sorted(NUMBERS))
+def test_a_compiled_run_has_the_result_of_a_plain_one(model: str, tmp_path: Path) -> None:
+    for name, compiled in (("compiled", "true"), ("plain", "false")):
+        run_pack([plan(tmp_path / name, *overrides_of(model, 1), f"trainer.compile={compiled}")], VMAP)
+    assert_metrics_agree(tmp_path / "compiled", tmp_path / "plain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -36,3 +37,13 @@ def test_threads_are_set_where_they_are_asked_for() -> None:
 def test_other_systems_keep_their_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.sys, "platform", "darwin")
     assert runtime.keep_freed_memory() is False
+
+
+def test_a_compiler_is_looked_for_where_torch_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", sys.executable)
+    assert runtime.has_cpp_compiler()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not runtime.has_cpp_compiler()
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr(runtime.shutil, "which", {"g++": "/usr/bin/g++", "clang++": "/usr/bin/clang++"}.get)
+    assert runtime.has_cpp_compiler()
