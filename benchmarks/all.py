@@ -1,6 +1,6 @@
 """Every figure of docs/performance.md, one benchmark after another: print what each prints, as markdown.
 
-    python benchmarks/all.py                    # about an hour on two idle cores
+    python benchmarks/all.py                    # more than an hour on two idle cores
     python benchmarks/all.py --quick            # the same tables from fewer rounds and shorter runs, some ten minutes
     python benchmarks/all.py --only startup probing
 
