@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 # Numbers of the data set that enter a batch as tensors; all others are structure.
 PACKABLE_DATASET_KEYS = ("noise", "static_noise")
-# Of free memory, how much a pack may plan to fill; what a step needs at its fullest, in units of what one job alone keeps
-# for the backward pass (benchmarks/packing.py measured 2.8 for VICReg and 2.0 for RSSM, batched, on a CPU).
+# Of free memory, how much a pack may plan to fill; what a step needs at its fullest, in units of what one job alone
+# keeps for the backward pass (benchmarks/packing.py measured 2.8 for VICReg and 2.0 for RSSM, batched, on a CPU).
 MEMORY_SHARE = 0.8
 STEP_OVERHEAD = 3.0
 # On a CPU a larger pack gains nothing, and its working set leaves the caches.
