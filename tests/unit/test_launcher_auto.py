@@ -42,6 +42,12 @@ def test_bf16_where_the_cpu_has_it_and_nobody_chose(monkeypatch: pytest.MonkeyPa
     assert "precision=bf16" not in auto.choose([*ARGUMENTS, "precision=fp32"])[0]
 
 
+def test_what_a_sweep_file_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "cpu_has_bf16", lambda: True)
+    assert "precision=bf16" not in auto.choose([*ARGUMENTS, "+sweep=precision"])[0]  # one of its axes
+    assert "precision=bf16" in auto.choose([*ARGUMENTS, "+sweep=quick"])[0]
+
+
 def test_compilation_is_left_as_it_was_given() -> None:
     arguments, _ = auto.choose([*ARGUMENTS, "trainer.compile=false"])
     assert arguments[2:] == ["trainer.compile=false", "hydra/launcher=joblib"]
