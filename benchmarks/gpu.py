@@ -19,6 +19,7 @@ import time
 
 import torch
 from harness import make_trainer, table, train_step
+from packing import ORIGINAL_LAUNCHES
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,7 +29,6 @@ from jepa.trainer import Trainer
 
 PAPER_SEQUENCES = 1_000_000  # of one run: 100 epochs of 10 000
 SECONDS_PER_CASE = 2.0
-ORIGINAL_LAUNCHES = {"vicreg": 2800, "rssm": 6700}
 # How a step runs: as it is written, by torch.compile, or recorded as a CUDA graph.
 STEPS = {"plain": [], "compiled": ["trainer.compile=true"], "replayed": ["trainer.cuda_graph=true"]}
 COLUMNS = [
