@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -11,6 +12,10 @@ import threading
 import warnings
 
 import torch
+
+from jepa import processor
+
+log = logging.getLogger(__name__)
 
 # glibc's <malloc.h>
 _M_TRIM_THRESHOLD = -1
@@ -20,6 +25,8 @@ _GIB = 1 << 30
 
 def prepare(*, device: torch.device, threads: int | None, precision: str) -> None:
     """Make ready for training on ``device``: thread count, allocator, how CUDA multiplies single-precision matrices.
+
+    Warns of a precision that is no gain but a great loss on this CPU.
 
     Args:
         device: where the model will live.
@@ -34,6 +41,11 @@ def prepare(*, device: torch.device, threads: int | None, precision: str) -> Non
         torch.set_num_threads(threads)
     if device.type == "cpu":
         keep_freed_memory()
+        if precision == "bf16" and processor.crawls_in_bf16():
+            log.warning(
+                "precision=bf16: this CPU has no instructions for it, and torch takes many times as long as with "
+                "precision=fp32"
+            )
 
 
 def keep_freed_memory() -> bool:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from jepa import processor
 from jepa.config_search import sweeps_dir
 from jepa.sweep import devices
 
 KEY = "hydra/launcher"
-# Instructions that make a product of bfloat16 matrices faster than one of float32, as Linux names them.
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
@@ -35,7 +33,7 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     gpus = devices.visible_gpus()
     chosen = _launcher(len(gpus))
     given = {text.lstrip("+").partition("=")[0] for text in arguments} | _keys_of_sweeps(arguments)
-    if "precision" not in given and (gpus or cpu_has_bf16()):
+    if "precision" not in given and (gpus or processor.has_bf16()):
         chosen.append("precision=bf16")
     if "trainer.compile" not in given and not gpus:
         chosen.append("trainer.compile=auto")
@@ -63,13 +61,3 @@ def _launcher(num_gpus: int) -> list[str]:
     if devices.cores() > 1 and importlib.util.find_spec("joblib") is not None:
         return [f"{KEY}=joblib"]
     return [f"{KEY}=basic"]
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices by instructions of its own; false where Linux does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
-    return bool(_BF16_FLAGS & set(flags.split()))

@@ -9,10 +9,12 @@ from golden_arrays import with_golden_weights as golden
 
 from jepa.models.decoders import Decoder
 from jepa.objectives.elbo import RSSM
+from jepa.types import Batch
 
 MIN_VAR = {"rssm": 0.05, "rssm_min_var_zero": 0.0, "rssm_large_kl": 0.1}
-# The large weights of the last file multiply rounding: here an element is judged beside its tensor's largest.
-RELATIVE_TO_LARGEST = {"rssm": 0.0, "rssm_min_var_zero": 0.0, "rssm_large_kl": 1e-4}
+# Draws of the weights' last digits: enough that every sign which rounding decides comes out both ways.
+NUM_DRAWS = 32
+LAST_DIGITS = 2.0**-20  # relative: the rounding that a sum of some hundred products in single precision gathers
 
 
 @pytest.fixture(params=MIN_VAR)
@@ -38,12 +40,41 @@ def test_a_training_pass(name):
     torch.testing.assert_close(losses.total, arrays["loss/total"], **LOSS)
     losses.total.backward()
     assert_running_values(objective, arrays)
-    parameters = dict(objective.named_parameters())
-    for key, expected in group(arrays, "grad").items():
-        grad = parameters[key].grad
-        grad = torch.zeros_like(expected) if grad is None else grad
-        atol = max(ARRAYS["atol"], RELATIVE_TO_LARGEST[name] * float(expected.abs().max()))
-        torch.testing.assert_close(grad, expected, rtol=ARRAYS["rtol"], atol=atol, msg=lambda t, key=key: f"{key}: {t}")
+
+
+def test_gradients(name):
+    """In single precision, ours and the original's, they are gradients of weights that differ in their last digits.
+
+    Inputs of ReLU come as near to 0 as 1e-7, where rounding, another on each processor, decides whether the gradient
+    passes; and the large weights of one file multiply it. So what rounding can do is made in double precision, and
+    that is what is allowed beside the tolerances of all golden arrays.
+    """
+    arrays = load(name)
+    exact = [gradients(name, arrays, torch.float64, draw) for draw in range(NUM_DRAWS)]
+    ours = gradients(name, arrays, torch.float32)
+    for key, original in group(arrays, "grad").items():
+        draws = torch.stack([grads[key] for grads in exact])
+        lowest, highest = draws.amin(0), draws.amax(0)
+        for values in (original.double(), ours[key].double()):
+            torch.testing.assert_close(
+                values, values.clamp(lowest, highest), **ARRAYS, msg=lambda text, key=key: f"{key}: {text}"
+            )
+
+
+def gradients(name, arrays, dtype, draw=None):
+    """Gradients of all parameters by name; draw: a seed for the last digits of the weights."""
+    objective = golden(build(name), arrays).to(dtype)
+    if draw is not None:
+        generator = torch.Generator().manual_seed(draw)
+        with torch.no_grad():
+            for weight in objective.parameters():
+                weight *= 1 + LAST_DIGITS * (2 * torch.rand(weight.shape, generator=generator, dtype=dtype) - 1)
+    batch = Batch(*(values.to(dtype) for values in batch_of(arrays)))
+    objective(batch, arrays["noise"].to(dtype)).total.backward()
+    return {
+        key: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for key, weight in objective.named_parameters()
+    }
 
 
 def test_the_floor_of_the_kl():

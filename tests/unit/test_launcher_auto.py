@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jepa import processor
 from jepa.sweep import auto, devices
 
 ARGUMENTS = ["--multirun", "hydra/launcher=auto", "seed=0,1"]
@@ -13,7 +14,7 @@ ARGUMENTS = ["--multirun", "hydra/launcher=auto", "seed=0,1"]
 def plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "visible_gpus", lambda: [])
     monkeypatch.setattr(devices, "cores", lambda: 4)
-    monkeypatch.setattr(auto, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
     monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: object())
 
 
@@ -37,13 +38,13 @@ def test_without_joblib_or_on_one_core_jobs_run_in_turn(monkeypatch: pytest.Monk
 
 
 def test_bf16_where_the_cpu_has_it_and_nobody_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
     assert "precision=bf16" in auto.choose(ARGUMENTS)[0]
     assert "precision=bf16" not in auto.choose([*ARGUMENTS, "precision=fp32"])[0]
 
 
 def test_what_a_sweep_file_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
     assert "precision=bf16" not in auto.choose([*ARGUMENTS, "+sweep=precision"])[0]  # one of its axes
     assert "precision=bf16" in auto.choose([*ARGUMENTS, "+sweep=quick"])[0]
 
