@@ -1,6 +1,6 @@
 """Runs an hour: a grid of 16 VICReg jobs at B = 32, by launcher and precision, beside the original's time for it.
 
-    python benchmarks/grid.py                      # most of an hour on two cores: six launchers
+    python benchmarks/grid.py        # most of an hour on two cores: six launchers, four where bf16 is not to be had
     python benchmarks/grid.py --launchers auto joblib
 
 Each launcher runs the whole command as a user types it: start-up, composition, normalisation, training, probing, files.
@@ -27,6 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from jepa import processor
 from jepa.sweep.devices import cores
 
 ORIGINAL_STEP = 1.9 * 4.2 / 5.5  # yardsticks a VICReg step at B = 32, in two single-thread processes on two cores
@@ -92,7 +93,8 @@ def yardstick_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--launchers", nargs="+", default=list(LAUNCHERS), choices=list(LAUNCHERS))
+    usual = [name for name in LAUNCHERS if "bf16" not in name or not processor.crawls_in_bf16()]
+    parser.add_argument("--launchers", nargs="+", default=usual, choices=list(LAUNCHERS))
     parser.add_argument("--steps", type=int, default=120, help="of a run")
     options = parser.parse_args()
     least = (FIRST_RECORDS + 1) * RECORD_STEPS

@@ -92,7 +92,8 @@ def test_resnet18_block_adds_its_shortcut():
     block = build("resnet18").layer2[0]
     maps = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     inner = block.bn2(block.conv2(block.bn1(block.conv1(maps)).relu()))
-    torch.testing.assert_close(block(maps), (inner + block.downsample(maps[..., ::2, ::2])).relu(), rtol=1e-4, atol=1e-5)
+    shortcut = block.downsample(maps[..., ::2, ::2])
+    torch.testing.assert_close(block(maps), (inner + shortcut).relu(), rtol=1e-4, atol=1e-5)
 
 
 def test_pixels_are_the_frames():
