@@ -14,10 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Elements of a piece: 1 MiB in single precision for one thread; several wait for each other at the end of every pass,
-# which costs more than a piece that leaves the nearest cache.
-_PIECE = 1 << 18
-_PIECE_OF_A_THREAD_AMONG_SEVERAL = 1 << 20
+_PIECE = 1 << 18  # elements that a thread takes at a time: 1 MiB in single precision
 
 
 class ChannelsLastNorm(torch.autograd.Function):
@@ -73,7 +70,7 @@ class ChannelsLastNorm(torch.autograd.Function):
         grad_bias, grad_weight = (torch.stack(values) for values in zip(*sums, strict=True))  # [G, C], float64
         grad_weight *= scale
         # weight * scale * (grad - mean of grad - (x - mean) * scale * mean of grad * (x - mean) * scale)
-        factor, count = weight * scale.double(), groups.shape[1]
+        factor, count = weight * scale.double(), groups.shape[1] * groups.shape[2]
         slope = -factor * scale * grad_weight / count
         offset = -factor * grad_bias / count - slope * mean
         parts = (values.to(weight.dtype) for values in (offset, slope, factor))
@@ -85,31 +82,32 @@ class ChannelsLastNorm(torch.autograd.Function):
 
 
 def _moments(rows: Tensor, rectify: bool, scratch: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance [C], float64, of rows [M, C], which are rectified in place first where asked for."""
+    """Mean and biased variance [C], float64, of rows [S, M, C], which are rectified in place first where asked for."""
     origin, sums, squares = None, [], []
     for (piece,) in _pieces(rows):
         if rectify:
             piece.relu_()
         exact = _exact(piece, scratch[0])
         if origin is None:
-            origin = exact.mean(0)  # near the mean of all: the squares of what is left lose no digits to it
-        shifted = torch.sub(exact, origin, out=scratch[1][: len(piece)])
-        sums.append(shifted.sum(0))
-        squares.append(shifted.mul_(shifted).sum(0))
+            origin = exact[0].mean(0)  # near the mean of all: the squares of what is left lose no digits to it
+        shifted = torch.sub(exact, origin, out=scratch[1][:, : piece.shape[1]])
+        sums.append(shifted.sum(1))
+        squares.append(shifted.mul_(shifted).sum(1))
     assert origin is not None
-    mean, square = (torch.stack(values).double().sum(0) / len(rows) for values in (sums, squares))
+    count = rows.shape[0] * rows.shape[1]
+    mean, square = (torch.stack(values).double().sum((0, 1)) / count for values in (sums, squares))
     return mean + origin, square - mean.square()
 
 
 def _gradient_sums(rows: Tensor, grads: Tensor, mean: Tensor, scratch: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Sums [C], float64, of the gradients [M, C] and of gradient * (row - mean)."""
+    """Sums [C], float64, of the gradients [S, M, C] and of gradient * (row - mean)."""
     plain, weighted = [], []
     for piece, grad in _pieces(rows, grads):
         exact = _exact(grad, scratch[0])
-        centred = torch.sub(_exact(piece, scratch[1]), mean, out=scratch[2][: len(piece)])
-        plain.append(exact.sum(0))
-        weighted.append(centred.mul_(exact).sum(0))
-    return torch.stack(plain).double().sum(0), torch.stack(weighted).double().sum(0)
+        centred = torch.sub(_exact(piece, scratch[1]), mean, out=scratch[2][:, : piece.shape[1]])
+        plain.append(exact.sum(1))
+        weighted.append(centred.mul_(exact).sum(1))
+    return torch.stack(plain).double().sum((0, 1)), torch.stack(weighted).double().sum((0, 1))
 
 
 def _input_gradient(
@@ -118,7 +116,7 @@ def _input_gradient(
     """target = offset + slope * piece + factor * grad, and 0 where ReLU gave 0. values: offset, slope, factor [C]."""
     offset, slope, factor = values
     exact = _exact(piece, scratch[0])
-    result = target if target.dtype == exact.dtype else scratch[1][: len(piece)]
+    result = target if target.dtype == exact.dtype else scratch[1][:, : piece.shape[1]]
     torch.addcmul(offset, exact, slope, out=result).addcmul_(_exact(grad, scratch[2]), factor)
     if rectify:
         torch.ops.aten.threshold_backward.grad_input(result, exact, 0, grad_input=result)
@@ -127,28 +125,34 @@ def _input_gradient(
 
 
 def _rows(maps: Tensor, num_groups: int) -> Tensor:
-    """maps [N, C, H, W], channels-last, as [G, N * H * W / G, C], without a copy."""
-    return maps.permute(0, 2, 3, 1).view(num_groups, -1, maps.shape[1])
+    """maps [N, C, H, W], channels-last, as [G, S, N * H * W / (G * S), C], without a copy.
+
+    S: a share of rows for each thread, if all can have the same. Operators deal out the first axis that is not summed
+    over, so that a thread meets in every pass, of sums too, the images that it met in the one before.
+    """
+    rows = maps.permute(0, 2, 3, 1).view(num_groups, -1, maps.shape[1])
+    threads = torch.get_num_threads()
+    shares = threads if rows.shape[1] % threads == 0 else 1
+    return rows.view(num_groups, shares, -1, maps.shape[1])
 
 
 def _pieces(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Tensors [M, C] cut alike into pieces of at most ``_piece_length`` rows."""
-    length = _piece_length(rows[0].shape[1])
-    return zip(*(torch.split(tensor, length) for tensor in rows), strict=True)
+    """Tensors [S, M, C] cut alike into pieces of at most ``_piece_length`` rows of each share."""
+    length = _piece_length(rows[0].shape[2])
+    return zip(*(torch.split(tensor, length, dim=1) for tensor in rows), strict=True)
 
 
 def _piece_length(channels: int) -> int:
-    """Rows of a piece."""
-    threads = torch.get_num_threads()
-    return max(1, (_PIECE if threads == 1 else threads * _PIECE_OF_A_THREAD_AMONG_SEVERAL) // channels)
+    """Rows of a piece in each share."""
+    return max(1, _PIECE // channels)
 
 
 def _scratch(groups: Tensor, dtype: torch.dtype) -> Tensor:
-    """Room for one piece of any of the groups [G, M, C]."""
-    length = min(groups.shape[1], _piece_length(groups.shape[2]))
-    return groups.new_empty(length, groups.shape[2], dtype=dtype)
+    """Room for one piece of any of the groups [G, S, M, C]."""
+    length = min(groups.shape[2], _piece_length(groups.shape[3]))
+    return groups.new_empty(groups.shape[1], length, groups.shape[3], dtype=dtype)
 
 
 def _exact(piece: Tensor, scratch: Tensor) -> Tensor:
     """The piece in the type of the scratch space, which is used only where that is another than its own."""
-    return piece if piece.dtype == scratch.dtype else scratch[: len(piece)].copy_(piece)
+    return piece if piece.dtype == scratch.dtype else scratch[:, : piece.shape[1]].copy_(piece)
