@@ -1,7 +1,7 @@
 """Every figure of docs/performance.md, one benchmark after another: print what each prints, as markdown.
 
     python benchmarks/all.py                    # more than an hour on two idle cores
-    python benchmarks/all.py --quick            # the same tables from fewer rounds and shorter runs, some ten minutes
+    python benchmarks/all.py --quick            # the same tables, fewer rounds, shorter runs: a quarter of an hour
     python benchmarks/all.py --only startup probing
 
 Each benchmark is a script of its own with options of its own. A failing one does not stop the others; the exit code

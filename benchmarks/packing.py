@@ -4,7 +4,7 @@
     python benchmarks/packing.py --models vicreg --jobs 8 --threads 1
 
 Operators that compute are counted as PyTorch dispatches them (views and allocations are not): on a GPU each is a kernel
-launch or a few. The original launches about 2 800 kernels for a VICReg step and 6 700 for an RSSM step (issue 3).
+launch or a few. The original launches about 2 800 kernels for a VICReg step and 6 700 for an RSSM step.
 Times are of steps interleaved in one process, so that the machine's moods hit all alike. Memory a job is what the
 launcher plans with (``bytes_per_job``); beside it, what was measured: by how much the largest size of a process that
 trains a vmapped pack of --memory-jobs exceeds that of one that trains a job alone, for each job more.

@@ -16,7 +16,7 @@ import time
 
 from harness import spread, table
 
-LIMIT = 1.5  # seconds for --help (issue 3)
+LIMIT = 1.5  # seconds for --help
 JEPA = [sys.executable, "-m", "jepa.run"]
 CASES = {
     "python -c pass": [sys.executable, "-c", "pass"],

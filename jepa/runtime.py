@@ -34,9 +34,10 @@ def prepare(*, device: torch.device, threads: int | None, precision: str) -> Non
         precision: fp32, tf32 or bf16; without tf32 no product of single-precision numbers is rounded to it, although
             torch would by itself allow that in convolutions.
     """
-    products = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = products
-    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
+    # These two keep torch's older and newer settings agreed. It reads now the ones, now the others, and refuses to go
+    # on where they differ: torch.get_float32_matmul_precision, which torch.compile asks, raises RuntimeError.
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if threads is not None:
         torch.set_num_threads(threads)
     if device.type == "cpu":

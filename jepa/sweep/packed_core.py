@@ -67,8 +67,6 @@ def launch(
         job_overrides: what sets each job apart.
         initial_job_idx: the number of the first.
     """
-    # looking for a GPU must not initialise CUDA here: forked processes could not use it any more
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     sitting_task = task if isinstance(task, JobTask) else None
     jobs = [
         _compose(loader, config, list(overrides), initial_job_idx + index, sitting_task)
