@@ -74,9 +74,7 @@ def launch(
     ]
     waiting = [index for index, job in enumerate(jobs) if _done(job.plan) is None]
     plans = [jobs[index].plan for index in waiting]
-    size = options.pack_size or (
-        _in_child(lambda: automatic_pack_size(build_spec(plans[0], resume=False))) if plans else 1
-    )
+    size = options.pack_size or (_measured_pack_size(plans[0]) if plans else 1)
     packs = [[waiting[row] for row in rows] for rows in group(plans, pack_size=size)]
     threads = devices.threads_per_job(num_workers)
     _run_packs(jobs, packs, num_workers, lambda pack: _train(pack, options, threads, sitting_task), sitting_task)
@@ -155,19 +153,26 @@ def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int
     return child
 
 
-def _in_child(function: Callable[[], int]) -> int:
-    """``function()`` in a child process, so that what it initialises (CUDA) stays there."""
+def _measured_pack_size(plan: Plan) -> int:
+    """Jobs like ``plan`` that fit in memory; asked of a child process, so that what it initialises (CUDA) stays there."""
     reading, writing = os.pipe()
     child = _forked()
     if child == 0:
-        with contextlib.suppress(BaseException):
-            os.write(writing, str(function()).encode())
+        try:
+            os.write(writing, str(automatic_pack_size(build_spec(plan, resume=False))).encode())
+        except BaseException:
+            traceback.print_exc()
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
         text = pipe.read()
     os.waitpid(child, 0)
-    return int(text) if text else 1
+    if not text:
+        log.warning(
+            "hydra.launcher.pack_size: how many jobs fit in memory could not be found out, so that each is a pack of its "
+            "own, which is slow on a GPU; hydra.launcher.pack_size=8, say, decides it"
+        )
+    return int(text or 1)
 
 
 def _forked() -> int:

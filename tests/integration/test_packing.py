@@ -18,10 +18,12 @@ from jepa import checkpoint, runtime
 from jepa.config import compose, register
 from jepa.data.packed import JobStreams
 from jepa.data.stream import Stream
+from jepa.job import RunSpec
 from jepa.packing import PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
 from jepa.program import Program
 from jepa.run import run
 from jepa.run_plan import Plan, build_spec, make_plan
+from jepa.sweep import packed_core
 from jepa.trainer import Trainer
 from jepa.types import Losses
 
@@ -211,6 +213,22 @@ def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
     )
     assert 6 < (bytes_per_job(large) / bytes_per_job(small)) < 9
     assert automatic_pack_size(small) == 8  # on a CPU, larger packs gain nothing
+
+
+def test_a_pack_size_is_found_out_in_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = plan(tmp_path / "one", "dataset.batch_size=8")
+    monkeypatch.setattr(packed_core, "automatic_pack_size", lambda spec: os.getpid())
+    assert packed_core._measured_pack_size(one) not in (1, os.getpid())
+
+    def fails(spec: RunSpec) -> int:
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(packed_core, "automatic_pack_size", fails)
+    assert packed_core._measured_pack_size(one) == 1
+    assert "hydra.launcher.pack_size: how many jobs fit in memory could not be found out" in caplog.text
+    assert "RuntimeError: no kernel image is available" in capfd.readouterr().err
 
 
 class _HostReads(TorchDispatchMode):
