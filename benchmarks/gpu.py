@@ -118,10 +118,14 @@ def rows_of(
     flops = count_flops(single)
     rows = []
     for name in options.steps:
-        trainer = make_trainer(model, *overrides, *STEPS[name], num_jobs=num_jobs, device=options.device)
-        train_step(trainer)()
-        kernels = count_kernels(trainer) / num_jobs if name != "replayed" else None
-        job_steps = num_jobs * steps_per_second(trainer)
+        try:
+            trainer = make_trainer(model, *overrides, *STEPS[name], num_jobs=num_jobs, device=options.device)
+            train_step(trainer)()
+            kernels = count_kernels(trainer) / num_jobs if name != "replayed" else None
+            job_steps = num_jobs * steps_per_second(trainer)
+        except RuntimeError as error:  # out of memory, a step that cannot be recorded: the other cases are still wanted
+            rows.append(f"{head} {name} | {str(error).splitlines()[0]} | | | | |")
+            continue
         original = 1 / (launch * ORIGINAL_LAUNCHES[model]) if model in ORIGINAL_LAUNCHES else None
         cells = [
             name,

@@ -154,7 +154,7 @@ def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int
 
 
 def _measured_pack_size(plan: Plan) -> int:
-    """Jobs like ``plan`` that fit in memory; asked of a child process, so that what it initialises (CUDA) stays there."""
+    """Jobs like ``plan`` that fit in memory; a child process finds out, so that CUDA is not initialised in this one."""
     reading, writing = os.pipe()
     child = _forked()
     if child == 0:
@@ -169,8 +169,8 @@ def _measured_pack_size(plan: Plan) -> int:
     os.waitpid(child, 0)
     if not text:
         log.warning(
-            "hydra.launcher.pack_size: how many jobs fit in memory could not be found out, so that each is a pack of its "
-            "own, which is slow on a GPU; hydra.launcher.pack_size=8, say, decides it"
+            "hydra.launcher.pack_size=null: how many jobs fit in memory could not be found out; each is a pack of its "
+            "own, which is slow on a GPU (hydra.launcher.pack_size=8, say, decides it)"
         )
     return int(text or 1)
 

@@ -227,7 +227,7 @@ def test_a_pack_size_is_found_out_in_another_process(
 
     monkeypatch.setattr(packed_core, "automatic_pack_size", fails)
     assert packed_core._measured_pack_size(one) == 1
-    assert "hydra.launcher.pack_size: how many jobs fit in memory could not be found out" in caplog.text
+    assert "hydra.launcher.pack_size=null: how many jobs fit in memory could not be found out" in caplog.text
     assert "RuntimeError: no kernel image is available" in capfd.readouterr().err
 
 
