@@ -58,8 +58,8 @@ class Program:
         parameters = [dict(objective.named_parameters()) for objective in objectives]
         self.layout = FlatLayout.of(parameters[0])
         self.params = torch.stack(
-            [self.layout.flatten_single([p.detach() for p in job.values()]) for job in parameters]
-        ).to(device)
+            [self.layout.flatten_single([p.detach() for p in job.values()]).to(device) for job in parameters]
+        )
         self.buffers = {
             name: torch.stack([dict(objective.named_buffers())[name].to(device) for objective in objectives])
             for name, _ in objectives[0].named_buffers()
