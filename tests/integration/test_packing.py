@@ -215,6 +215,24 @@ def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
     assert automatic_pack_size(small) == 8  # on a CPU, larger packs gain nothing
 
 
+@pytest.mark.parametrize("model", sorted(NUMBERS))
+def test_a_pack_in_bf16(model: str, tmp_path: Path) -> None:
+    """The batched program that is the choice for a GPU: its jobs agree with each alone to the 8 bits of bfloat16."""
+
+    def losses(*jobs: int) -> list[dict[str, float]]:
+        root = tmp_path / str(len(jobs))
+        plans = [plan(root / str(job), "precision=bf16", *overrides_of(model, job)) for job in jobs]
+        trainer = Trainer([build_spec(one, resume=False) for one in plans], executor="vmap")
+        for _ in range(4):
+            trainer._one_step()
+        return trainer.tally.take()
+
+    packed = losses(0, 1, 2)
+    for job in range(3):
+        [alone] = losses(job)
+        assert packed[job] == pytest.approx(alone, rel=2**-8)
+
+
 def test_a_pack_size_is_found_out_in_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
