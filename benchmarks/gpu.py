@@ -5,11 +5,13 @@
     python benchmarks/gpu.py --steps plain compiled replayed    # compiling takes minutes
     python benchmarks/gpu.py --device cpu --models vicreg --batch-sizes 32 --jobs 1 2    # to try the script
 
-Prints, for each case: kernels a job-step (from torch's profiler; operators without a GPU), job-steps a second, the
-share of the card's measured matmul rate that a job-step's (counted) floating-point operations make, runs an hour of 100
-epochs of 10 000 sequences, and that as a multiple of the original's: it is taken to need no more than the time of its
-launches (counted: 2 800 a VICReg step, 6 700 an RSSM step), at this machine's measured time for one. A case that would
-not fit in memory, or in the time that is left, is named and left out.
+Prints first the rates of three ways to make a pack's convolutions (menet5's second layer, forward and backward):
+grouped, as ``torch.func.vmap`` makes them; as products of unfolded maps; job after job. Then, for each case: kernels
+a job-step (from torch's profiler; operators without a GPU), job-steps a second, the share of the card's measured
+matmul rate that a job-step's (counted) floating-point operations make, runs an hour of 100 epochs of 10 000
+sequences, and that as a multiple of the original's: it is taken to need no more than the time of its launches
+(counted: 2 800 a VICReg step, 6 700 an RSSM step), at this machine's measured time for one. A case that would not fit
+in memory, or in the time that is left, is named and left out; one that fails says why.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 import torch
 from harness import make_trainer, table, train_step
 from packing import ORIGINAL_LAUNCHES
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -105,6 +108,53 @@ def steps_per_second(trainer: Trainer) -> float:
     return steps / (time.perf_counter() - started)
 
 
+def convolution_rates(num_jobs: int, batch_size: int, dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    """Floating-point operations a second of the second convolution of ``num_jobs`` menet5s, by the way it is made."""
+    frames, inputs, outputs, side, size = 17 * batch_size, 32, 64, 14, 5
+    options = {"device": device, "dtype": dtype, "requires_grad": True}
+    maps = torch.randn(num_jobs, frames, inputs, side, side, **options)
+    kernels = torch.randn(num_jobs, outputs, inputs, size, size, **options)
+
+    def convolution(one: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(one, kernel, stride=2, padding=size // 2)
+
+    def unfolded(one: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        return kernel.flatten(1) @ F.unfold(one, size, stride=2, padding=size // 2)
+
+    ways = {
+        "grouped": lambda: torch.func.vmap(convolution)(maps, kernels),
+        "unfolded": lambda: torch.func.vmap(unfolded)(maps, kernels),
+        "in turn": lambda: torch.stack([convolution(*pair) for pair in zip(maps, kernels, strict=True)]),
+    }
+    flops = 3 * 2 * num_jobs * frames * outputs * (side // 2) ** 2 * inputs * size**2
+    rates = {}
+    for name, way in ways.items():
+        tries = []
+        for _ in range(5):
+            wait(device)
+            started = time.perf_counter()
+            torch.autograd.grad(way().sum(), (maps, kernels))
+            wait(device)
+            tries.append(time.perf_counter() - started)
+        rates[name] = flops / min(tries)
+    return rates
+
+
+def print_convolution_rates(options: argparse.Namespace, rates: dict[str, float]) -> None:
+    """A line for each precision: the ways to make a pack's convolutions as shares of the matmul rate."""
+    device, num_jobs = torch.device(options.device), options.convolution_jobs
+    for precision in options.precisions:
+        prepare(device=device, threads=None, precision=precision)
+        ways = convolution_rates(num_jobs, options.batch_sizes[0], dtype_of(precision), device)
+        shares = ", ".join(f"{name} {rate / rates[precision]:.0%}" for name, rate in ways.items())
+        print(f"convolutions of {num_jobs} jobs, {precision}, of the matmul rate: {shares}", flush=True)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The type of the products' factors."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
 def rows_of(
     model: str, batch_size: int, precision: str, num_jobs: int, options: argparse.Namespace, rate: float, launch: float
 ) -> list[str]:
@@ -146,6 +196,7 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "tf32", "bf16"], choices=["fp32", "tf32", "bf16"])
     parser.add_argument("--steps", nargs="+", default=["plain", "replayed"], choices=list(STEPS))
+    parser.add_argument("--convolution-jobs", type=int, default=32, help="J of the convolutions that are compared")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
@@ -159,11 +210,13 @@ def main() -> None:
     rates = {}
     for precision in options.precisions:
         prepare(device=device, threads=None, precision=precision)
-        rates[precision] = matmul_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+        rates[precision] = matmul_rate(device, dtype_of(precision))
     launch = launch_seconds(device)
     print(f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}, torch {torch.__version__}")
     print("matmul: " + ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in rates.items()))
-    print(f"one launch: {1e6 * launch:.1f} microseconds\n\n{table(COLUMNS, [])}")
+    print(f"one launch: {1e6 * launch:.1f} microseconds")
+    print_convolution_rates(options, rates)
+    print("\n" + table(COLUMNS, []))
     for model in options.models:
         for batch_size in options.batch_sizes:
             for precision in options.precisions:
