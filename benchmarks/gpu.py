@@ -174,7 +174,7 @@ def rows_of(
             kernels = count_kernels(trainer) / num_jobs if name != "replayed" else None
             job_steps = num_jobs * steps_per_second(trainer)
         except RuntimeError as error:  # out of memory, a step that cannot be recorded: the other cases are still wanted
-            rows.append(f"{head} {name} | {str(error).splitlines()[0]} | | | | |")
+            rows.append(f"{head} {name} | {str(error).partition(chr(10))[0]} | | | | |")
             continue
         original = 1 / (launch * ORIGINAL_LAUNCHES[model]) if model in ORIGINAL_LAUNCHES else None
         cells = [

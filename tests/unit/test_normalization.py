@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from jepa.models import channels_last_norm
 from jepa.models.normalization import normalize_maps, normalize_step_maps, normalize_steps
 
 
@@ -120,6 +121,28 @@ def test_channels_last_maps_keep_their_digits(images, side):
     reference = statistics_and_gradients(copy.deepcopy(norm).double(), maps.double())
     ours = statistics_and_gradients(norm, maps.to(memory_format=torch.channels_last))
     assert norm.num_batches_tracked == 1
+    for value, exact in zip(ours, reference, strict=True):
+        torch.testing.assert_close(value.double(), exact, rtol=0, atol=5e-6 * float(exact.abs().max()))
+
+
+@pytest.fixture
+def threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_as_before")
+@pytest.mark.parametrize("threads", [2, 3, 5])  # 5 cannot have equal shares of 8 * 33 * 31 pixels
+def test_threads_share_the_maps(threads, monkeypatch):
+    monkeypatch.setattr(channels_last_norm, "_PIECE", 1000 * 8)  # several pieces to a share, the last one shorter
+    maps = background(8, 8, 33)[..., :31]
+    norm = norm_with_history(nn.BatchNorm2d, 8)
+    reference = statistics_and_gradients(copy.deepcopy(norm).double(), maps.double())
+    torch.set_num_threads(threads)
+    groups = channels_last_norm._rows(maps.contiguous(memory_format=torch.channels_last), 1)
+    assert groups.shape[1] == (1 if threads == 5 else threads)
+    ours = statistics_and_gradients(norm, maps.contiguous(memory_format=torch.channels_last))
     for value, exact in zip(ours, reference, strict=True):
         torch.testing.assert_close(value.double(), exact, rtol=0, atol=5e-6 * float(exact.abs().max()))
 
