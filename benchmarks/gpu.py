@@ -5,8 +5,7 @@
     python benchmarks/gpu.py --steps plain compiled replayed    # compiling takes minutes
     python benchmarks/gpu.py --device cpu --models vicreg --batch-sizes 32 --jobs 1 2    # to try the script
 
-Prints first the rates of three ways to make a pack's convolutions (menet5's second layer, forward and backward):
-grouped, as ``torch.func.vmap`` makes them; as products of unfolded maps; job after job. Then, for each case: kernels
+Prints for each case: which executor the pack's own measurement chose, with the milliseconds of a step of each; kernels
 a job-step (from torch's profiler; operators without a GPU), job-steps a second, the share of the card's measured
 matmul rate that a job-step's (counted) floating-point operations make, runs an hour of 100 epochs of 10 000
 sequences, and that as a multiple of the original's: it is taken to need no more than the time of its launches
@@ -22,7 +21,6 @@ import time
 import torch
 from harness import make_trainer, table, train_step
 from packing import ORIGINAL_LAUNCHES
-from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,8 +33,8 @@ SECONDS_PER_CASE = 2.0
 # How a step runs: as it is written, by torch.compile, or recorded as a CUDA graph.
 STEPS = {"plain": [], "compiled": ["trainer.compile=true"], "replayed": ["trainer.cuda_graph=true"]}
 COLUMNS = [
-    *("model", "B", "precision", "J", "step", "kernels a job-step", "job-steps/s", "of matmul rate", "runs/hour"),
-    "times the original",
+    *("model", "B", "precision", "J", "step", "executor, ms", "kernels a job-step", "job-steps/s", "of matmul rate"),
+    *("runs/hour", "times the original"),
 ]
 
 
@@ -108,46 +106,15 @@ def steps_per_second(trainer: Trainer) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def convolution_rates(num_jobs: int, batch_size: int, dtype: torch.dtype, device: torch.device) -> dict[str, float]:
-    """Floating-point operations a second of the second convolution of ``num_jobs`` menet5s, by the way it is made."""
-    frames, inputs, outputs, side, size = 17 * batch_size, 32, 64, 14, 5
-    options = {"device": device, "dtype": dtype, "requires_grad": True}
-    maps = torch.randn(num_jobs, frames, inputs, side, side, **options)
-    kernels = torch.randn(num_jobs, outputs, inputs, size, size, **options)
-
-    def convolution(one: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(one, kernel, stride=2, padding=size // 2)
-
-    def unfolded(one: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        return kernel.flatten(1) @ F.unfold(one, size, stride=2, padding=size // 2)
-
-    ways = {
-        "grouped": lambda: torch.func.vmap(convolution)(maps, kernels),
-        "unfolded": lambda: torch.func.vmap(unfolded)(maps, kernels),
-        "in turn": lambda: torch.stack([convolution(*pair) for pair in zip(maps, kernels, strict=True)]),
-    }
-    flops = 3 * 2 * num_jobs * frames * outputs * (side // 2) ** 2 * inputs * size**2
-    rates = {}
-    for name, way in ways.items():
-        tries = []
-        for _ in range(5):
-            wait(device)
-            started = time.perf_counter()
-            torch.autograd.grad(way().sum(), (maps, kernels))
-            wait(device)
-            tries.append(time.perf_counter() - started)
-        rates[name] = flops / min(tries)
-    return rates
-
-
-def print_convolution_rates(options: argparse.Namespace, rates: dict[str, float]) -> None:
-    """A line for each precision: the ways to make a pack's convolutions as shares of the matmul rate."""
-    device, num_jobs = torch.device(options.device), options.convolution_jobs
-    for precision in options.precisions:
-        prepare(device=device, threads=None, precision=precision)
-        ways = convolution_rates(num_jobs, options.batch_sizes[0], dtype_of(precision), device)
-        shares = ", ".join(f"{name} {rate / rates[precision]:.0%}" for name, rate in ways.items())
-        print(f"convolutions of {num_jobs} jobs, {precision}, of the matmul rate: {shares}", flush=True)
+def choose_executor(trainer: Trainer) -> str:
+    """Let the trainer's program choose; the executor, and milliseconds of a step by each."""
+    if trainer.program.num_jobs == 1:
+        return ""
+    generators = [job.model_generator for job in trainer.jobs]
+    noise = trainer._noise(generators, trainer.program.template.draw_noise, trainer.dataset.batch_size)
+    seconds = trainer.program.measure(trainer.streams.next(), noise)
+    shown = ", ".join(f"{name} {1e3 * value:.1f}" for name, value in seconds.items())
+    return f"{trainer.program.executor} ({shown})"
 
 
 def dtype_of(precision: str) -> torch.dtype:
@@ -164,21 +131,23 @@ def rows_of(
     head = f"| {model} | {batch_size} | {precision} | {num_jobs} |"
     single = make_trainer(model, *overrides, device=options.device)
     if num_jobs * bytes_per_job(single.jobs[0].spec) > free_bytes(device):
-        return [f"{head} does not fit in memory | | | | | |"]
+        return [f"{head} does not fit in memory | | | | | | |"]
     flops = count_flops(single)
     rows = []
     for name in options.steps:
         try:
             trainer = make_trainer(model, *overrides, *STEPS[name], num_jobs=num_jobs, device=options.device)
+            executor = choose_executor(trainer)
             train_step(trainer)()
             kernels = count_kernels(trainer) / num_jobs if name != "replayed" else None
             job_steps = num_jobs * steps_per_second(trainer)
         except RuntimeError as error:  # out of memory, a step that cannot be recorded: the other cases are still wanted
-            rows.append(f"{head} {name} | {str(error).partition(chr(10))[0]} | | | | |")
+            rows.append(f"{head} {name} | {str(error).partition(chr(10))[0]} | | | | | |")
             continue
         original = 1 / (launch * ORIGINAL_LAUNCHES[model]) if model in ORIGINAL_LAUNCHES else None
         cells = [
             name,
+            executor,
             "" if kernels is None else f"{kernels:.0f}",
             f"{job_steps:.0f}",
             f"{job_steps * flops / rate:.1%}",
@@ -196,7 +165,6 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "tf32", "bf16"], choices=["fp32", "tf32", "bf16"])
     parser.add_argument("--steps", nargs="+", default=["plain", "replayed"], choices=list(STEPS))
-    parser.add_argument("--convolution-jobs", type=int, default=32, help="J of the convolutions that are compared")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
@@ -215,7 +183,6 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}, torch {torch.__version__}")
     print("matmul: " + ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in rates.items()))
     print(f"one launch: {1e6 * launch:.1f} microseconds")
-    print_convolution_rates(options, rates)
     print("\n" + table(COLUMNS, []))
     for model in options.models:
         for batch_size in options.batch_sizes:

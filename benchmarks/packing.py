@@ -26,6 +26,7 @@ from harness import make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jepa.packing import bytes_per_job
+from jepa.program import EXECUTORS
 from jepa.runtime import prepare
 from jepa.trainer import Trainer
 
@@ -115,7 +116,7 @@ def report(model: str, options: argparse.Namespace) -> str:
     alone = make_trainer(model, size, "dataset.static_noise=0.5")
     trainers = {"alone": alone}
     for num_jobs in options.jobs:
-        for executor in ("vmap", "loop"):
+        for executor in EXECUTORS:
             trainers[f"{num_jobs} {executor}"] = make_trainer(model, size, num_jobs=num_jobs, executor=executor)
     counts = {name: operators(trainer) for name, trainer in trainers.items()}
     seconds = step_seconds(trainers, options.repeats)
@@ -127,9 +128,10 @@ def report(model: str, options: argparse.Namespace) -> str:
     planned = bytes_per_job(alone.jobs[0].spec)
     del trainers
     for num_jobs in options.count_jobs:
-        trainer = make_trainer(model, size, num_jobs=num_jobs)
-        print_row(model, num_jobs, "vmap", operators(trainer), "")
-        del trainer
+        for executor in EXECUTORS[:2]:
+            trainer = make_trainer(model, size, num_jobs=num_jobs, executor=executor)
+            print_row(model, num_jobs, executor, operators(trainer), "")
+            del trainer
     more = options.memory_jobs - 1
     peaks = [peak_bytes(model, num_jobs, options.batch_size) for num_jobs in (1, options.memory_jobs)]
     return f"| {model} | {planned / 1e6:.0f} | {(peaks[1] - peaks[0]) / more / 1e6:.0f} |"

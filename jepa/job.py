@@ -89,8 +89,8 @@ class Job:
         self.stream = Stream(self.spec.dataset, self.spec.seed, "train", normalizer, device)
         self.model_generator = generator(self.spec.seed, "train/model", device)
 
-    def probe_stream(self, purpose: str, device: torch.device) -> Stream:
-        """A fresh stream for fitting (``probe_fit``) or judging (``probe_judge``) probes."""
+    def separate_stream(self, purpose: str, device: torch.device) -> Stream:
+        """A fresh stream beside the training's, for example for judging probes (``probe_judge``)."""
         return Stream(self.spec.dataset, self.spec.seed, purpose, self.normalizer, device)
 
     def state(self) -> dict[str, Any]:

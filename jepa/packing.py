@@ -23,6 +23,7 @@ from jepa import checkpoint
 from jepa.data.stream import Stream
 from jepa.job import Outcome, RunSpec
 from jepa.metrics_display import ProgressDisplay
+from jepa.program import MEASURED
 from jepa.run_folder import Earlier, RunLog, inspect, occupied
 from jepa.run_plan import Plan, build_spec
 from jepa.trainer import Trainer, build_objective
@@ -44,12 +45,12 @@ class PackOptions:
     """How packs are run; ``conf/hydra/launcher/packed.yaml`` explains each."""
 
     pack_size: int | None  # None: as many as fit in memory
-    executor: str | None  # vmap, loop; None: vmap on a GPU, loop on a CPU
+    executor: str | None  # one of EXECUTORS, or measured; None: measured on a GPU, loop on a CPU
     common_random_numbers: bool
 
     def executor_on(self, device: torch.device) -> str:
         """The executor that is used on ``device``."""
-        return self.executor or ("loop" if device.type == "cpu" else "vmap")
+        return self.executor or ("loop" if device.type == "cpu" else MEASURED)
 
 
 class PackFailed(RuntimeError):
@@ -134,7 +135,7 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
         KeyboardInterrupt: a signal; every job's checkpoint has been saved.
     """
     executor = options.executor_on(plans[0].device)
-    specs = [_packed_spec(plan, len(plans), executor, options.common_random_numbers) for plan in plans]
+    specs = [_packed_spec(plan) for plan in plans]
     with ExitStack() as stack:
         logs = [stack.enter_context(RunLog()) for _ in plans]
         trainer = Trainer(specs, executor=executor, common_random_numbers=options.common_random_numbers)
@@ -143,7 +144,9 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
                 occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=plan.config.rerun)
             )
             run_log.open(plan.folder)
-        log.info("a pack of %d jobs (%s)", len(plans), executor)
+        common = options.common_random_numbers
+        trainer.note(pack={"size": len(plans), "executor": trainer.program.executor, "common_random_numbers": common})
+        log.info("a pack of %d jobs (%s)", len(plans), trainer.program.executor)
         try:
             return trainer.run()
         except Exception as error:
@@ -152,13 +155,12 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
             raise PackFailed(f"{type(error).__name__}: {error}") from error
 
 
-def _packed_spec(plan: Plan, size: int, executor: str, common: bool) -> RunSpec:
+def _packed_spec(plan: Plan) -> RunSpec:
     earlier = Earlier() if plan.config.rerun else inspect(plan.folder, plan.scientific)
     spec = build_spec(plan, resume=earlier.checkpoint)
-    record = {**spec.record, "pack": {"size": size, "executor": executor, "common_random_numbers": common}}
     # a display of its own for each of a pack's jobs would be a screen full; the sweep shows them
     sinks = [sink for sink in spec.sinks if not isinstance(sink, ProgressDisplay)]
-    return replace(spec, record=record, sinks=sinks)
+    return replace(spec, sinks=sinks)
 
 
 def _step(folder: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from jepa.interrupts import StopRequest
 from jepa.job import Job, Outcome, RunSpec, TrainerSettings
 from jepa.objectives.base import Objective
 from jepa.probing import ProbeReport
-from jepa.program import Program
+from jepa.program import MEASURED, Program
 from jepa.seeding import derive_seed, generator
 from jepa.tally import Tally
 from jepa.types import Batch, Rollout
@@ -39,7 +40,7 @@ class Trainer:
 
         Args:
             specs: jobs that agree in everything but numbers (seed, coefficients, learning rates).
-            executor: how several jobs run, see :class:`Program`.
+            executor: how several jobs run, see :class:`Program`, or ``"measured"``.
             common_random_numbers: all jobs are given the first one's dots and overlays, each at its own coefficients.
 
         Raises:
@@ -58,7 +59,7 @@ class Trainer:
             optimizers=[spec.optimizer for spec in specs],
             device=self.device,
             precision=first.precision,
-            executor=executor,
+            executor="vmap" if executor == MEASURED else executor,
         )
         self.tally = Tally()
         self._epoch_pending = False  # an epoch is over, and its probe and checkpoint have not been made yet
@@ -69,6 +70,8 @@ class Trainer:
             self.program.compile()
         if self.settings.cuda_graph:
             self.program.replay_steps()
+        if executor == MEASURED and len(self.jobs) > 1 and self.step < self.total_steps:
+            self._choose_executor()
 
     def _restore(self) -> int:
         """Weights, streams and counters from the checkpoint there, from ``init_from``, or fresh; the step reached."""
@@ -108,6 +111,24 @@ class Trainer:
             return self.settings.compile == "true"
         suited = self.device.type == "cpu" and self.program.template.gains_compiled
         return suited and self.total_steps >= STEPS_WORTH_COMPILING and runtime.has_cpp_compiler()
+
+    def _choose_executor(self) -> None:
+        """Whichever executor is fastest with the jobs' own sizes, shown by steps on draws that are not training's."""
+        generators = [generator(job.spec.seed, "probe/model", self.device) for job in self.jobs]
+        noise = self._noise(generators, self.program.template.draw_noise, self.dataset.batch_size)
+        seconds = self.program.measure(self._streams_for("probe_fit").next(), noise)
+        shown = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
+        log.info("a step of %d jobs: %s", len(self.jobs), shown)
+
+    def _streams_for(self, purpose: str) -> JobStreams:
+        """Fresh streams of all jobs, apart from those that they train on."""
+        streams = [job.separate_stream(purpose, self.device) for job in self.jobs]
+        return JobStreams(streams, common=self.common_random_numbers)
+
+    def note(self, **entries: object) -> None:
+        """Entries for the result of every job."""
+        for job in self.jobs:
+            job.spec = replace(job.spec, record={**job.spec.record, **entries})
 
     def _learning_rates(self) -> Tensor:
         """The learning rate of every step and job, [steps, J], on the device: no step waits for a number."""
@@ -241,10 +262,7 @@ class Trainer:
             noise = self._noise(model_generators, self.program.template.draw_rollout_noise, batch.states.shape[-4])
             return self.program.rollout(batch, noise)
 
-        fit, judge = (
-            JobStreams([job.probe_stream(purpose, self.device) for job in self.jobs], common=self.common_random_numbers)
-            for purpose in ("probe_fit", "probe_judge")
-        )
+        fit, judge = (self._streams_for(purpose) for purpose in ("probe_fit", "probe_judge"))
         return self.jobs[0].spec.probe.run_jobs(
             rollout,
             fit,

@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 
 from jepa.errors import check_choice, check_count
 
+EXECUTORS = ("measured", "vmap", "mixed", "loop")  # of jepa.program, which would bring torch with it
+
 
 class PackedLauncher(Launcher):
     """Trains jobs that differ in numbers alone as one batched program; the others go to packs of their own."""
@@ -27,9 +29,7 @@ class PackedLauncher(Launcher):
         """All arguments as in ``conf/hydra/launcher/packed.yaml``; ConfigError for a value that cannot be used."""
         self.pack_size = None if pack_size is None else check_count("hydra.launcher.pack_size", pack_size)
         self.num_workers = check_count("hydra.launcher.num_workers", num_workers)
-        self.executor = (
-            None if executor is None else check_choice("hydra.launcher.executor", executor, ("vmap", "loop"))
-        )
+        self.executor = None if executor is None else check_choice("hydra.launcher.executor", executor, EXECUTORS)
         self.common_random_numbers = common_random_numbers
         self.hydra_context: HydraContext | None = None
         self.task_function: TaskFunction | None = None

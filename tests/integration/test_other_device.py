@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from jepa import run_plan
 from jepa.config import compose, register
+from jepa.program import EXECUTORS
 from jepa.run_plan import build_spec, make_plan
 from jepa.trainer import Trainer
 
@@ -76,20 +77,20 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
 
 
-def trainer_of(folder: Path, num_jobs: int, *overrides: str) -> Trainer:
+def trainer_of(folder: Path, num_jobs: int, executor: str, *overrides: str) -> Trainer:
     register()
     specs = []
     for job in range(num_jobs):
         chosen = [*TINY, *overrides, f"seed={job}", f"folder={folder / str(job)}", f"dataset.static_noise={0.5 + job}"]
         specs.append(build_spec(make_plan(compose(chosen, with_hydra=True)), resume=False))
-    return Trainer(specs)
+    return Trainer(specs, executor=executor)
 
 
 @pytest.mark.usefixtures("meta")
-@pytest.mark.parametrize("num_jobs", [1, 3])
+@pytest.mark.parametrize(("num_jobs", "executor"), [(1, "vmap"), *((3, executor) for executor in EXECUTORS)])
 @pytest.mark.parametrize("overrides", CASES, ids=" ".join)
-def test_a_program_keeps_to_its_device(overrides: list[str], num_jobs: int, tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, num_jobs, *overrides)
+def test_a_program_keeps_to_its_device(overrides: list[str], num_jobs: int, executor: str, tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, num_jobs, executor, *overrides)
     trainer._one_step()  # what is sent once, and kept
     with _Strangers() as strangers:
         trainer._one_step()

@@ -20,9 +20,10 @@ from jepa.data.packed import JobStreams
 from jepa.data.stream import Stream
 from jepa.job import RunSpec
 from jepa.packing import PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
-from jepa.program import Program
+from jepa.program import EXECUTORS, MEASURED, Program
 from jepa.run import run
 from jepa.run_plan import Plan, build_spec, make_plan
+from jepa.sweep import packed as packed_launcher
 from jepa.sweep import packed_core
 from jepa.trainer import Trainer
 from jepa.types import Losses
@@ -96,12 +97,33 @@ def packed_and_alone(model: str, num_jobs: int, options: PackOptions, folder: Pa
         run_pack([plan(folder / f"alone{job}", *overrides_of(model, job))], options)
 
 
+@pytest.mark.parametrize("executor", ["vmap", "mixed"])
 @pytest.mark.parametrize("model", sorted(NUMBERS))
-def test_each_job_of_a_pack_has_the_result_it_has_alone(model: str, tmp_path: Path) -> None:
-    packed_and_alone(model, 2, VMAP, tmp_path)
+def test_each_job_of_a_pack_has_the_result_it_has_alone(model: str, executor: str, tmp_path: Path) -> None:
+    packed_and_alone(model, 2, PackOptions(None, executor, False), tmp_path)
     for job in range(2):
         assert_metrics_agree(tmp_path / f"packed{job}", tmp_path / f"alone{job}")
-        assert result(tmp_path / f"packed{job}")["pack"]["size"] == 2
+        assert result(tmp_path / f"packed{job}")["pack"] == {
+            "size": 2,
+            "executor": executor,
+            "common_random_numbers": False,
+        }
+
+
+def test_the_executor_that_is_measured_to_be_fastest_is_recorded(tmp_path: Path) -> None:
+    packed_and_alone("vicreg", 2, PackOptions(None, MEASURED, False), tmp_path)
+    for job in range(2):
+        assert_metrics_agree(tmp_path / f"packed{job}", tmp_path / f"alone{job}")
+        assert result(tmp_path / f"packed{job}")["pack"]["executor"] in EXECUTORS
+        said = (tmp_path / f"packed{job}" / "run.log").read_text()
+        assert all(f"{executor} " in said for executor in ("a step of 2 jobs: vmap", "mixed", "loop"))
+
+
+def test_a_gpu_measures_and_a_cpu_goes_job_by_job() -> None:
+    assert [PackOptions(None, None, False).executor_on(torch.device(name)) for name in ("cuda", "mps", "cpu")] == [
+        *(MEASURED, MEASURED, "loop"),
+    ]
+    assert (MEASURED, *EXECUTORS) == packed_launcher.EXECUTORS
 
 
 @pytest.mark.slow
@@ -215,14 +237,15 @@ def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
     assert automatic_pack_size(small) == 8  # on a CPU, larger packs gain nothing
 
 
+@pytest.mark.parametrize("executor", ["vmap", "mixed"])
 @pytest.mark.parametrize("model", sorted(NUMBERS))
-def test_a_pack_in_bf16(model: str, tmp_path: Path) -> None:
-    """The batched program that is the choice for a GPU: its jobs agree with each alone to the 8 bits of bfloat16."""
+def test_a_pack_in_bf16(model: str, executor: str, tmp_path: Path) -> None:
+    """The batched programs that a GPU chooses from: their jobs agree with each alone to the 8 bits of bfloat16."""
 
     def losses(*jobs: int) -> list[dict[str, float]]:
         root = tmp_path / str(len(jobs))
         plans = [plan(root / str(job), "precision=bf16", *overrides_of(model, job)) for job in jobs]
-        trainer = Trainer([build_spec(one, resume=False) for one in plans], executor="vmap")
+        trainer = Trainer([build_spec(one, resume=False) for one in plans], executor=executor)
         for _ in range(4):
             trainer._one_step()
         return trainer.tally.take()

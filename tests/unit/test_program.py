@@ -14,7 +14,7 @@ from jepa.models.predictors import RNN
 from jepa.objectives.vicreg import VICReg
 from jepa.optim.lars import LARS
 from jepa.optim.schedules import Constant
-from jepa.program import Program
+from jepa.program import EXECUTORS, Program
 from jepa.types import Batch, DataShapes
 
 SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_size=2)
@@ -87,7 +87,7 @@ def learning_rates(jobs: range | list[int]) -> Tensor:
     return torch.tensor([0.05 * (job + 1) for job in jobs])
 
 
-@pytest.mark.parametrize("executor", ["vmap", "loop"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("num_jobs", [2, 5])
 def test_each_packed_job_gives_what_it_gives_alone(num_jobs: int, executor: str) -> None:
     jobs = range(num_jobs)
@@ -103,6 +103,43 @@ def test_each_packed_job_gives_what_it_gives_alone(num_jobs: int, executor: str)
                 torch.testing.assert_close(losses.terms[name][job], term[0], rtol=1e-5, atol=1e-6)
     for job in jobs:
         assert_states_agree(packed.job_state(job), alone[job].job_state(0))
+
+
+def test_executors_are_measured_and_leave_no_trace() -> None:
+    jobs = range(2)
+    packed, other = make_program(jobs), make_program(jobs)
+    for program in (packed, other):
+        program.step(stacked(jobs, 0), None, learning_rates(jobs))
+    seconds = packed.measure(stacked(jobs, 1), None)
+    assert set(seconds) == set(EXECUTORS)
+    assert packed.executor == min(seconds, key=seconds.__getitem__)
+    packed.executor = other.executor
+    for program in (packed, other):
+        program.step(stacked(jobs, 2), None, learning_rates(jobs))
+    for job in jobs:
+        for part, values in other.job_state(job).items():
+            assert all(torch.equal(packed.job_state(job)[part][name], value) for name, value in values.items())
+
+
+def test_an_executor_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    packed = make_program(range(2))
+    fails = set[str]()
+    whole = Program._seconds_per_step
+
+    def seconds(program: Program, *inputs: object) -> float:
+        whole(program, *inputs)  # type: ignore[arg-type]
+        if program.executor in fails:
+            raise RuntimeError("no kernel\nfor this")
+        return 1.0
+
+    monkeypatch.setattr(Program, "_seconds_per_step", seconds)
+    fails |= {"vmap", "loop"}
+    assert packed.measure(stacked(range(2), 0), None) == {"mixed": 1.0}
+    assert packed.executor == "mixed"
+    assert "executor=loop is left out: no kernel" in caplog.text
+    fails.add("mixed")
+    assert packed.measure(stacked(range(2), 0), None) == {}
+    assert packed.executor == "mixed"
 
 
 def test_jobs_that_stay_are_unchanged_when_another_leaves() -> None:
