@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_PIECE = 1 << 18  # elements that a thread takes at a time: 1 MiB in single precision
+PIECE = 1 << 18  # elements that a thread takes at a time: 1 MiB in single precision
 
 
 class ChannelsLastNorm(torch.autograd.Function):
@@ -144,7 +144,7 @@ def _pieces(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 def _piece_length(channels: int) -> int:
     """Rows of a piece in each share."""
-    return max(1, _PIECE // channels)
+    return max(1, PIECE // channels)
 
 
 def _scratch(groups: Tensor, dtype: torch.dtype) -> Tensor:

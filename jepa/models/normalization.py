@@ -65,7 +65,7 @@ def normalize_step_maps(norm: nn.BatchNorm2d, maps: Tensor, num_steps: int, *, r
     steps = maps.reshape(num_steps, -1, *maps.shape[1:])
     result: Tensor
     result, mean, variance = _StepNorm.apply(steps, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
-    _update_all(norm, mean, variance, maps.numel() // mean.numel())
+    update_running_values(norm, mean, variance, maps.numel() // mean.numel())
     return result.flatten(0, 1)
 
 
@@ -74,10 +74,14 @@ def _suits(maps: Tensor) -> bool:
 
     Packed jobs' maps are not: under vmap the jobs' channels lie side by side, or no channels do.
     """
+    return is_plain_channels_last(maps) and maps.shape[1] > 1 and maps.shape[2] * maps.shape[3] > 1
+
+
+def is_plain_channels_last(maps: Tensor) -> bool:
+    """Whether maps [N, C, H, W] lie on a CPU, channels-last without gaps, and no program is being compiled."""
     _, channels, height, width = maps.shape
     strides = (height * width * channels, 1, width * channels, channels)
-    suited = maps.stride() == strides and channels > 1 and height * width > 1
-    return suited and maps.device.type == "cpu" and not torch.compiler.is_compiling()
+    return maps.stride() == strides and maps.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _channels_last(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, rectify: bool) -> Tensor:
@@ -85,11 +89,11 @@ def _channels_last(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, recti
     result, mean, variance, *_ = ChannelsLastNorm.apply(  # type: ignore[no-untyped-call]
         maps, norm.weight, norm.bias, norm.eps, num_groups, rectify
     )
-    _update_all(norm, mean, variance, maps.numel() // mean.numel())
+    update_running_values(norm, mean, variance, maps.numel() // mean.numel())
     return result
 
 
-def _update_all(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+def update_running_values(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Update the running values by means and biased variances [G, C] of ``count`` values each, one after another."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     assert norm.momentum is not None

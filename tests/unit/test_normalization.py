@@ -135,7 +135,7 @@ def threads_as_before():
 @pytest.mark.usefixtures("threads_as_before")
 @pytest.mark.parametrize("threads", [2, 3, 5])  # 5 cannot have equal shares of 8 * 33 * 31 pixels
 def test_threads_share_the_maps(threads, monkeypatch):
-    monkeypatch.setattr(channels_last_norm, "_PIECE", 1000 * 8)  # several pieces to a share, the last one shorter
+    monkeypatch.setattr(channels_last_norm, "PIECE", 1000 * 8)  # several pieces to a share, the last one shorter
     maps = background(8, 8, 33)[..., :31]
     norm = norm_with_history(nn.BatchNorm2d, 8)
     reference = statistics_and_gradients(copy.deepcopy(norm).double(), maps.double())
