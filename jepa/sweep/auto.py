@@ -22,8 +22,8 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """``arguments`` with ``hydra/launcher=auto`` replaced by a choice for this machine.
 
     A GPU: packed, one process a GPU. Several cores: joblib, one thread a process, where it is installed. Else: basic.
-    precision=bf16 is added where the hardware multiplies bfloat16 matrices faster, and trainer.compile=auto on a CPU;
-    neither where ``arguments``, or the sweep file that they name, say something of it.
+    precision=bf16 is added where the hardware multiplies bfloat16 matrices faster, and trainer.compile=auto on a CPU
+    (it compiles long runs in bf16); neither where ``arguments``, or the sweep file that they name, say something of it.
 
     Returns:
         The arguments, and a line that says what was chosen; None where there was nothing to choose.

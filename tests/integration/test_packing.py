@@ -381,20 +381,21 @@ def test_when_a_job_leaves_the_step_is_recorded_anew(tmp_path: Path) -> None:
     ("compiled", "overrides", "compiler"),
     [
         (True, ["trainer.compile=auto"], True),
-        (True, ["trainer.compile=true"], False),
+        (True, ["trainer.compile=true", "precision=fp32"], False),
         (False, [], True),
         (False, ["trainer.compile=auto"], False),
+        (False, ["trainer.compile=auto", "precision=fp32"], True),
         (False, ["trainer.compile=auto", "trainer.epochs=9"], True),
         (False, ["trainer.compile=auto", "model=rssm"], True),
     ],
 )
-def test_auto_compiles_long_runs_of_models_that_gain(
+def test_auto_compiles_long_runs_in_bf16_of_models_that_gain(
     compiled: bool, overrides: list[str], compiler: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Program] = []
     monkeypatch.setattr(Program, "compile", lambda program: calls.append(program))
     monkeypatch.setattr(runtime, "has_cpp_compiler", lambda: compiler)
-    long = ["dataset.size=5000", "dataset.batch_size=10", "trainer.epochs=10"]
+    long = ["precision=bf16", "dataset.size=5000", "dataset.batch_size=10", "trainer.epochs=10"]
     Trainer([build_spec(plan(tmp_path / "run", *long, *overrides), resume=False)])
     assert bool(calls) == compiled
 
