@@ -14,7 +14,6 @@ trains a vmapped pack of --memory-jobs exceeds that of one that trains a job alo
 from __future__ import annotations
 
 import argparse
-import contextlib
 import resource
 import statistics
 import subprocess
@@ -22,13 +21,12 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from harness import make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jepa.models import encoders, normalization
+from jepa.models.normalization import as_packed
 from jepa.packing import bytes_per_job
 from jepa.program import EXECUTORS
 from jepa.runtime import prepare
@@ -53,12 +51,10 @@ class CountOperators(TorchDispatchMode):
 
 def operators(trainer: Trainer) -> int:
     """Operators of one whole step, data included, with maps normalised as they are on a GPU."""
-    with contextlib.ExitStack() as stack:
-        for module in (encoders, normalization):
-            stack.enter_context(mock.patch.object(module, "is_plain_channels_last", return_value=False))
+    with as_packed():
         trainer._one_step()
-        counter = stack.enter_context(CountOperators())
-        trainer._one_step()
+        with CountOperators() as counter:
+            trainer._one_step()
     return counter.count
 
 

@@ -23,6 +23,7 @@ from jepa import checkpoint
 from jepa.data.stream import Stream
 from jepa.job import Outcome, RunSpec
 from jepa.metrics_display import ProgressDisplay
+from jepa.models.normalization import as_packed
 from jepa.program import MEASURED
 from jepa.run_folder import Earlier, RunLog, inspect, occupied
 from jepa.run_plan import Plan, build_spec
@@ -103,6 +104,7 @@ def bytes_per_job(spec: RunSpec) -> int:
         return tensor
 
     with (
+        as_packed(),
         saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(spec.device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"),
     ):

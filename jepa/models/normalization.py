@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -9,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa.models.channels_last_norm import ChannelsLastNorm
+
+_as_packed = ContextVar("as_packed", default=False)
 
 
 def normalize_steps(norm: nn.BatchNorm1d | nn.BatchNorm2d, steps: Tensor) -> Tensor:
@@ -81,7 +86,18 @@ def is_plain_channels_last(maps: Tensor) -> bool:
     """Whether maps [N, C, H, W] lie on a CPU, channels-last without gaps, and no program is being compiled."""
     _, channels, height, width = maps.shape
     strides = (height * width * channels, 1, width * channels, channels)
-    return maps.stride() == strides and maps.device.type == "cpu" and not torch.compiler.is_compiling()
+    plain = maps.stride() == strides and maps.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling() and not _as_packed.get()
+
+
+@contextmanager
+def as_packed() -> Iterator[None]:
+    """Within it maps are normalised as those of batched jobs and of a GPU are, for what such a step keeps and costs."""
+    token = _as_packed.set(True)
+    try:
+        yield
+    finally:
+        _as_packed.reset(token)
 
 
 def _channels_last(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, rectify: bool) -> Tensor:

@@ -19,6 +19,7 @@ from jepa.config import compose, register
 from jepa.data.packed import JobStreams
 from jepa.data.stream import Stream
 from jepa.job import RunSpec
+from jepa.models import encoders
 from jepa.packing import PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
 from jepa.program import EXECUTORS, MEASURED, Program
 from jepa.run import run
@@ -235,6 +236,16 @@ def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
     )
     assert 6 < (bytes_per_job(large) / bytes_per_job(small)) < 9
     assert automatic_pack_size(small) == 8  # on a CPU, larger packs gain nothing
+
+
+def test_memory_of_a_job_is_that_of_a_batched_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone on a CPU it may keep less: norms that are folded keep no maps of their own."""
+    spec = build_spec(plan(tmp_path / "job", "dataset.batch_size=64", "dataset.size=64"), resume=False)
+    planned = []
+    for folded_from in (0, 1 << 40):
+        monkeypatch.setattr(encoders, "_FOLDED_FROM", folded_from)
+        planned.append(bytes_per_job(spec))
+    assert planned[0] == planned[1]
 
 
 @pytest.mark.parametrize("executor", ["vmap", "mixed"])
