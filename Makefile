@@ -1,4 +1,4 @@
-# make run    set up on the way, then train and judge one model (about a minute): make run ARGS="model=simclr dataset.noise=1"
+# make run    set up on the way, then train and judge one model (a minute or two): make run ARGS="model=simclr dataset.noise=1"
 # make test   set up on the way, then lint, types and tests
 # Set-up happens once, and again when what it depends on has changed.
 
