@@ -36,6 +36,14 @@ def _logging_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    """A test may set the number of torch's threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder."""
     monkeypatch.chdir(tmp_path)

@@ -14,8 +14,8 @@ from jepa.models.folded_norm import folded_layers, folded_linear
 from jepa.models.heads import MLP, parse_widths
 from jepa.models.normalization import is_plain_channels_last, normalize_maps
 
-# MeNet5 folds normalisations from this many elements of its first maps on. Less stays in a core's cache, and keeps the
-# original's order of operations, whose rounding fills half of the golden arrays' tolerance.
+# MeNet5 folds normalisations from this many elements of its first maps on. Smaller maps have little time to save, and
+# keep the original's order of operations, whose rounding fills half of the golden arrays' tolerance.
 _FOLDED_FROM = 1 << 20
 
 

@@ -57,13 +57,6 @@ def results(layers: Layers, maps: torch.Tensor) -> list[torch.Tensor]:
     return [output, *grads, *layers.buffers()]
 
 
-@pytest.fixture
-def threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("threads_as_before")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("count", [2, 9, 12])  # 9 images are no equal shares for 2 threads

@@ -125,13 +125,6 @@ def test_channels_last_maps_keep_their_digits(images, side):
         torch.testing.assert_close(value.double(), exact, rtol=0, atol=5e-6 * float(exact.abs().max()))
 
 
-@pytest.fixture
-def threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("threads_as_before")
 @pytest.mark.parametrize("threads", [2, 3, 5])  # 5 cannot have equal shares of 8 * 33 * 31 pixels
 def test_threads_share_the_maps(threads, monkeypatch):
