@@ -4,7 +4,10 @@
 run has epochs, checkpoints, metrics and a result as a real one has, so that resuming can be told from starting again.
 
 FAKE_EPOCH_S: seconds an epoch takes. FAKE_TROUBLE: JSON, seed -> raise, nan, exit, kill (itself, every time),
-kill_once, memory. Each start of a run appends a line to ``starts.txt`` in its folder: the epoch it starts from.
+kill_once, memory. FAKE_HOLD: number of epochs, of all jobs together, from which every job waits after its next
+checkpoint until the sweep's folder holds a file ``go``: what happens to a held job happens in its middle, however slow
+the machine. A held job leaves a file ``held_NUMBER``.
+Each start of a run appends a line to ``starts.txt`` in its folder: the epoch it starts from.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ def fake_run(cfg: DictConfig) -> float:
                 json.dumps({"step": epoch, "epoch": float(epoch), "kind": "train", "loss/total": 1 / epoch}) + "\n"
             )
         write_text_atomic(folder / "checkpoint.json", json.dumps({"epoch": epoch, "chain": chain}))
+        if epoch < cfg.trainer.epochs:
+            _hold(folder, os.environ.get("FAKE_HOLD"))
         if (
             on_probe is not None
             and on_probe(epoch, {"prediction_rmse_px": _curve(cfg, epoch)})
@@ -76,6 +81,19 @@ def _checkpoint(folder: Path, job_hash: str) -> tuple[int, str]:
     except FileNotFoundError:
         return 0, job_hash
     return saved["epoch"], saved["chain"]
+
+
+def _hold(folder: Path, total: str | None) -> None:
+    if total is None or sum(checkpoint_epochs(folder.parent)) < int(total):
+        return
+    (folder / f"held_{total}").touch()
+    while not (folder.parent / "go").exists():
+        time.sleep(0.02)
+
+
+def checkpoint_epochs(folder: Path) -> list[int]:
+    """How far each job of the sweep in ``folder`` has come."""
+    return [json.loads(path.read_text(encoding="utf-8"))["epoch"] for path in folder.glob("*/checkpoint.json")]
 
 
 def _cause(trouble: str | None, epoch: int, folder: Path) -> None:

@@ -107,9 +107,9 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     raise AssertionError("waited in vain")
 
 
-def checkpoint_epochs(folder: Path) -> list[int]:
-    """How far each job has come."""
-    return [json.loads(path.read_text())["epoch"] for path in folder.glob("*/checkpoint.json")]
+def wait_held(folder: Path, total: int, jobs: int) -> None:
+    """Wait until so many jobs of a sweep started with ``FAKE_HOLD=total`` are held, each in its middle."""
+    wait_for(lambda: len(list(folder.glob(f"*/held_{total}"))) == jobs)
 
 
 def workers(process: subprocess.Popen[str]) -> list[int]:

@@ -14,7 +14,7 @@ from sweep_helpers import finish, start, wait_for
 from test_sweep_real import CLOCKS, TINY
 
 GRID = ["--multirun", "model=vicreg", "seed=0,1,2", *TINY]
-PACKED = ["hydra/launcher=packed", "trainer.epochs=6"]
+PACKED = ["hydra/launcher=packed", "trainer.epochs=12"]
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:

@@ -8,14 +8,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from sweep_helpers import checkpoint_epochs, finish, kill_hard, results, run, start, starts, wait_for, workers
+from sweep_helpers import finish, kill_hard, results, run, start, starts, wait_for, wait_held, workers
 
 from jepa.sweep import lease
 
 EPOCHS = ["trainer.epochs=6", "trainer.warmup_epochs=0"]
 GRID = ["--multirun", "seed=range(4)", *EPOCHS, "sweep.name=grid"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-EPOCH_S = "0.1"
 Results = dict[str, dict[str, object]]
 
 
@@ -38,29 +37,31 @@ def running_pids(folder: Path) -> list[int]:
     return [record["pid"] for record in found if record]
 
 
-@pytest.mark.parametrize("launcher", [[], JOBLIB], ids=["basic", "joblib"])
+@pytest.mark.parametrize(("launcher", "at_once"), [([], 1), (JOBLIB, 2)], ids=["basic", "joblib"])
 def test_the_parent_killed_twice_in_the_middle_of_a_grid(
-    in_tmp: Path, undisturbed: Results, launcher: list[str]
+    in_tmp: Path, undisturbed: Results, launcher: list[str], at_once: int
 ) -> None:
     folder = in_tmp / "outputs" / "grid"
-    for kill in (1, 2):
-        process = start([*GRID, *launcher], in_tmp, FAKE_EPOCH_S=EPOCH_S)
-        wait_for(lambda kill=kill: sum(checkpoint_epochs(folder)) >= 4 * kill)
+    for total in (4, 8):
+        process = start([*GRID, *launcher], in_tmp, FAKE_HOLD=str(total))
+        wait_held(folder, total, jobs=at_once)
         kill_hard(process)
         wait_for(lambda: not running_pids(folder))
     assert len(results(folder)) < 4
     resumed = finish(start([*GRID, *launcher], in_tmp))
     assert resumed.code == 0, resumed
     assert results(folder) == undisturbed
-    assert any(from_epoch > 0 for runs in starts(folder).values() for from_epoch in runs), "work was continued"
-    assert all(runs.count(0) <= 2 for runs in starts(folder).values())
+    begun = list(starts(folder).values())
+    assert [runs.count(0) for runs in begun] == [1] * 4, "no work was thrown away"
+    assert sum(len(runs) - 1 for runs in begun) == 2 * at_once, "each kill interrupted the jobs then running"
 
 
 def test_a_killed_job_costs_only_itself_and_is_continued(in_tmp: Path, undisturbed: Results) -> None:
     folder = in_tmp / "outputs" / "grid"
-    process = start([*GRID, *JOBLIB], in_tmp, FAKE_EPOCH_S=EPOCH_S)
-    wait_for(lambda: len(checkpoint_epochs(folder)) == 2 and min(checkpoint_epochs(folder)) >= 2)
+    process = start([*GRID, *JOBLIB], in_tmp, FAKE_HOLD="4")
+    wait_held(folder, 4, jobs=2)
     os.kill(running_pids(folder)[0], signal.SIGKILL)
+    (folder / "go").touch()
     ended = finish(process)
     assert ended.code == 0, ended
     assert results(folder) == undisturbed
@@ -69,13 +70,17 @@ def test_a_killed_job_costs_only_itself_and_is_continued(in_tmp: Path, undisturb
 
 def test_a_killed_joblib_worker_costs_no_finished_work(in_tmp: Path, undisturbed: Results) -> None:
     folder = in_tmp / "outputs" / "grid"
-    process = start([*GRID, *JOBLIB], in_tmp, FAKE_EPOCH_S=EPOCH_S)
-    wait_for(lambda: len(checkpoint_epochs(folder)) == 2 and min(checkpoint_epochs(folder)) >= 2)
+    process = start([*GRID, *JOBLIB], in_tmp, FAKE_HOLD="4")
+    wait_held(folder, 4, jobs=2)
+    held = set(running_pids(folder))
     os.kill(workers(process)[0], signal.SIGKILL)
+    wait_for(lambda: held - set(running_pids(folder)))
+    (folder / "go").touch()
     ended = finish(process)
     assert ended.code == 0, ended
     assert results(folder) == undisturbed
-    assert all(runs[1:] == [] or runs[1] >= 2 for runs in starts(folder).values()), "no job began anew"
+    assert all(runs.count(0) == 1 for runs in starts(folder).values()), "no job began anew"
+    assert any(len(runs) > 1 for runs in starts(folder).values()), "work was continued"
 
 
 def test_a_job_that_kills_its_process_every_time_is_given_up(in_tmp: Path) -> None:
@@ -85,16 +90,16 @@ def test_a_job_that_kills_its_process_every_time_is_given_up(in_tmp: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("launcher", "number"),
-    [([], signal.SIGTERM), (JOBLIB, signal.SIGINT)],
+    ("launcher", "at_once", "number"),
+    [([], 1, signal.SIGTERM), (JOBLIB, 2, signal.SIGINT)],
     ids=["basic TERM", "joblib Ctrl-C"],
 )
 def test_a_signal_stops_the_workers_as_well_and_the_same_command_goes_on(
-    in_tmp: Path, undisturbed: Results, launcher: list[str], number: signal.Signals
+    in_tmp: Path, undisturbed: Results, launcher: list[str], at_once: int, number: signal.Signals
 ) -> None:
     folder = in_tmp / "outputs" / "grid"
-    process = start([*GRID, *launcher], in_tmp, FAKE_EPOCH_S=EPOCH_S)
-    wait_for(lambda: sum(checkpoint_epochs(folder)) >= 3)
+    process = start([*GRID, *launcher], in_tmp, FAKE_HOLD="4")
+    wait_held(folder, 4, jobs=at_once)
     process.send_signal(number)
     stopped = finish(process)
     assert stopped.code == 130 and "the same command goes on" in stopped.err, stopped
@@ -104,7 +109,7 @@ def test_a_signal_stops_the_workers_as_well_and_the_same_command_goes_on(
 
 
 def test_two_processes_share_one_grid(in_tmp: Path, undisturbed: Results) -> None:
-    processes = [start(GRID, in_tmp, FAKE_EPOCH_S=EPOCH_S) for _ in range(2)]
+    processes = [start(GRID, in_tmp, FAKE_EPOCH_S="0.1") for _ in range(2)]
     ended = [finish(process) for process in processes]
     assert [one.code for one in ended] == [0, 0], ended
     folder = in_tmp / "outputs" / "grid"

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from sweep_helpers import checkpoint_epochs, finish, kill_hard, results, run, start, starts, wait_for
+from sweep_helpers import finish, kill_hard, results, run, start, starts, wait_held
 
 from jepa.sweep.pruning import JOURNAL, open_storage
 
@@ -33,9 +33,9 @@ def test_a_search_killed_twice_and_continued_equals_an_undisturbed_one(in_tmp: P
     whole = [*SEARCH, "sweep.n_trials=6"]
     assert run([*whole, "sweep.name=undisturbed"]).code == 0
     folder = in_tmp / "outputs" / "search"
-    for kill in (1, 2):
-        process = start([*whole, *JOBLIB], in_tmp, FAKE_EPOCH_S="0.1")
-        wait_for(lambda kill=kill: sum(checkpoint_epochs(folder)) >= 6 * kill)
+    for total in (6, 12):
+        process = start([*whole, *JOBLIB], in_tmp, FAKE_HOLD=str(total))
+        wait_held(folder, total, jobs=2)
         kill_hard(process)
     states = {state for state, _, _ in trials(folder).values()}
     assert "RUNNING" in states
@@ -44,7 +44,9 @@ def test_a_search_killed_twice_and_continued_equals_an_undisturbed_one(in_tmp: P
     assert trials(folder) == trials(in_tmp / "outputs" / "undisturbed")
     assert results(folder) == results(in_tmp / "outputs" / "undisturbed")
     assert {state for state, _, _ in trials(folder).values()} == {"COMPLETE"}
-    assert any(from_epoch > 0 for runs in starts(folder).values() for from_epoch in runs), "work was continued"
+    begun = sorted(starts(folder).values())
+    assert [runs.count(0) for runs in begun] == [1] * 6, "no work was thrown away"
+    assert sum(len(runs) - 1 for runs in begun) == 4, "each kill interrupted two jobs"
 
 
 def test_the_total_is_reached_over_several_sittings_and_two_processes(in_tmp: Path) -> None:
