@@ -25,6 +25,8 @@ def cores() -> int:
 def threads_per_job(n_jobs: int) -> int:
     """Threads for each of ``n_jobs`` processes side by side, so that together they fill the cores once.
 
+    Never more than OMP_NUM_THREADS, by which a user or a cluster sets what a process may take.
+
     Args:
         n_jobs: as joblib spells it: a count, or -1 for one process a core.
     """
@@ -32,7 +34,9 @@ def threads_per_job(n_jobs: int) -> int:
         return 1
     if n_jobs == 0:
         raise ConfigError("hydra.launcher.n_jobs=0: must be a count, or -1 for one process a core")
-    return max(1, cores() // n_jobs)
+    share = max(1, cores() // n_jobs)
+    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is one number per level of nesting
+    return min(share, int(told)) if told.isdecimal() and int(told) > 0 else share
 
 
 def visible_gpus() -> list[str]:

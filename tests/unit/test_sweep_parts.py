@@ -156,6 +156,7 @@ def test_the_latest_metrics_are_read_from_the_end(tmp_path: Path) -> None:
 
 def test_processes_times_threads_is_the_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert {n: devices.threads_per_job(n) for n in (-1, 1, 2, 3, 4, 8, 16)} == {
         -1: 1,
         1: 8,
@@ -167,6 +168,15 @@ def test_processes_times_threads_is_the_number_of_cores(monkeypatch: pytest.Monk
     }
     with pytest.raises(ConfigError, match="n_jobs"):
         devices.threads_per_job(0)
+
+
+@pytest.mark.parametrize(("told", "threads"), [("1", 1), ("3", 3), ("3,1", 3), ("16", 4), ("0", 4), ("many", 4)])
+def test_a_job_takes_no_more_threads_than_the_environment_allows(
+    told: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert devices.threads_per_job(2) == threads
 
 
 def test_gpus_are_dealt_evenly_and_given_back(tmp_path: Path) -> None:
