@@ -31,6 +31,7 @@ class Overview:
         self.parallel = parallel
         self.jobs: dict[str, Job] = {}
         self.results: dict[str, dict[str, Any]] = {}
+        self._outdated: dict[str, int | None] = {}
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Watch these jobs as well."""
@@ -39,8 +40,14 @@ class Overview:
                 self.jobs[job.hash] = job
 
     def forget(self, job: Job) -> None:
-        """The job is about to be run again: an earlier failure no longer counts."""
+        """The job is about to be run again: the result that it has, and keeps until it starts, no longer counts."""
         self.results.pop(job.hash, None)
+        self._outdated[job.hash] = records.result_version(job.folder)
+
+    def settle(self) -> None:
+        """No job will be run again: what its folder holds counts, a result from before included."""
+        self._outdated.clear()
+        self.look()
 
     def look(self) -> list[Job]:
         """Read results that are new; the jobs that have one since the last look."""
@@ -49,7 +56,9 @@ class Overview:
             known = self.results.get(job.hash)
             if known is not None and known["status"] in records.DONE:
                 continue
-            result = records.read_result(job.folder)
+            outdated = self._outdated.get(job.hash)
+            current = outdated is None or records.result_version(job.folder) != outdated
+            result = records.read_result(job.folder) if current else None
             if result is None:
                 self.results.pop(job.hash, None)
             elif known is None or known.get("finished") != result.get("finished"):

@@ -68,6 +68,14 @@ def status(folder: Path, job_hash: str) -> str:
     return "interrupted" if folder.is_dir() and any(folder.iterdir()) else "new"
 
 
+def result_version(folder: Path) -> int | None:
+    """What tells a job's result from one that replaces it: when it was written, in nanoseconds; None without one."""
+    try:
+        return (folder / RESULT).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterable[str], traceback: str = "") -> None:
     """Record that a job failed without having said so itself; an existing result is left alone.
 

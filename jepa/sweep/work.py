@@ -126,7 +126,7 @@ class Work:
             retries=self.retries,
             stopping=lambda: self._stopped,
         )
-        if done := self.overview.count(*records.DONE):
+        if (done := self.overview.count(*records.DONE)) and not self.switches.rerun:
             print(f"{done} of {len(self.jobs)} jobs are done already", flush=True)
         display = Display(self.overview, mode=self.switches.progress, on_result=on_result)
         with self._sitting.held(), self._signals(), display:
@@ -160,7 +160,7 @@ class Work:
         Raises:
             SystemExit: 1 where jobs have failed.
         """
-        self.overview.look()
+        self.overview.settle()
         results = self.overview.results
         failed = [job for job in self.jobs if results.get(job.hash, {}).get("status") == "failed"]
         report.ending(self.overview, self.jobs, folder=self.folder, failed=failed)

@@ -112,6 +112,16 @@ def test_nan_and_failures_are_failed_trials_and_only_failures_are_tried_again(in
     assert run(arguments).code == 1 and len(study(folder).trials) == len(found)
 
 
+def test_a_retry_is_not_told_the_failure_it_is_to_undo(in_tmp: Path) -> None:
+    """joblib's workers take seconds to start: in that time the screen sees the result of the attempt before."""
+    folder = in_tmp / "outputs" / "search"
+    arguments = [*SEARCH, "sweep.n_trials=2"]
+    assert run(arguments, FAKE_TROUBLE=json.dumps({"0": "raise"})).code == 1
+    again = finish(start([*arguments, *JOBLIB], in_tmp, FAKE_EPOCH_S="0.5"))
+    assert again.code == 0 and "failed  " not in again.out, again
+    assert [state for state, _, _ in trials(folder).values()] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+
+
 def _proposals(arguments: list[str], in_tmp: Path) -> dict[int, tuple[str, dict[str, Any], float | None]]:
     assert run([*arguments, "sweep.name=proposals"]).code == 0
     return trials(in_tmp / "outputs" / "proposals")

@@ -272,6 +272,30 @@ def test_the_screen_counts_and_finds_the_best(tmp_path: Path) -> None:
     held.release()
 
 
+@pytest.mark.parametrize("status", ["failed", "finished"])
+def test_a_result_from_before_a_job_is_run_again_does_not_count(tmp_path: Path, status: str) -> None:
+    overview = Overview(parallel=1)
+    write_result(tmp_path / "a", status=status, objective=2.0)
+    overview.add([job("a", tmp_path)])
+    assert len(overview.look()) == 1
+    overview.forget(overview.jobs["a"])
+    assert overview.look() == [] and overview.summary(0) == "0 of 1 done · 0 running · 1 waiting · 0 failed"
+    (tmp_path / "a" / "result.json").unlink()
+    assert overview.look() == []
+    write_result(tmp_path / "a", status="finished", objective=1.0)
+    assert len(overview.look()) == 1 and overview.results["a"]["objective"] == 1.0
+
+
+def test_a_failure_stands_where_the_job_was_not_run_again_after_all(tmp_path: Path) -> None:
+    overview = Overview(parallel=1)
+    write_result(tmp_path / "a", status="failed", objective=None)
+    overview.add([job("a", tmp_path)])
+    overview.forget(overview.jobs["a"])
+    assert overview.look() == []
+    overview.settle()
+    assert overview.count("failed") == 1
+
+
 # --- composition ---------------------------------------------------------------------------------------------------
 
 
