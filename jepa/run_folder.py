@@ -22,6 +22,7 @@ from jepa.files import write_text_atomic
 
 CHECKPOINT = "checkpoints/last.pt"
 _TRACES = ("config.yaml", "result.json", "metrics.jsonl", CHECKPOINT)
+_STAY = (".lock", ".lease", "output.log")  # a run's and a sweep's claims to the folder, and what is being written
 _DIFFERENCES_SHOWN = 4
 
 
@@ -87,7 +88,7 @@ def occupied(folder: Path, *, config: Mapping[str, Any], overrides: list[str], a
     with lock:
         _take(lock.fileno(), folder)
         if aside:
-            _move_aside(folder)
+            move_aside(folder)
         earlier = folder / "result.json"
         if earlier.exists():  # of a failed or pruned run that is tried again
             os.replace(earlier, _free_name(earlier))
@@ -198,6 +199,19 @@ def _result(folder: Path) -> dict[str, Any] | None:
     return result if isinstance(result, dict) else None
 
 
+def move_aside(folder: Path) -> None:
+    """What an earlier run left in ``folder`` goes to a new sibling (``<folder>.1``); claims to the folder stay.
+
+    The caller holds such a claim. Where nothing is left, no sibling is made.
+    """
+    moving = [entry for entry in folder.iterdir() if entry.name not in _STAY]
+    if moving:
+        sibling = _free_name(folder)
+        sibling.mkdir()
+        for entry in moving:
+            os.replace(entry, sibling / entry.name)
+
+
 # --- who works there -----------------------------------------------------------------------------------------------
 
 
@@ -208,15 +222,6 @@ def _take(descriptor: int, folder: Path) -> None:
         raise ConfigError(f"folder={folder}: another process is at work in it") from None
     except OSError:
         pass  # a file system without locks: nobody can be kept out
-
-
-def _move_aside(folder: Path) -> None:
-    """Everything in ``folder`` but the lock goes to a new sibling; the lock stays, and with it our claim."""
-    sibling = _free_name(folder)
-    sibling.mkdir()
-    for entry in folder.iterdir():
-        if entry.name != ".lock":
-            os.replace(entry, sibling / entry.name)
 
 
 def _free_name(path: Path) -> Path:

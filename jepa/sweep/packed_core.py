@@ -236,7 +236,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
                 continue  # somebody else is at it
             stack.callback(held.release)
             if _done(job.plan) is None:
-                records.set_failure_aside(job.plan.folder)
+                records.make_way(job.plan.folder)
                 plans.append(job.plan)
                 leases.append(held)
         stack.enter_context(task.watched(_Leases(leases), here=False))

@@ -15,6 +15,7 @@ from typing import Any
 from jepa.errors import ConfigError
 from jepa.files import write_json_atomic
 from jepa.provenance import timestamp
+from jepa.run_folder import move_aside
 from jepa.sweep import lease
 
 RESULT = "result.json"
@@ -105,9 +106,15 @@ def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterabl
     )
 
 
-def set_failure_aside(folder: Path) -> None:
-    """Keep the result of a failed attempt beside the one to come."""
-    if (folder / RESULT).exists():
+def make_way(folder: Path) -> None:
+    """Keep what a job left that is about to be run again; the caller holds its lease.
+
+    A finished run is moved to a sibling whole (``<folder>.1``); of a failed attempt the result alone is set aside, as
+    its checkpoint is what the next one goes on from.
+    """
+    if done_result(folder, folder.name) is not None:
+        move_aside(folder)
+    elif (folder / RESULT).exists():
         os.replace(folder / RESULT, folder / "result.failed.json")
 
 

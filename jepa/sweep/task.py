@@ -118,7 +118,7 @@ class JobTask:
         try:
             if records.done_result(folder, job_hash) is not None and not OmegaConf.select(cfg, "rerun"):
                 return "finished"
-            records.set_failure_aside(folder)
+            records.make_way(folder)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self.watched(held, here))
                 stack.enter_context(self.gpu(cfg))

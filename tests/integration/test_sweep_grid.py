@@ -46,10 +46,12 @@ def test_a_grid_runs_once_and_a_longer_axis_keeps_what_is_there(in_tmp: Path) ->
 def test_rerun_runs_finished_jobs_again(in_tmp: Path) -> None:
     arguments = ["--multirun", "seed=0", "trainer.epochs=1", "trainer.warmup_epochs=0", "sweep.name=one"]
     assert run(arguments).code == 0
-    before = [path.stat().st_mtime_ns for path in in_tmp.glob("outputs/one/*/result.json")]
-    assert run([*arguments, "rerun=true"]).code == 0
-    after = [path.stat().st_mtime_ns for path in in_tmp.glob("outputs/one/*/result.json")]
-    assert len(before) == len(after) == 1 and after > before
+    [path] = in_tmp.glob("outputs/one/*/result.json")
+    before = path.read_text()
+    again = run([*arguments, "rerun=true"])
+    assert again.code == 0 and "done already" not in again.out, again
+    assert path.read_text() != before
+    assert (path.parent.with_name(f"{path.parent.name}.1") / "result.json").read_text() == before
 
 
 def test_failures_are_the_failing_jobs_own_and_are_retried(in_tmp: Path) -> None:

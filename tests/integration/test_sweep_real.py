@@ -13,6 +13,7 @@ from sweep_app import fake_run
 from sweep_helpers import finish, kill_hard, start, wait_for
 
 from jepa.run import command_line
+from jepa.sweep import lease
 
 TINY = [
     "dataset.size=48",
@@ -60,6 +61,21 @@ def test_a_grid_of_real_runs_killed_and_continued_gives_the_same_bits(in_tmp: Pa
     ended = finish(start([*GRID, *JOBLIB], in_tmp, app=["-m", "jepa.run"]), timeout_s=300)
     assert ended.code == 0, ended
     assert metrics(folder) == metrics(undisturbed)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "packed"])
+def test_rerun_keeps_the_earlier_run_whole_and_the_claim_where_it_is(launcher: str, in_tmp: Path) -> None:
+    arguments = ["--multirun", "model=vicreg", "seed=0", *TINY, "sweep.name=grid", f"hydra/launcher={launcher}"]
+    assert command_line(arguments) == 0
+    [first] = in_tmp.glob("outputs/grid/*/result.json")
+    told = first.read_text()
+    again = finish(start([*arguments, "rerun=true"], in_tmp, app=["-m", "jepa.run"]), timeout_s=300)
+    assert again.code == 0 and again.out.count("finished ") == 1, again
+    kept = first.parent.with_name(first.parent.name + ".1")
+    assert set(in_tmp.glob("outputs/grid/*/config.yaml")) == {first.parent / "config.yaml", kept / "config.yaml"}
+    assert (kept / "result.json").read_text() == told and (kept / "checkpoints" / "last.pt").is_file()
+    assert not (kept / ".lease").exists() and lease.last_holder(first.parent)["left"]
+    assert first.read_text() != told
 
 
 def test_a_jobs_own_command_gives_the_same_numbers(
