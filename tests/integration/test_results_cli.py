@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -207,15 +206,19 @@ def test_as_a_process_and_into_a_closed_pipe(grid: Path) -> None:
 
 
 def test_a_thousand_runs_list_in_under_a_second(tmp_path: Path) -> None:
-    """The whole process, with the index of an earlier look; measured at 0.15 s, 0.3 s without the index."""
+    """The whole process, with the index of an earlier look; measured at 0.15 s, 0.3 s without the index.
+
+    Counted is the processor's time: the clock's also holds what else a busy machine does meanwhile.
+    """
     root = tmp_path / "outputs" / "big"
     write_grid(root, models=("vicreg", "simclr"), noises=50, seeds=10)
     first = command("outputs/big", folder=tmp_path)
     assert first.returncode == 0 and "big: 1000 runs: 1000 finished" in first.stdout
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         again = command("outputs/big", folder=tmp_path)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        seconds.append(after.children_user - before.children_user + after.children_system - before.children_system)
         assert again.stdout == first.stdout
-    assert min(seconds) < 1.0
+    assert 0.0 < min(seconds) < 1.0
