@@ -24,8 +24,9 @@ from packing import ORIGINAL_LAUNCHES
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from jepa.executor_choice import choose_executor
 from jepa.packing import bytes_per_job, free_bytes
-from jepa.runtime import prepare
+from jepa.runtime import prepare, wait
 from jepa.trainer import Trainer
 
 PAPER_SEQUENCES = 1_000_000  # of one run: 100 epochs of 10 000
@@ -36,12 +37,6 @@ COLUMNS = [
     *("model", "B", "precision", "J", "step", "executor, ms", "kernels a job-step", "job-steps/s", "of matmul rate"),
     *("runs/hour", "times the original"),
 ]
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done all it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -106,13 +101,13 @@ def steps_per_second(trainer: Trainer) -> float:
     return steps / (time.perf_counter() - started)
 
 
-def choose_executor(trainer: Trainer) -> str:
+def chosen_executor(trainer: Trainer) -> str:
     """Let the trainer's program choose; the executor, and milliseconds of a step by each."""
     if trainer.program.num_jobs == 1:
         return ""
     generators = [job.model_generator for job in trainer.jobs]
     noise = trainer._noise(generators, trainer.program.template.draw_noise, trainer.dataset.batch_size)
-    seconds = trainer.program.measure(trainer.streams.next(), noise)
+    seconds = choose_executor(trainer.program, trainer.streams.next(), noise)
     shown = ", ".join(f"{name} {1e3 * value:.1f}" for name, value in seconds.items())
     return f"{trainer.program.executor} ({shown})"
 
@@ -137,7 +132,7 @@ def rows_of(
     for name in options.steps:
         try:
             trainer = make_trainer(model, *overrides, *STEPS[name], num_jobs=num_jobs, device=options.device)
-            executor = choose_executor(trainer)
+            executor = chosen_executor(trainer)
             train_step(trainer)()
             kernels = count_kernels(trainer) / num_jobs if name != "replayed" else None
             job_steps = num_jobs * steps_per_second(trainer)

@@ -21,10 +21,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from jepa import checkpoint
 from jepa.data.stream import Stream
+from jepa.executor_choice import MEASURED
 from jepa.job import Outcome, RunSpec
 from jepa.metrics_display import ProgressDisplay
 from jepa.models.normalization import as_packed
-from jepa.program import MEASURED
 from jepa.run_folder import Earlier, RunLog, inspect, occupied
 from jepa.run_plan import Plan, build_spec
 from jepa.trainer import Trainer, build_objective

@@ -7,8 +7,6 @@ through ``torch.func.vmap`` or job by job, whichever is faster on the device. Th
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -23,16 +21,13 @@ from jepa.optim.base import Optimizer
 from jepa.optim.flat import FlatLayout
 from jepa.packed_operators import MapsInTurn
 from jepa.runtime import prepare_compilation
-from jepa.step_graph import WARMUP_STEPS, GraphedStep, Replay, Step, record_cuda_graph
+from jepa.step_graph import GraphedStep, Replay, Step, record_cuda_graph
 from jepa.types import Batch, Losses, Rollout
 
 # How J > 1 jobs run: batched kernels; those but for the operators on maps, which are called job after job; and whole
-# jobs one after another. MEASURED: whichever of them a few steps show to be fastest on this device.
+# jobs one after another.
 EXECUTORS = ("vmap", "mixed", "loop")
-MEASURED = "measured"
 _Output = TypeVar("_Output")
-
-log = logging.getLogger(__name__)
 
 
 class Program:
@@ -54,16 +49,14 @@ class Program:
             optimizers: J optimizers of one class; their numeric hyperparameters may differ.
             device: where the program lives.
             precision: ``"fp32"`` or ``"bf16"`` (autocast: matrix products and convolutions in bfloat16).
-            executor: how J > 1 jobs run, one of ``EXECUTORS``; may be set later, between steps, too.
+            executor: how J > 1 jobs run, one of ``EXECUTORS``.
 
         Raises:
             ValueError: where the jobs do not agree in names or shapes.
         """
-        assert executor in EXECUTORS, executor
         _check_agreement(objectives)
         self.device = device
         self.precision = precision
-        self.executor = executor
         self.template = objectives[0].to(device)
         parameters = [dict(objective.named_parameters()) for objective in objectives]
         self.layout = FlatLayout.of(parameters[0])
@@ -80,12 +73,23 @@ class Program:
         self.optimizer_state = self.optimizer.init_state(self.params)
         self._forward: Callable[..., Losses] = self._call_losses
         self._recorder: Callable[[Callable[[], Losses]], Replay] | None = None
-        self._bind()
+        self.executor = executor
 
     @property
     def num_jobs(self) -> int:
         """J."""
         return self.params.shape[0]
+
+    @property
+    def executor(self) -> str:
+        """How J > 1 jobs run. One that is set holds from the next step on; a recorded step is recorded anew."""
+        return self._executor
+
+    @executor.setter
+    def executor(self, executor: str) -> None:
+        assert executor in EXECUTORS, executor
+        self._executor = executor
+        self._bind()
 
     def compile(self) -> None:
         """Compile the forward and backward pass with ``torch.compile``; worth it for runs of thousands of steps.
@@ -130,47 +134,6 @@ class Program:
             losses.total.detach().reshape(self.num_jobs),
             {name: term.detach().reshape(self.num_jobs) for name, term in losses.terms.items()},
         )
-
-    def measure(self, batch: Batch, noise: Tensor | None) -> dict[str, float]:
-        """Seconds that a step takes by executor; one that fails is logged and left out. The state stays as it is.
-
-        The program is left with the fastest, or with the one it has where all of them fail.
-
-        Args:
-            batch, noise: as for :meth:`step`.
-        """
-        state = {"params": self.params, **self.buffers, **self.optimizer_state}
-        saved = {name: value.clone() for name, value in state.items()}
-        before, seconds = self.executor, dict[str, float]()
-        for self.executor in EXECUTORS:
-            self._bind()  # a step that is recorded is recorded for each
-            try:
-                seconds[self.executor] = self._seconds_per_step(batch, noise)
-            except RuntimeError as error:  # no kernel for it, no memory
-                log.warning("executor=%s is left out: %s", self.executor, str(error).partition("\n")[0])
-            for name, value in saved.items():
-                state[name].copy_(value)
-        self.executor = min(seconds, key=seconds.__getitem__, default=before)
-        self._bind()
-        return seconds
-
-    def _seconds_per_step(self, batch: Batch, noise: Tensor | None) -> float:
-        """The shortest of a few rounds, after steps in which libraries choose their algorithms."""
-        learning_rate = self.params.new_zeros(self.num_jobs)
-        rounds = []
-        for steps in (WARMUP_STEPS + 1, 2, 2, 2):
-            self._wait()
-            started = time.perf_counter()
-            for _ in range(steps):
-                self.step(batch, noise, learning_rate)
-            self._wait()
-            rounds.append((time.perf_counter() - started) / steps)
-        return min(rounds[1:])
-
-    def _wait(self) -> None:
-        """Until the device has done all it was given."""
-        if self.device.type in ("cuda", "mps"):
-            getattr(torch, self.device.type).synchronize()
 
     def gradients(self, batch: Batch, noise: Tensor | None) -> tuple[Losses, dict[str, Tensor]]:
         """Losses and gradients by parameter name of one training-mode pass, without an update (for tests)."""

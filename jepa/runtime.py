@@ -49,6 +49,12 @@ def prepare(*, device: torch.device, threads: int | None, precision: str) -> Non
             )
 
 
+def wait(device: torch.device) -> None:
+    """Until ``device`` has done all it was given; for measuring, never within a train step."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
 def keep_freed_memory() -> bool:
     """Let glibc's allocator keep large freed blocks for the next step instead of returning them to the kernel.
 

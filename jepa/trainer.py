@@ -13,11 +13,12 @@ from torch import Tensor
 from jepa import checkpoint, runtime
 from jepa.data.packed import JobStreams
 from jepa.errors import ConfigError
+from jepa.executor_choice import MEASURED, choose_executor
 from jepa.interrupts import StopRequest
 from jepa.job import Job, Outcome, RunSpec, TrainerSettings
 from jepa.objectives.base import Objective
 from jepa.probing import ProbeReport
-from jepa.program import MEASURED, Program
+from jepa.program import Program
 from jepa.seeding import derive_seed, generator
 from jepa.tally import Tally
 from jepa.types import Batch, Rollout
@@ -117,7 +118,7 @@ class Trainer:
         """Whichever executor is fastest with the jobs' own sizes, shown by steps on draws that are not training's."""
         generators = [generator(job.spec.seed, "probe/model", self.device) for job in self.jobs]
         noise = self._noise(generators, self.program.template.draw_noise, self.dataset.batch_size)
-        seconds = self.program.measure(self._streams_for("probe_fit").next(), noise)
+        seconds = choose_executor(self.program, self._streams_for("probe_fit").next(), noise)
         shown = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
         log.info("a step of %d jobs: %s", len(self.jobs), shown)
 

@@ -18,10 +18,11 @@ from jepa import checkpoint, runtime
 from jepa.config import compose, register
 from jepa.data.packed import JobStreams
 from jepa.data.stream import Stream
+from jepa.executor_choice import MEASURED
 from jepa.job import RunSpec
 from jepa.models import encoders
 from jepa.packing import PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
-from jepa.program import EXECUTORS, MEASURED, Program
+from jepa.program import EXECUTORS, Program
 from jepa.run import run
 from jepa.run_plan import Plan, build_spec, make_plan
 from jepa.sweep import packed as packed_launcher

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
+from jepa import executor_choice
+from jepa.executor_choice import choose_executor
 from jepa.models.encoders import MeNet5
 from jepa.models.heads import IdentityProjector, MLPProjector
 from jepa.models.predictors import RNN
@@ -15,7 +18,8 @@ from jepa.objectives.vicreg import VICReg
 from jepa.optim.lars import LARS
 from jepa.optim.schedules import Constant
 from jepa.program import EXECUTORS, Program
-from jepa.types import Batch, DataShapes
+from jepa.step_graph import WARMUP_STEPS
+from jepa.types import Batch, DataShapes, Losses
 
 SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_size=2)
 BATCH_SIZE = 6
@@ -110,7 +114,7 @@ def test_executors_are_measured_and_leave_no_trace() -> None:
     packed, other = make_program(jobs), make_program(jobs)
     for program in (packed, other):
         program.step(stacked(jobs, 0), None, learning_rates(jobs))
-    seconds = packed.measure(stacked(jobs, 1), None)
+    seconds = choose_executor(packed, stacked(jobs, 1), None)
     assert set(seconds) == set(EXECUTORS)
     assert packed.executor == min(seconds, key=seconds.__getitem__)
     packed.executor = other.executor
@@ -124,7 +128,7 @@ def test_executors_are_measured_and_leave_no_trace() -> None:
 def test_an_executor_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     packed = make_program(range(2))
     fails = set[str]()
-    whole = Program._seconds_per_step
+    whole = executor_choice.seconds_per_step
 
     def seconds(program: Program, *inputs: object) -> float:
         whole(program, *inputs)  # type: ignore[arg-type]
@@ -132,14 +136,29 @@ def test_an_executor_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, cap
             raise RuntimeError("no kernel\nfor this")
         return 1.0
 
-    monkeypatch.setattr(Program, "_seconds_per_step", seconds)
+    monkeypatch.setattr(executor_choice, "seconds_per_step", seconds)
     fails |= {"vmap", "loop"}
-    assert packed.measure(stacked(range(2), 0), None) == {"mixed": 1.0}
+    assert choose_executor(packed, stacked(range(2), 0), None) == {"mixed": 1.0}
     assert packed.executor == "mixed"
     assert "executor=loop is left out: no kernel" in caplog.text
     fails.add("mixed")
-    assert packed.measure(stacked(range(2), 0), None) == {}
+    assert choose_executor(packed, stacked(range(2), 0), None) == {}
     assert packed.executor == "mixed"
+
+
+def test_a_recorded_step_is_recorded_anew_for_another_executor() -> None:
+    packed = make_program(range(2))
+    recorded = []
+
+    def record(call: Callable[[], Losses]) -> Callable[[], Losses]:
+        recorded.append(packed.executor)
+        return call
+
+    packed.replay_steps(record)
+    for packed.executor in ("vmap", "loop"):
+        for step in range(WARMUP_STEPS + 2):
+            packed.step(stacked(range(2), step), None, learning_rates(range(2)))
+    assert recorded == ["vmap", "loop"]
 
 
 def test_jobs_that_stay_are_unchanged_when_another_leaves() -> None:
