@@ -23,7 +23,7 @@ LAYERS: list[list[set[str]]] = [
     [{"objectives"}, {"optim"}],
     [{"probing"}],
     [{"checkpoint"}, {"metrics", "metrics_*"}],
-    [{"trainer", "program", "job", "tally", "packed_operators", "step_graph"}],
+    [{"trainer", "program", "executor_choice", "job", "tally", "packed_operators", "step_graph"}],
     [{"run", "run_*"}],
     [{"packing", "packing_*"}],
     [{"sweep"}],
