@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from jepa import __version__
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT = _PACKAGE.parent
 
 
 def timestamp() -> str:
@@ -38,9 +41,64 @@ def git_commit() -> str | None:
         return None
 
 
+@functools.cache
+def code() -> dict[str, Any]:
+    """The code that makes a result: {"commit", "dirty", "fingerprint"}, as it was when this process first asked.
+
+    commit: the checkout's, or None outside a checkout. dirty: whether ``jepa/`` or ``conf/`` differ from the commit,
+    new files included. fingerprint: 12 hexadecimal digits of SHA-256 over the package's Python files and over
+    ``conf/``; the same code has the same fingerprint wherever it is installed.
+    """
+    commit, dirty = None, False
+    if (_CHECKOUT / ".git").exists():
+        try:
+            commit = _git("rev-parse", "HEAD")
+            dirty = bool(_git("status", "--porcelain", "--untracked-files=normal", "--", "jepa", "conf"))
+        except (OSError, subprocess.SubprocessError):
+            commit = None
+    return {"commit": commit, "dirty": dirty, "fingerprint": fingerprint(_PACKAGE)}
+
+
+def fingerprint(package: Path) -> str:
+    """12 hexadecimal digits of SHA-256 over the sources of the package in the folder ``package``, names included."""
+    digest = hashlib.sha256()
+    for name, path in sorted(_sources(package)):
+        content = path.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def made_by(result: Mapping[str, Any]) -> str:
+    """Whether the code of this process made ``result``: "current", "other", or "unknown" for results from before."""
+    there = result.get("code")
+    found = there.get("fingerprint") if isinstance(there, Mapping) else None
+    if not found:
+        return "unknown"
+    return "current" if found == code()["fingerprint"] else "other"
+
+
+def other_code(result: Mapping[str, Any]) -> str:
+    """For example "commit 1a2b3c4d5e6f, with changes": the code that made a result of ``made_by`` "other"."""
+    there = result["code"]
+    if not there.get("commit"):
+        return f"fingerprint {there['fingerprint']}"
+    return f"commit {str(there['commit'])[:12]}" + (", with changes" if there.get("dirty") else "")
+
+
 def command(overrides: Sequence[str]) -> str:
     """The command line that runs this configuration again, alone."""
     return shlex.join(["python", "-m", "jepa.run", *overrides])
+
+
+def _sources(package: Path) -> Iterator[tuple[str, Path]]:
+    """Name and path of every source; names are those of a checkout, where ``conf/`` lies beside the package."""
+    for path in package.rglob("*.py"):
+        yield f"jepa/{path.relative_to(package).as_posix()}", path
+    conf = package.parent / "conf"
+    if not (package.parent / "setup.cfg").is_file() or not (conf / "config.yaml").is_file():
+        conf = package / "conf"  # installed
+    for path in conf.rglob("*.yaml"):
+        yield f"conf/{path.relative_to(conf).as_posix()}", path
 
 
 def _git(*arguments: str) -> str:

@@ -186,6 +186,8 @@ def _shown_again(plan: Plan, earlier: Earlier) -> float:
 
     assert earlier.result is not None
     print(f"{plan.folder} holds the finished result of this configuration (rerun=true runs it again)")
+    if provenance.made_by(earlier.result) == "other":
+        print(f"made by other code ({provenance.other_code(earlier.result)}); rerun=true runs it again")
     print("\n".join(summary_lines(earlier.result)))
     value = earlier.result["metrics"].get(plan.config.objective)
     return math.nan if value is None else float(value)

@@ -142,6 +142,7 @@ def record(plan: Plan) -> dict[str, Any]:
         "command": provenance.command(plan.overrides),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
+        "code": provenance.code(),
         "device": str(plan.device),
         "started": provenance.timestamp(),
     }

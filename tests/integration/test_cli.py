@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import jepa
+from jepa import provenance
 from jepa.run import command_line
 
 TINY = [
@@ -43,6 +44,10 @@ def result(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _write_result(folder: Path, **changes: Any) -> None:
+    (folder / "result.json").write_text(json.dumps({**result(folder), **changes}))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below ``folder`` with what it holds."""
     return {
@@ -66,6 +71,7 @@ def test_a_run_leaves_a_result_that_says_where_it_comes_from(in_tmp: Path, capsy
     assert found["choices"]["model"] == "vicreg"
     assert found["command"] == " ".join(["python -m jepa.run", *TINY, *asked])
     assert {"jepa", "torch", "python"} == set(found["versions"])
+    assert found["code"] == provenance.code()
     assert found["started"] <= found["finished"]
     assert len(found["metrics"]["prediction_rmse_px_per_step"]) == 4
     shown = capsys.readouterr().out
@@ -83,6 +89,10 @@ def test_the_same_command_again_shows_the_result_and_touches_nothing(
     shown = capsys.readouterr().out
     assert "here holds the finished result" in shown
     assert f"{result(in_tmp / 'here')['metrics']['prediction_rmse_px']:.2f}" in shown
+    assert "other code" not in shown
+    _write_result(in_tmp / "here", code={"commit": None, "dirty": False, "fingerprint": "0" * 12})
+    assert jepa_run("folder=here") == 0
+    assert "made by other code (fingerprint 000000000000); rerun=true runs it again" in capsys.readouterr().out
 
 
 def test_rerun_moves_the_earlier_run_aside(in_tmp: Path) -> None:
