@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from jepa import provenance
+from jepa import openmp, provenance
 from jepa.config import TRUSTED_TARGETS, compose, config_dir, prepare_arguments, register
 from jepa.config_errors import all_keys, explain, one_line
 from jepa.config_search import SWEEP_GROUP, groups
@@ -47,6 +47,7 @@ def run(cfg: DictConfig) -> float:
         RunFailed: the run has started and failed; its ``result.json`` says so.
         KeyboardInterrupt: stopped by a signal; the checkpoint is saved, and the same command continues.
     """
+    others = openmp.OtherProcesses()
     from jepa.run_folder import Earlier, RunLog, inspect, occupied
     from jepa.run_plan import build_spec, make_plan
     from jepa.runtime import prepare
@@ -64,6 +65,7 @@ def run(cfg: DictConfig) -> float:
         with occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun):
             run_log.open(plan.folder)
             log.info("%s", provenance.command(plan.overrides))
+            _say_if_busy(others)
             try:
                 [outcome] = trainer.run()
             except Exception as error:
@@ -105,6 +107,7 @@ def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] |
     if "--version" in arguments:
         print(", ".join(f"{name} {version}" for name, version in provenance.versions().items()))
         return 0
+    openmp.shorten_spin()
     register()
     arguments, notes = prepare_arguments(arguments)
     for note in notes:
@@ -191,6 +194,18 @@ def _shown_again(plan: Plan, earlier: Earlier) -> float:
     print("\n".join(summary_lines(earlier.result)))
     value = earlier.result["metrics"].get(plan.config.objective)
     return math.nan if value is None else float(value)
+
+
+def _say_if_busy(others: openmp.OtherProcesses) -> None:
+    """Tell the user of a single run on a CPU that other processes slow it down; jobs of a sweep expect each other."""
+    import torch
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    words = openmp.busy_words(others.cores(), torch.get_num_threads(), os.cpu_count() or 1)
+    if words is not None:
+        log.info("%s", words)
+        print(words, flush=True)
 
 
 def _check_resume(plan: Plan, earlier: Earlier) -> None:
