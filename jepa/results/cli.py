@@ -25,6 +25,7 @@ from jepa.results.records import Names, ResultsError, Run
 from jepa.results.reference import REFERENCE_LINES
 from jepa.results.render import format_cell, print_table
 from jepa.results.show import find_run, run_lines
+from jepa.results.streams import guarded
 from jepa.results.tables import (
     COUNT,
     METRICS,
@@ -50,16 +51,24 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Answer one command line. Returns the exit code: 0, or 2 for a question that has no answer."""
-    arguments = _parser().parse_args(_joined_sort(sys.argv[1:] if argv is None else argv))
+    """Answer one command line.
+
+    Returns:
+        The exit code: 0; 2 for a question that has no answer; 1 where the answer cannot be written.
+    """
+    return guarded(lambda: _main(sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    try:
+        arguments = _parser().parse_args(_joined_sort(argv))
+    except SystemExit as end:  # argparse has said why, or has printed the help
+        return int(end.code or 0)
     try:
         _answer(arguments)
-        sys.stdout.flush()
     except ResultsError as error:
         print(f"jepa.results: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader, for example `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

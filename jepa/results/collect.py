@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from jepa.errors import nearest
 from jepa.results.activity import at_work, locked_inodes
+from jepa.results.folders import Group, groups_in
 from jepa.results.index import load_index, save_index
-from jepa.results.records import ResultsError, Run
+from jepa.results.records import ResultsError, Run, is_operational
 from jepa.results.run_files import Record, Stamp, read_record, stamp_of
-from jepa.results.sweep_file import SWEEP_FILE, SweepPlan, read_plan
-
-_SKIPPED = frozenset({"checkpoints", "plots", "wandb", "__pycache__"})
-_DEPTH = 4
+from jepa.results.sweep_file import SWEEP_FILE, DamagedPlan, SweepPlan, read_plan
 
 
 @dataclass(frozen=True)
@@ -23,43 +21,67 @@ class Collection:
     """What was found.
 
     folders: as asked for. runs: in the order of their folders. plans: those of the sweeps among the folders that
-    have one, by the sweep's folder. single: the one folder asked for is a run's own.
+    have one, by the sweep's folder. single: the one folder asked for is a run's own, with no other runs below it.
+    aside: how many runs were left out because they were moved aside. notes: what could not be read beside the runs.
     """
 
     folders: tuple[str, ...]
     runs: tuple[Run, ...]
     plans: dict[str, SweepPlan] = field(default_factory=dict)
     single: bool = False
+    aside: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """What the folders are called."""
-        return ", ".join(os.path.basename(os.path.normpath(folder)) for folder in self.folders)
+        return ", ".join(os.path.basename(os.path.abspath(folder)) for folder in self.folders)
 
 
 def collect(folders: Iterable[str]) -> Collection:
     """All runs in ``folders``: each a run's folder, a sweep's, or one that holds several sweeps.
 
-    Raises ResultsError where a folder does not exist or holds no runs.
+    Raises ResultsError where a folder does not exist, cannot be entered or holds no runs.
     """
     asked = tuple(os.path.normpath(folder) for folder in folders)
-    runs: dict[str, Run] = {}
+    runs: dict[str, Run] = {}  # by their real folder, so that one reached on two ways counts once
     plans: dict[str, SweepPlan] = {}
+    aside: dict[str, int] = {}
+    notes: dict[str, None] = {}
     for folder in asked:
-        if not os.path.isdir(folder):
-            raise ResultsError(f"{folder}: no such folder{_hint(folder)}")
-        before = len(runs)
-        for sweep, names in _sweeps(folder):
-            found = _read_sweep(sweep, names)
-            plan = read_plan(sweep)
+        _check_folder(folder)
+        nothing = True
+        for group in groups_in(folder):
+            found, aside[os.path.realpath(group.folder)] = _read_group(group)
+            try:
+                plan = read_plan(group.folder)
+            except DamagedPlan as damage:
+                plan = None
+                notes[
+                    f"{group.folder}/{SWEEP_FILE} {damage}: jobs that have not started are not listed; remove that "
+                    "file, the sweep's own command writes it anew"
+                ] = None
             if plan:
-                plans[sweep] = plan
-                found = _with_plan(sweep, plan, found)
-            runs.update((run.folder, run) for run in found)
-        if len(runs) == before and not any(known == folder or known.startswith(folder + "/") for known in runs):
+                plans[group.folder] = plan
+                found = _with_plan(group.folder, plan, found)
+            real = os.path.realpath(group.folder)
+            for run in found:
+                runs.setdefault(f"{real}/{run.name}" if run.folder != group.folder else real, run)
+                nothing = False
+        if nothing:
             raise ResultsError(f"{folder}: no runs in it")
-    single = len(asked) == 1 and asked[0] in runs
-    return Collection(asked, tuple(runs.values()), plans, single)
+    single = len(asked) == len(runs) == 1 and asked[0] == next(iter(runs.values())).folder
+    return Collection(asked, tuple(runs.values()), plans, single, sum(aside.values()), tuple(notes))
+
+
+def _check_folder(folder: str) -> None:
+    try:
+        os.scandir(folder).close()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ResultsError(f"{folder}: no such folder{_hint(folder)}") from None
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ResultsError(f"{folder!r}: cannot be entered ({reason})") from error
 
 
 def _hint(folder: str) -> str:
@@ -72,64 +94,58 @@ def _hint(folder: str) -> str:
     return f"; did you mean {os.path.normpath(os.path.join(parent, close))}?" if close else ""
 
 
-def _sweeps(folder: str, depth: int = _DEPTH) -> Iterator[tuple[str, list[str]]]:
-    """(folder, names of the run folders in it) for ``folder`` and all below it; a run's own folder has the name "."."""
-    if stamp_of(folder):
-        yield folder, ["."]
-        return
-    names: list[str] = []
-    others: list[str] = []
-    for entry in _folders(folder):
-        (names if stamp_of(f"{folder}/{entry}") else others).append(entry)
-    every = frozenset(names)
-    names = [name for name in names if not _moved_aside(name, every)]
-    if names or os.path.exists(f"{folder}/{SWEEP_FILE}"):
-        yield folder, names
-    if depth > 0:
-        for name in others:
-            yield from _sweeps(f"{folder}/{name}", depth - 1)
+def _read_group(group: Group) -> tuple[list[Run], int]:
+    """The runs of one folder, and how many were left out because they were moved aside.
 
-
-def _moved_aside(name: str, names: Container[str]) -> bool:
-    """Whether ``name`` is an earlier run of another, kept as ``<folder>.<number>`` when that one was run again."""
-    stem, _, number = name.rpartition(".")
-    return number.isdigit() and stem in names
-
-
-def _folders(folder: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if entry.name[0] != "." and entry.name not in _SKIPPED and entry.is_dir()
-            )
-    except OSError:
-        return []
-
-
-def _read_sweep(sweep: str, names: list[str]) -> list[Run]:
-    """The runs of one sweep, by its index where that is up to date; the index is renewed where it was not."""
-    if names == ["."]:
-        stamp = stamp_of(sweep)
-        return [_run(sweep, stamp, read_record(sweep, stamp), locked_inodes())]
-    indexed = load_index(sweep)
+    By the folder's index where that is up to date; the index is renewed where it was not.
+    """
+    folder = group.folder
+    if group.names == (".",):
+        stamp = stamp_of(folder)
+        return ([_run(folder, stamp, read_record(folder, stamp), locked_inodes())] if stamp else []), 0
+    indexed = load_index(folder)
     entries: dict[str, tuple[Stamp, Record]] = {}
     read = 0
-    for name in names:
-        stamp = stamp_of(f"{sweep}/{name}")
+    for name in group.names:
+        stamp = stamp_of(f"{folder}/{name}")
         if not stamp:  # removed since the folder was listed
             continue
         known = indexed.get(name)
         if known is not None and known[0] == stamp:
             entries[name] = known
         else:
-            entries[name] = (stamp, read_record(f"{sweep}/{name}", stamp))
+            entries[name] = (stamp, read_record(f"{folder}/{name}", stamp))
             read += 1
     if read or len(entries) != len(indexed):
-        save_index(sweep, entries)
+        save_index(folder, entries)
     held = locked_inodes()
-    return [_run(f"{sweep}/{name}", stamp, record, held) for name, (stamp, record) in entries.items()]
+    kept = [name for name in entries if not _superseded(name, entries)]
+    runs = [_run(f"{folder}/{name}", *entries[name], held) for name in kept]
+    runs += [_closed(f"{folder}/{name}", reason) for name, reason in group.unreadable.items()]
+    return runs, group.aside + len(entries) - len(kept)
+
+
+def _superseded(name: str, entries: dict[str, tuple[Stamp, Record]]) -> bool:
+    """Whether ``name`` was moved aside before such folders were marked: <folder>.<number> of the same configuration."""
+    stem, _, number = name.rpartition(".")
+    if not number.isdecimal() or stem not in entries:
+        return False
+    earlier, later = entries[name][1], entries[stem][1]
+    hashes = [record["fields"].get("config_hash") for record in (earlier, later)]
+    if None not in hashes:
+        return bool(hashes[0] == hashes[1])
+    science = [{k: v for k, v in record["config"].items() if not is_operational(k)} for record in (earlier, later)]
+    return bool(science[0]) and science[0] == science[1]
+
+
+def _closed(folder: str, reason: str) -> Run:
+    """What cannot be looked into: it may be a run, so it is not left out."""
+    sweep = os.path.basename(os.path.dirname(os.path.abspath(folder)))
+    return Run(
+        folder=folder,
+        status="damaged",
+        fields={"sweep": sweep, "error": f"cannot be entered ({reason})", "remedy": "make it readable, or remove it"},
+    )
 
 
 def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run:
@@ -172,9 +188,13 @@ def _with_plan(sweep: str, plan: SweepPlan, found: list[Run]) -> list[Run]:
             "trial": job.trial,
             **_command(job.overrides),
         }
+        folder = f"{sweep}/{job.name}"
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            runs.append(_closed(folder, "not a folder"))
+            continue
         runs.append(
             Run(
-                folder=f"{sweep}/{job.name}",
+                folder=folder,
                 status="pending",
                 overrides=job.overrides,
                 fields={key: value for key, value in fields.items() if value is not None},

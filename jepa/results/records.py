@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 from jepa.errors import nearest
 from jepa.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 
-STATUSES = ("finished", "running", "interrupted", "failed", "pruned", "pending")
-"""In the order they are counted out. An interrupted run has a folder, no result, and nobody working on it."""
+STATUSES = ("finished", "running", "interrupted", "failed", "damaged", "pruned", "pending")
+"""In the order they are counted out. An interrupted run has a folder, no result, and nobody working on it; of a damaged
+one a file cannot be read."""
 
 ALIASES = {
     "lr": ("optimizer.base_lr", "optimizer.learning_rate"),
@@ -79,7 +81,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, (list, tuple)) else value
+            flat[f"{prefix}{key}"] = json.dumps(value, default=str) if isinstance(value, (list, tuple)) else value
     return flat
 
 
@@ -90,7 +92,7 @@ def is_operational(key: str) -> bool:
 
 def is_number(value: object) -> bool:
     """Whether ``value`` is a number that a mean can be taken of (booleans are not, NaN and infinities are not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def parse_scalar(text: str) -> Any:

@@ -10,9 +10,12 @@ from jepa.results.records import flatten, is_number
 
 RESULT = "result.json"
 UNFINISHED = ("config.yaml", "overrides.yaml", "metrics.jsonl")
+_LOCK = ".lock"  # made before the first of these
 
 _NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides"})
+_STATUSES = frozenset({"finished", "failed", "pruned"})
 _GROUPS = ("model", "dataset", "optimizer", "trainer", "probe")
+_DEEPEST = 100  # a configuration nests five deep
 _TAIL_BYTES = 1 << 16
 _MAXIMUM_TAIL_BYTES = 1 << 22
 
@@ -21,69 +24,128 @@ Record = dict[str, Any]  # {"status", "config" (flat), "choices", "metrics", "ov
 
 
 def stamp_of(folder: str) -> Stamp:
-    """What identifies the state of a run's files; empty where ``folder`` is not a run's."""
+    """What identifies the state of a run's files; empty where ``folder`` is not a run's.
+
+    A ``config.yaml`` alone makes no run (a folder of configurations has one): a run has locked its folder as well.
+    """
     found = _stat(folder, RESULT)
     if found:
         return [found]
-    return [entry for entry in (_stat(folder, name) for name in UNFINISHED) if entry]
+    stamp = [entry for entry in (_stat(folder, name) for name in UNFINISHED) if entry]
+    if len(stamp) == 1 and stamp[0][0] == UNFINISHED[0] and not os.path.lexists(f"{folder}/{_LOCK}"):
+        return []
+    return stamp
 
 
 def _stat(folder: str, name: str) -> list[Any] | None:
+    path = f"{folder}/{name}"
     try:
-        status = os.stat(f"{folder}/{name}")
+        status = os.stat(path)
     except OSError:
-        return None
+        return [name, 0, -1] if os.path.islink(path) else None  # a link that leads nowhere is a damaged file
     return [name, status.st_mtime_ns, status.st_size]
 
 
 def read_record(folder: str, stamp: Stamp) -> Record:
-    """The record of the run in ``folder``, from the files that ``stamp`` names. Never raises for what they hold."""
-    if stamp[0][0] == RESULT:
+    """The record of the run in ``folder``, from the files that ``stamp`` names. Never raises for what they hold.
+
+    Where a file is damaged, the status is "damaged", and the fields ``error`` and ``remedy`` say which and what to do.
+    """
+    if stamp[0][0] != RESULT:
+        return _read_unfinished(folder)
+    try:
         return _read_result(folder)
-    config = _read_yaml(f"{folder}/config.yaml")
-    overrides = _read_yaml(f"{folder}/overrides.yaml")
-    metrics = latest_metrics(f"{folder}/metrics.jsonl")
-    config = config if isinstance(config, dict) else {}
+    except Exception as error:  # whatever a damaged file leads to
+        return _damaged(_read_unfinished(folder), f"{RESULT} {_reason(error)}", _REMOVE_RESULT)
+
+
+_REMOVE_RESULT = "remove that file; the same command then goes on from the run's checkpoint"
+_REMOVE_FOLDER = "remove the folder; the same command then runs this run anew"
+
+
+def _damaged(record: Record, error: str, remedy: str) -> Record:
+    return {**record, "status": "damaged", "fields": {**record["fields"], "error": error, "remedy": remedy}}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or type(error).__name__})"
+    if isinstance(error, _NotOurs):
+        return str(error)
+    return f"cannot be read ({type(error).__name__})"
+
+
+class _NotOurs(ValueError):
+    """A file that can be read, but does not hold what a run writes there."""
+
+
+def _read_unfinished(folder: str) -> Record:
+    config, overrides, damage = None, None, ""
+    try:
+        config = _read_yaml(f"{folder}/config.yaml", dict)
+        flat, choices = _flat(config), _choices({}, config)
+    except Exception as error:  # whatever a damaged file leads to
+        config, flat, choices, damage = {}, {}, {}, f"config.yaml {_reason(error)}"
+    try:
+        overrides = _read_yaml(f"{folder}/overrides.yaml", list)
+    except FileNotFoundError:  # it was killed before it wrote them
+        pass
+    except Exception as error:
+        damage = damage or f"overrides.yaml {_reason(error)}"
+    metrics = f"{folder}/metrics.jsonl"
+    if os.path.lexists(metrics) and not os.path.isfile(metrics):
+        damage = damage or "metrics.jsonl is no file"
+    latest = latest_metrics(metrics)
     fields = {"seed": config.get("seed"), "objective_metric": config.get("objective")}
-    if "epoch" in metrics:
-        fields["epochs_trained"] = metrics["epoch"]
+    if "epoch" in latest:
+        fields["epochs_trained"] = latest["epoch"]
     fields["epochs_total"] = _deep(config, "trainer", "epochs")
-    return {
+    record = {
         "status": "running",
-        "config": _flat(config),
-        "choices": _choices({}, config),
-        "metrics": metrics,
-        "overrides": [str(text) for text in overrides] if isinstance(overrides, list) else [],
-        "fields": {key: value for key, value in fields.items() if value is not None},
+        "config": flat,
+        "choices": choices,
+        "metrics": _numbers(latest),
+        "overrides": [str(text) for text in overrides or []],
+        "fields": {key: _plain(value) for key, value in fields.items() if value is not None},
     }
+    return _damaged(record, damage, _REMOVE_FOLDER) if damage else record
 
 
 def _read_result(folder: str) -> Record:
-    try:
-        with open(f"{folder}/{RESULT}", "rb") as file:
-            result = json.loads(file.read())
-        if not isinstance(result, dict):
-            raise ValueError("not a mapping")
-    except (OSError, ValueError) as error:
-        return _broken(f"{RESULT} cannot be read: {error}")
+    with open(f"{folder}/{RESULT}", "rb") as file:
+        result = json.loads(file.read())
+    if not isinstance(result, dict) or result.get("status") not in _STATUSES:
+        raise _NotOurs("does not say how the run ended")
+    status = result["status"]
+    if status != "failed" and not (isinstance(result.get("metrics"), dict) and isinstance(result.get("config"), dict)):
+        raise _NotOurs("has no metrics or no configuration")
     config = _mapping(result, "config")
     overrides = result.get("overrides")
-    status = str(result.get("status", "failed"))
     if status == "finished" and not is_number(result.get("objective", 0.0)):  # as a sweep counts it
         status = "failed"
         result["error"] = result.get("error") or "the objective is not a finite number"
+        result["reason"] = result.get("reason") or "not_finite"
     return {
         "status": status,
         "config": _flat(config),
         "choices": _choices(_mapping(result, "choices"), config),
-        "metrics": _mapping(result, "metrics"),
+        "metrics": _numbers(_mapping(result, "metrics")),
         "overrides": [str(text) for text in overrides] if isinstance(overrides, list) else [],
         "fields": {key: _plain(value) for key, value in result.items() if key not in _NOT_FIELDS and value is not None},
     }
 
 
-def _broken(error: str) -> Record:
-    return {"status": "failed", "config": {}, "choices": {}, "metrics": {}, "overrides": [], "fields": {"error": error}}
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The entries that are numbers, lists of numbers, or null for what is not finite."""
+    return {
+        key: value
+        for key, value in metrics.items()
+        if value is None or is_number(value) or (isinstance(value, list) and all(map(_is_measured, value)))
+    }
+
+
+def _is_measured(value: Any) -> bool:
+    return value is None or is_number(value)
 
 
 def _mapping(result: dict[str, Any], key: str) -> dict[str, Any]:
@@ -92,7 +154,10 @@ def _mapping(result: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
+    """A scalar as JSON has it; anything else as text."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, default=str)
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def _deep(config: dict[str, Any], *path: str) -> Any:
@@ -103,7 +168,8 @@ def _deep(config: dict[str, Any], *path: str) -> Any:
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    return flatten({key: value for key, value in config.items() if key != "choices"})
+    flat = flatten({key: value for key, value in config.items() if key != "choices"})
+    return {key: value if value is None else _plain(value) for key, value in flat.items()}
 
 
 def _choices(recorded: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
@@ -117,14 +183,22 @@ def _choices(recorded: dict[str, Any], config: dict[str, Any]) -> dict[str, str]
     return choices
 
 
-def _read_yaml(path: str) -> Any:
+def _read_yaml(path: str, kind: type) -> Any:
+    """The ``kind`` of thing that the yaml file holds. Raises OSError, _NotOurs, or what the parser raises."""
     import yaml  # type: ignore[import-untyped]  # late: only runs without a result need it
 
-    try:
-        with open(path, "rb") as file:
-            return yaml.load(file.read(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError):
-        return None
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with open(path, "rb") as file:
+        content = file.read()
+    depth = 0
+    for event in yaml.parse(content, Loader=loader):  # loading nests calls in C, which end the process where too deep
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise _NotOurs("is nested too deeply")
+    value = yaml.load(content, Loader=loader)
+    if not isinstance(value, kind):
+        raise _NotOurs("does not hold what a run writes there")
+    return value
 
 
 def latest_metrics(path: str) -> dict[str, Any]:

@@ -30,15 +30,22 @@ class SweepPlan:
     search: bool = False
 
 
+class DamagedPlan(ValueError):
+    """A sweep's own file that cannot be read; the text says why."""
+
+
 def read_plan(folder: str) -> SweepPlan | None:
-    """The plan in ``folder``; None where there is none that can be read."""
+    """The plan in ``folder``; None where there is none. Raises DamagedPlan."""
     try:
         with open(f"{folder}/{SWEEP_FILE}", "rb") as file:
             state = json.loads(file.read())
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, RecursionError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        raise DamagedPlan(f"cannot be read ({why})") from error
     if not isinstance(state, dict):
-        return None
+        raise DamagedPlan("does not hold what a sweep writes there")
     axes, jobs = state.get("axes"), state.get("jobs")
     axes = axes if isinstance(axes, dict) else {}
     jobs = jobs if isinstance(jobs, dict) else {}
