@@ -20,6 +20,7 @@ from jepa.results.export import (
     write_json,
     write_parquet,
 )
+from jepa.results.notes import aside_line, code_line, damage_lines, summary_line
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.reference import REFERENCE_LINES
@@ -176,12 +177,17 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
         ):
             if path:
                 write(path, rows)
+    damage = damage_lines(found, runs)
     if "-" in written:
+        print(*damage, sep="\n", end="\n" if damage else "", file=sys.stderr)
         return
-    print(summary_line(found, runs))
+    print(summary_line(found, runs, counted(run.status for run in runs)))
     print()
     print_table(table, sys.stdout)
     _footer(table, sys.stdout)
+    notes = [*aside_line(found), *code_line(runs), *damage]
+    if notes:
+        print("\n" + "\n".join(notes))
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
 
@@ -230,17 +236,9 @@ def _metric(runs: Sequence[Run], names: Names, asked: str | None) -> str:
     return objectives.pop() if len(objectives) == 1 and objectives <= measured else METRICS[0]
 
 
-def summary_line(found: Collection, runs: Sequence[Run]) -> str:
-    """``fixed_uniform: 24 runs: 20 finished, 3 running, 1 pending``."""
-    of_all = "" if len(runs) == len(found.runs) else f" of {len(found.runs)}"
-    return (
-        f"{found.title}: {len(runs)}{of_all} run{'s' if len(runs) != 1 else ''}: {counted(run.status for run in runs)}"
-    )
-
-
 def _footer(table: Table, stream: TextIO) -> None:
     lines = []
-    if not table.per_run:
+    if table.averaged:
         lines.append("mean ± half of the 95 % interval (Student's t) over n runs that differ in their seed")
     if any("_rmse_px" in column for column in table.columns):
         lines.append("RMSE to compare with, in px:")

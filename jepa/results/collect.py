@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+from jepa import provenance
 from jepa.errors import nearest
 from jepa.results.activity import at_work, locked_inodes
 from jepa.results.folders import Group, groups_in
@@ -163,8 +167,22 @@ def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run
             "sweep": os.path.basename(os.path.dirname(os.path.abspath(folder))),
             **_command(record["overrides"]),
             **record["fields"],
+            **_code(record["fields"]),
         },
     )
+
+
+def _code(fields: dict[str, Any]) -> dict[str, str]:
+    """Whether the installed code made a result: ``current``, ``other``, or ``unknown`` for one from before."""
+    if "finished" not in fields:  # no result yet
+        return {}
+    made_by = fields.get("code_fingerprint")
+    return {"code": "unknown" if not made_by else "current" if made_by == _fingerprint() else "other"}
+
+
+@functools.cache
+def _fingerprint() -> str:
+    return provenance.fingerprint(Path(provenance.__file__).parent)
 
 
 def _command(overrides: Sequence[str]) -> dict[str, str]:

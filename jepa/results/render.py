@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from jepa.results.intervals import Summary
 from jepa.results.records import is_number, short_names
+from jepa.results.streams import lacks, plain
 from jepa.results.tables import Table
 
 MISSING = "–"
@@ -64,8 +65,9 @@ def format_cell(cell: Any, *, exact: bool = False, measured: bool = False) -> st
     return str(cell).replace("\n", " ")
 
 
-def text_columns(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:
-    """(headers, the cells of each column as text, whether a column is of numbers)."""
+def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str], list[list[str]], list[bool]]:
+    """(headers, the cells of each column as text, whether a column is of numbers), in characters of ``stream``."""
+    in_ascii = stream is not None and lacks(stream)
     keys = [*table.axes, *table.columns]
     short = short_names(keys)
     columns: list[list[str]] = []
@@ -74,6 +76,7 @@ def text_columns(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:
         cells = [table.cell(row, key) for row in table.rows]
         exact = key not in table.metrics
         texts = [format_cell(cell, exact=exact, measured=not exact) for cell in cells]
+        texts = [plain(text) for text in texts] if in_ascii else texts
         is_numeric = any(isinstance(cell, Summary) or is_number(cell) for cell in cells)
         columns.append(_aligned(texts) if is_numeric else texts)
         numeric.append(is_numeric)
@@ -82,13 +85,13 @@ def text_columns(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:
 
 def _aligned(texts: Sequence[str]) -> list[str]:
     """Numbers padded so that their decimal points, and their ``±``, stand below each other."""
-    means = _on_point([text.partition(" ± ")[0] for text in texts])
-    if not any("±" in text for text in texts):
+    sign = " ± " if any("±" in text for text in texts) else " +- "
+    means = _on_point([text.partition(sign)[0] for text in texts])
+    if not any(sign in text for text in texts):
         return means
-    halves = _on_point([text.partition(" ± ")[2] for text in texts])
-    return [
-        f"{mean} ± {half}" if half.strip() else f"{mean}   {half}" for mean, half in zip(means, halves, strict=True)
-    ]
+    halves = _on_point([text.partition(sign)[2] for text in texts])
+    blank = " " * len(sign)
+    return [f"{mean}{sign if half.strip() else blank}{half}" for mean, half in zip(means, halves, strict=True)]
 
 
 def _on_point(texts: Sequence[str]) -> list[str]:
@@ -98,9 +101,9 @@ def _on_point(texts: Sequence[str]) -> list[str]:
     return [part[0].rjust(before) + (part[1] + part[2]).ljust(after) for part in parts]
 
 
-def plain_lines(table: Table) -> list[str]:
+def plain_lines(table: Table, stream: TextIO | None = None) -> list[str]:
     """The table as lines: a header and one line a row, columns two spaces apart, nothing cut."""
-    headers, columns, numeric = text_columns(table)
+    headers, columns, numeric = text_columns(table, stream)
     padded = []
     for header, column, is_numeric in zip(headers, columns, numeric, strict=True):
         width = max(map(len, [header, *column]))
@@ -111,14 +114,14 @@ def plain_lines(table: Table) -> list[str]:
 def print_table(table: Table, stream: TextIO) -> None:
     """Write the table: rich's on a terminal, where long cells are cut to its width; plain lines elsewhere."""
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
-        stream.write("\n".join(plain_lines(table)) + "\n")
+        stream.write("\n".join(plain_lines(table, stream)) + "\n")
         return
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    headers, columns, numeric = text_columns(table)
+    headers, columns, numeric = text_columns(table, stream)
     console = Console(file=stream)
     folded = [_folded(header, max(map(len, column))) for header, column in zip(headers, columns, strict=True)]
     widths = [max(map(len, [*lines, *column])) for lines, column in zip(folded, columns, strict=True)]

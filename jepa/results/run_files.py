@@ -12,7 +12,7 @@ RESULT = "result.json"
 UNFINISHED = ("config.yaml", "overrides.yaml", "metrics.jsonl")
 _LOCK = ".lock"  # made before the first of these
 
-_NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides"})
+_NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides", "code"})
 _STATUSES = frozenset({"finished", "failed", "pruned"})
 _GROUPS = ("model", "dataset", "optimizer", "trainer", "probe")
 _DEEPEST = 100  # a configuration nests five deep
@@ -131,8 +131,18 @@ def _read_result(folder: str) -> Record:
         "choices": _choices(_mapping(result, "choices"), config),
         "metrics": _numbers(_mapping(result, "metrics")),
         "overrides": [str(text) for text in overrides] if isinstance(overrides, list) else [],
-        "fields": {key: _plain(value) for key, value in result.items() if key not in _NOT_FIELDS and value is not None},
+        "fields": {key: _plain(value) for key, value in _fields(result).items() if value is not None},
     }
+
+
+def _fields(result: dict[str, Any]) -> dict[str, Any]:
+    """What a result says beside its configuration and its metrics; its code as a fingerprint and a commit in words."""
+    fields = {key: value for key, value in result.items() if key not in _NOT_FIELDS}
+    code = _mapping(result, "code")
+    fields["code_fingerprint"] = code.get("fingerprint")
+    if code.get("commit"):
+        fields["code_commit"] = f"{code['commit']}{', with changes' if code.get('dirty') else ''}"
+    return fields
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:

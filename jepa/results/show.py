@@ -24,8 +24,11 @@ _FIRST = (
     "finished",
     "versions",
     "git_commit",
+    "code",
+    "code_commit",
+    "code_fingerprint",
 )
-_ELSEWHERE = frozenset({"command", "error", "verdict", "sweep"})
+_ELSEWHERE = frozenset({"command", "error", "remedy", "verdict", "sweep"})
 
 
 def find_run(runs: Sequence[Run], wanted: str) -> Run:
@@ -59,6 +62,7 @@ def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
     facts["log"] = _log(run.folder)
     facts["command"] = run.fields.get("command")
     facts["error"] = run.fields.get("error")
+    facts["remedy"] = run.fields.get("remedy")
     lines += _listing(
         {key.replace("_", " "): format_cell(value, exact=True) for key, value in facts.items() if value is not None}
     )

@@ -44,6 +44,11 @@ class Table:
     per_run: bool
     metrics: frozenset[str]
 
+    @property
+    def averaged(self) -> bool:
+        """Whether some row is a mean over several runs."""
+        return not self.per_run and any(len(row.finished) > 1 for row in self.rows)
+
     def with_columns(self, columns: Sequence[str]) -> Table:
         """The same table with other columns beside its axes."""
         return replace(self, columns=tuple(column for column in columns if column not in self.axes))

@@ -205,6 +205,42 @@ def test_as_a_process_and_into_a_closed_pipe(grid: Path) -> None:
     assert piped.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", ["outputs", "outputs --runs", "outputs --csv -"])
+@pytest.mark.parametrize(
+    ("redirection", "code", "words"),
+    [("> /dev/full", 1, "standard output: No space left on device\n"), (">&-", 0, ""), ("| true", 0, "")],
+)
+def test_an_output_that_takes_nothing(grid: Path, arguments: str, redirection: str, code: int, words: str) -> None:
+    done = subprocess.run(
+        f"set -o pipefail; {sys.executable} -m jepa.results {arguments} {redirection}",
+        shell=True, executable="/bin/bash", cwd=grid.parent.parent,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code and done.stderr in (words, f"jepa.results: {words}")
+
+
+def test_a_terminal_without_the_characters(grid: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jepa.results", "outputs"],
+        cwd=grid.parent.parent, env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"},
+        capture_output=True, text=True, encoding="ascii", check=True,
+    )  # fmt: skip
+    rows = [line for line in done.stdout.splitlines() if " +- " in line and line.startswith("vicreg")]
+    assert len(rows) == 4 and len({row.index("+-") for row in rows}) == 1 and done.stderr == ""
+
+
+def test_a_damaged_run_does_not_hide_the_others(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    victim = next(grid.glob("*/result.json"))
+    victim.write_text('{"status": "finished"}')
+    code, out, _ = ask(grid, capsys=capsys)
+    assert code == 0 and out.startswith("fixed_uniform: 38 runs: 35 finished, 1 running, 1 failed, 1 damaged\n")
+    assert f"damaged: {victim.parent}: result.json has no metrics" in out
+    code, out, err = ask(grid, "--csv", "-", capsys=capsys)
+    assert code == 0 and "damaged" not in out.splitlines()[0] and f"damaged: {victim.parent}" in err
+    code, out, _ = ask(victim.parent, capsys=capsys)
+    assert code == 0 and "damaged" in out.splitlines()[0] and "remedy" in out
+
+
 def test_a_thousand_runs_list_in_under_a_second(tmp_path: Path) -> None:
     """The whole process, with the index of an earlier look; measured at 0.15 s, 0.3 s without the index.
 

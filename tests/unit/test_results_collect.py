@@ -14,14 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from results_samples import (
-    compose,
-    config_hash,
-    job_name,
-    write_grid,
-    write_run,
-    write_unfinished,
-)
+from results_samples import compose, config_hash, job_name, write_grid, write_run, write_unfinished
 
 from jepa.results import collect as collect_module
 from jepa.results import index
@@ -29,9 +22,7 @@ from jepa.results.collect import collect
 from jepa.results.records import ResultsError, Run
 from jepa.results.run_files import latest_metrics
 
-LINUX = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="/proc/locks is Linux's"
-)
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/locks is Linux's")
 TRAIN = {"step": 100, "epoch": 12.5, "kind": "train", "loss/total": 3.0}
 
 
@@ -68,9 +59,7 @@ def test_folders_of_every_kind(tmp_path: Path) -> None:
     only = collect([str(single) + "/"])
     assert only.single and [run.folder for run in only.runs] == [str(single)]
     assert only.runs[0].fields["sweep"] == "deeper"
-    with pytest.raises(
-        ResultsError, match=f"no such folder; did you mean {tmp_path}/one"
-    ):
+    with pytest.raises(ResultsError, match=f"no such folder; did you mean {tmp_path}/one"):
         collect([str(tmp_path / "onne")])
     with pytest.raises(ResultsError, match="no runs in it"):
         collect([str(tmp_path / "empty")])
@@ -81,20 +70,13 @@ def test_a_record_holds_what_the_files_say(tmp_path: Path) -> None:
     folder = write_run(tmp_path, overrides)
     run = by_name(tmp_path)[folder.name]
     assert run.status == "finished" and run.overrides == tuple(overrides)
-    assert run.choices["model"] == "rssm" and "choices" not in {
-        key.partition(".")[0] for key in run.config
-    }
+    assert run.choices["model"] == "rssm" and "choices" not in {key.partition(".")[0] for key in run.config}
     assert run.config["dataset.static_noise"] == 1.5
-    assert (
-        run.fields["command"]
-        == "python -m jepa.run model=rssm dataset.static_noise=1.5 seed=2"
-    )
+    assert run.fields["command"] == "python -m jepa.run model=rssm dataset.static_noise=1.5 seed=2"
     assert run.value("prediction_rmse_px_per_dot.0") == run.value("prediction_rmse_px")
 
 
-def test_a_second_look_reads_only_what_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_look_reads_only_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = write_grid(tmp_path, noises=2, seeds=2)
     read = count_reads(monkeypatch)
     first = collect([str(tmp_path)]).runs
@@ -116,15 +98,7 @@ def test_a_second_look_reads_only_what_changed(
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [
-        "",
-        "{",
-        "[]",
-        '{"version": 1}',
-        '{"version": 0, "base": {}, "runs": {}}',
-        "\x00\xff",
-    ],
+    "damage", ["", "{", "[]", '{"version": 1}', '{"version": 0, "base": {}, "runs": {}}', "\x00\xff"]
 )
 def test_a_damaged_index_is_rebuilt(tmp_path: Path, damage: str) -> None:
     write_grid(tmp_path, noises=1, seeds=1)
@@ -141,9 +115,7 @@ def test_a_record_of_another_shape_is_read_again(tmp_path: Path) -> None:
     stored = json.loads(body)
     next(iter(stored["runs"].values()))[1].pop("metrics")
     changed = json.dumps(stored).encode()
-    (tmp_path / index.INDEX).write_bytes(
-        hashlib.sha256(changed).hexdigest().encode() + b"\n" + changed
-    )
+    (tmp_path / index.INDEX).write_bytes(hashlib.sha256(changed).hexdigest().encode() + b"\n" + changed)
     assert collect([str(tmp_path)]).runs == first
 
 
@@ -152,9 +124,7 @@ def test_an_index_with_another_number_in_it_is_not_believed(tmp_path: Path) -> N
     first = collect([str(tmp_path)]).runs
     content = (tmp_path / index.INDEX).read_text()
     assert '"prediction_rmse_px":2.5' in content
-    (tmp_path / index.INDEX).write_text(
-        content.replace('"prediction_rmse_px":2.5', '"prediction_rmse_px":3.5')
-    )
+    (tmp_path / index.INDEX).write_text(content.replace('"prediction_rmse_px":2.5', '"prediction_rmse_px":3.5'))
     assert collect([str(tmp_path)]).runs == first
 
 
@@ -170,17 +140,10 @@ def test_temporary_indices_of_killed_processes_are_removed(tmp_path: Path) -> No
         path.touch()
     os.utime(old, (0, 0))
     collect([str(tmp_path)])
-    assert [path.exists() for path in (left, old, young, foreign)] == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    assert [path.exists() for path in (left, old, young, foreign)] == [False, False, True, True]
 
 
-def test_no_index_where_it_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_index_where_it_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_grid(tmp_path, noises=1, seeds=1)
 
     def refuse(*_: object, **__: object) -> None:
@@ -209,9 +172,7 @@ def test_readers_and_writers_side_by_side(tmp_path: Path) -> None:
             (tmp_path / index.INDEX).unlink(missing_ok=True)
             time.sleep(0.002)
 
-    threads = [threading.Thread(target=look) for _ in range(4)] + [
-        threading.Thread(target=disturb)
-    ]
+    threads = [threading.Thread(target=look) for _ in range(4)] + [threading.Thread(target=disturb)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -223,12 +184,7 @@ def test_readers_and_writers_side_by_side(tmp_path: Path) -> None:
 def test_statuses(tmp_path: Path) -> None:
     write_run(tmp_path, ["seed=0"])
     failed = write_run(
-        tmp_path,
-        ["seed=1"],
-        status="failed",
-        metrics={},
-        objective=None,
-        error="RuntimeError: no memory",
+        tmp_path, ["seed=1"], status="failed", metrics={}, objective=None, error="RuntimeError: no memory"
     )
     write_run(tmp_path, ["seed=2"], status="pruned")
     nan = write_run(tmp_path, ["seed=3"], objective=None)
@@ -245,31 +201,15 @@ def test_statuses(tmp_path: Path) -> None:
     (broken / "result.json").write_text('{"status": "fin')
     found = by_name(tmp_path)
     assert sorted(run.status for run in found.values()) == sorted(
-        [
-            "finished",
-            "failed",
-            "pruned",
-            "failed",
-            "running",
-            "interrupted",
-            "interrupted",
-            "running",
-            "damaged",
-        ]
+        ["finished", "failed", "pruned", "failed", "running", "interrupted", "interrupted", "running", "damaged"]
     )
     assert found[failed.name].fields["error"] == "RuntimeError: no memory"
     assert found[nan.name].fields["error"] == "the objective is not a finite number"
     assert found[nan.name].fields["reason"] == "not_finite"
     assert found["broken"].fields["error"].startswith("result.json cannot be read")
-    assert (
-        found[running.name].status == "running"
-        and found[running.name].fields["epochs_trained"] == 12.5
-    )
+    assert found[running.name].status == "running" and found[running.name].fields["epochs_trained"] == 12.5
     assert found[running.name].fields["epochs_total"] == 100
-    assert (
-        found[stale.name].status == "interrupted"
-        and found[left.name].status == "interrupted"
-    )
+    assert found[stale.name].status == "interrupted" and found[left.name].status == "interrupted"
     assert found[beating.name].status == "running"
 
 
@@ -288,9 +228,7 @@ def test_a_lock_shows_who_is_at_work_and_is_not_touched(tmp_path: Path) -> None:
 def test_a_run_that_was_moved_aside_is_known_by_its_file(tmp_path: Path) -> None:
     folder = write_run(tmp_path, ["seed=0"])
     aside = write_run(tmp_path, ["seed=1"]).rename(tmp_path / "any name")
-    (aside / "moved_aside.json").write_text(
-        '{"from": "x", "moved": "2026-11-01T10:00:00+00:00"}'
-    )
+    (aside / "moved_aside.json").write_text('{"from": "x", "moved": "2026-11-01T10:00:00+00:00"}')
     found = collect([str(tmp_path)])
     assert [run.name for run in found.runs] == [folder.name] and found.aside == 1
     assert collect([str(aside)]).single  # asked for by its own name
@@ -298,45 +236,23 @@ def test_a_run_that_was_moved_aside_is_known_by_its_file(tmp_path: Path) -> None
 
 def test_no_run_is_left_out_for_its_name(tmp_path: Path) -> None:
     """A folder named like one moved aside, or like what a run makes in its own folder, is a run like any other."""
-    for seed, name in enumerate(
-        [
-            "noise_1",
-            "noise_1.5",
-            "noise_1.6",
-            "plots",
-            "checkpoints",
-            "wandb",
-            "__pycache__",
-        ]
-    ):
+    for seed, name in enumerate(["noise_1", "noise_1.5", "noise_1.6", "plots", "checkpoints", "wandb", "__pycache__"]):
         write_run(tmp_path / "made", [f"seed={seed}"]).rename(tmp_path / name)
-    write_unfinished(tmp_path / "made", ["seed=9"], [TRAIN]).rename(
-        tmp_path / "noise_1.7"
-    )
-    write_run(tmp_path / "wandb" / "plots", ["seed=8"]).rename(
-        tmp_path / "noise_1" / "deeper"
-    )
+    write_unfinished(tmp_path / "made", ["seed=9"], [TRAIN]).rename(tmp_path / "noise_1.7")
+    write_run(tmp_path / "wandb" / "plots", ["seed=8"]).rename(tmp_path / "noise_1" / "deeper")
     found = collect([str(tmp_path)])
     assert len(found.runs) == 9 and found.aside == 0
 
 
-def test_runs_moved_aside_before_they_were_marked_are_known_by_their_configuration(
-    tmp_path: Path,
-) -> None:
+def test_runs_moved_aside_before_they_were_marked_are_known_by_their_configuration(tmp_path: Path) -> None:
     folder = write_run(tmp_path, ["seed=0"])
     write_run(tmp_path / "made", ["seed=0"]).rename(tmp_path / f"{folder.name}.1")
     running = write_unfinished(tmp_path, ["seed=1"], [TRAIN])
     write_run(tmp_path / "made", ["seed=1"]).rename(tmp_path / f"{running.name}.2")
-    other = write_run(tmp_path / "made", ["seed=2"]).rename(
-        tmp_path / f"{running.name}.3"
-    )
+    other = write_run(tmp_path / "made", ["seed=2"]).rename(tmp_path / f"{running.name}.3")
     for _ in range(2):  # from the files, then from the index
         found = collect([str(tmp_path)])
-        assert {run.name for run in found.runs} == {
-            folder.name,
-            running.name,
-            other.name,
-        } and found.aside == 2
+        assert {run.name for run in found.runs} == {folder.name, running.name, other.name} and found.aside == 2
 
 
 def test_a_folder_of_configurations_is_no_run(tmp_path: Path) -> None:
@@ -366,14 +282,10 @@ def test_links_lead_nowhere_or_round(tmp_path: Path) -> None:
     assert found["itself"].fields["error"] == "cannot be entered (not a folder)"
 
 
-def test_a_folder_that_may_not_be_entered_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = write_run(tmp_path, ["seed=0"])
     write_run(tmp_path, ["seed=1"])
-    monkeypatch.setattr(
-        "os.access", lambda path, mode: not str(path).endswith(locked.name)
-    )  # root may do anything
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith(locked.name))  # root may do anything
     found = by_name(tmp_path)
     assert sorted(run.status for run in found.values()) == ["damaged", "finished"]
     assert found[locked.name].fields["error"] == "cannot be entered (Permission denied)"
@@ -385,14 +297,14 @@ DEEP = "[" * 100_000
 @pytest.mark.parametrize(
     "content",
     [
-        "", "{", '{"status": "fin', '{"status": "finished"}', "[]", "null", "7", '{"status": 3}', '{"status": "done"}', DEEP,
-        '{"status": "pruned", "metrics": [], "config": {}}', "\x00\xff\x80 junk", '{"status": "finished", "metrics": {}, "config": 3}',
+        "", "{", '{"status": "fin', '{"status": "finished"}', "[]", "null", "7",
+        '{"status": 3}', '{"status": "done"}', DEEP,
+        '{"status": "pruned", "metrics": [], "config": {}}', "\x00\xff\x80 junk",
+        '{"status": "finished", "metrics": {}, "config": 3}',
         None, "link",
     ],
 )  # fmt: skip
-def test_a_damaged_result_is_named_with_the_remedy_and_the_rest_is_shown(
-    tmp_path: Path, content: str | None
-) -> None:
+def test_a_damaged_result_is_named_with_the_remedy_and_the_rest_is_shown(tmp_path: Path, content: str | None) -> None:
     write_grid(tmp_path, noises=2, seeds=2)
     overrides = ["model=vicreg", "dataset.static_noise=0.0", "seed=7"]
     folder = write_unfinished(tmp_path, overrides, [TRAIN])
@@ -408,23 +320,14 @@ def test_a_damaged_result_is_named_with_the_remedy_and_the_rest_is_shown(
         assert len(found) == 13
         run = found.pop(folder.name)
         assert {other.status for other in found.values()} == {"finished"}
-        assert run.status == "damaged" and run.fields["error"].startswith(
-            "result.json "
-        )
+        assert run.status == "damaged" and run.fields["error"].startswith("result.json ")
         assert "remove that file" in run.fields["remedy"]
-        assert (
-            run.config["dataset.static_noise"] == 0.0
-            and run.fields["epochs_trained"] == 12.5
-        )
+        assert run.config["dataset.static_noise"] == 0.0 and run.fields["epochs_trained"] == 12.5
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "overrides.yaml", "metrics.jsonl"])
-@pytest.mark.parametrize(
-    "content", ["\t: {", "\x00\xff", "&a [*a]", "a: 2026-99-99", DEEP, None]
-)
-def test_another_damaged_file_of_an_unfinished_run(
-    tmp_path: Path, name: str, content: str | None
-) -> None:
+@pytest.mark.parametrize("content", ["\t: {", "\x00\xff", "&a [*a]", "a: 2026-99-99", DEEP, None])
+def test_another_damaged_file_of_an_unfinished_run(tmp_path: Path, name: str, content: str | None) -> None:
     write_grid(tmp_path, noises=1, seeds=1)
     folder = write_unfinished(tmp_path, ["seed=7"], [TRAIN])
     (folder / name).unlink()
@@ -441,23 +344,13 @@ def test_another_damaged_file_of_an_unfinished_run(
     if (name, content) == ("overrides.yaml", "&a [*a]"):  # a list, as it should be
         return
     assert (
-        run.status == "damaged"
-        and run.fields["error"].startswith(name)
-        and "remove the folder" in run.fields["remedy"]
+        run.status == "damaged" and run.fields["error"].startswith(name) and "remove the folder" in run.fields["remedy"]
     )
 
 
 def test_strange_values_in_a_sound_result(tmp_path: Path) -> None:
-    metrics = {
-        "prediction_rmse_px": "word",
-        "a": {"b": 1},
-        "b": [1, "x"],
-        "c": 10**400,
-        "encoder_rmse_px": 2.0,
-    }
-    folder = write_run(
-        tmp_path, ["seed=0"], metrics=metrics, seed=[1], verdict={"x": 1}, trial="y"
-    )
+    metrics = {"prediction_rmse_px": "word", "a": {"b": 1}, "b": [1, "x"], "c": 10**400, "encoder_rmse_px": 2.0}
+    folder = write_run(tmp_path, ["seed=0"], metrics=metrics, seed=[1], verdict={"x": 1}, trial="y")
     write_run(tmp_path, ["seed=1"])
     assert by_name(tmp_path)[folder.name].metrics == {"encoder_rmse_px": 2.0}
 
@@ -478,9 +371,7 @@ def test_choices_from_class_names_where_none_were_recorded(tmp_path: Path) -> No
     del config["choices"]
     folder = tmp_path / "x"
     folder.mkdir()
-    (folder / "result.json").write_text(
-        json.dumps({"status": "finished", "metrics": {}, "config": config})
-    )
+    (folder / "result.json").write_text(json.dumps({"status": "finished", "metrics": {}, "config": config}))
     run = by_name(tmp_path)["x"]
     assert (run.choices["model"], run.choices["optimizer"]) == ("simclr", "lars")
 
@@ -488,22 +379,12 @@ def test_choices_from_class_names_where_none_were_recorded(tmp_path: Path) -> No
 def test_planned_jobs_are_pending(tmp_path: Path) -> None:
     jobs = [["model=vicreg", f"seed={seed}"] for seed in range(3)]
     write_run(tmp_path, jobs[1])
-    plan = {
-        "axes": {"seed": ["0", "1", "2"]},
-        "jobs": {job_name(job): {"overrides": job} for job in jobs},
-    }
+    plan = {"axes": {"seed": ["0", "1", "2"]}, "jobs": {job_name(job): {"overrides": job} for job in jobs}}
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     found = by_name(tmp_path)
-    assert [found[job_name(job)].status for job in jobs] == [
-        "pending",
-        "finished",
-        "pending",
-    ]
+    assert [found[job_name(job)].status for job in jobs] == ["pending", "finished", "pending"]
     assert found[job_name(jobs[2])].value("seed") == 2
-    assert (
-        found[job_name(jobs[2])].fields["command"]
-        == "python -m jepa.run model=vicreg seed=2"
-    )
+    assert found[job_name(jobs[2])].fields["command"] == "python -m jepa.run model=vicreg seed=2"
 
 
 def test_a_search_keeps_the_order_of_its_trials(tmp_path: Path) -> None:
@@ -516,38 +397,20 @@ def test_a_search_keeps_the_order_of_its_trials(tmp_path: Path) -> None:
     }
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     found = by_name(tmp_path)
-    assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [
-        0,
-        1,
-        2,
-    ]
+    assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [0, 1, 2]
     for number, job in zip((4, 1, 7), plan["jobs"].values(), strict=True):
         job["label"] = f"trial {number}: base_lr=1"
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     found = by_name(tmp_path)
-    assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [
-        4,
-        1,
-        7,
-    ]
+    assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [4, 1, 7]
     assert next(iter(collect([str(tmp_path)]).plans.values())).search
 
 
 def test_the_newest_metrics_are_read_from_the_end(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     probe = {"step": 1, "kind": "probe", "prediction_rmse_px": 4.5}
-    many = [
-        {"step": step, "kind": "train", "loss/total": step / 10, "padding": "x" * 200}
-        for step in range(2, 5000)
-    ]
-    path.write_text(
-        "".join(json.dumps(record) + "\n" for record in [probe, *many])
-        + '{"step": 9999, "loss/tot'
-    )
+    many = [{"step": step, "kind": "train", "loss/total": step / 10, "padding": "x" * 200} for step in range(2, 5000)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in [probe, *many]) + '{"step": 9999, "loss/tot')
     latest = latest_metrics(str(path))
-    assert (
-        latest["loss/total"] == 499.9
-        and latest["prediction_rmse_px"] == 4.5
-        and latest["step"] == 4999
-    )
+    assert latest["loss/total"] == 499.9 and latest["prediction_rmse_px"] == 4.5 and latest["step"] == 4999
     assert latest_metrics(str(tmp_path / "nothing")) == {}

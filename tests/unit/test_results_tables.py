@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from results_samples import job_name, rmse_of, write_grid, write_run, write_unfinished
 
+from jepa import provenance
 from jepa.results.axes import varying_axes
-from jepa.results.collect import collect
+from jepa.results.collect import Collection, collect
 from jepa.results.intervals import Summary, summarize
-from jepa.results.records import ResultsError, Run
+from jepa.results.notes import code_line, damage_lines, summary_line
+from jepa.results.query import compile_condition
+from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, format_number, format_summary, plain_lines, print_table
+from jepa.results.show import run_lines
 from jepa.results.tables import Table, best_rows, build_table, counted, sort_rows, without_repeats
 
 
@@ -237,3 +241,43 @@ def test_a_terminal_gets_a_fitted_table(tmp_path: Path, monkeypatch: pytest.Monk
     assert max(map(len, lines)) <= 70
     assert any("…" in line and line.rstrip().endswith(job_name(["model=vicreg"])[-8:]) for line in lines)
     assert any("finished" in line for line in lines)
+
+
+# --- below the table ------------------------------------------------------------------------------------------------
+
+
+def test_how_many_of_how_many() -> None:
+    runs = tuple(Run(f"s/{place}", "finished") for place in range(4))
+    found = Collection(("outputs/s",), runs)
+    assert summary_line(found, runs[:1], "1 finished") == "s: 1 of 4 runs: 1 finished"
+    assert summary_line(found, runs, "4 finished") == "s: 4 runs: 4 finished"
+    assert summary_line(Collection(("s",), runs[:1]), runs[:1], "1 finished") == "s: 1 run: 1 finished"
+
+
+def test_code_that_made_the_results(tmp_path: Path) -> None:
+    current = provenance.code()["fingerprint"]
+    here = {"commit": "c" * 40, "dirty": True, "fingerprint": current}
+    elsewhere = {"commit": None, "dirty": False, "fingerprint": "0123456789ab"}
+    for seed, code in enumerate([here, elsewhere, None, "junk"]):
+        write_run(tmp_path, [f"seed={seed}"], code=code)
+    write_unfinished(tmp_path, ["seed=9"], [])
+    runs = runs_in(tmp_path)
+    assert sorted(str(run.value("code")) for run in runs) == ["None", "current", "other", "unknown", "unknown"]
+    (line,) = code_line(runs)
+    assert line.startswith("1 of 4 results were made by other code than this version's and 2 by unknown code: --where")
+    own = next(run for run in runs if run.value("code") == "current")
+    assert code_line([own]) == [] and own.value("code_commit") == "c" * 40 + ", with changes"
+    assert compile_condition("code=current", Names(runs)).holds(own)
+    assert "code              current" in run_lines(own, [])
+    assert code_line([run for run in runs if run.value("code") == "unknown"]) == []
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path, ["seed=0"])
+    for place in range(7):
+        (tmp_path / f"x{place}").mkdir()
+        (tmp_path / f"x{place}" / "result.json").write_text("{")
+    found = collect([str(tmp_path)])
+    lines = damage_lines(found, found.runs)
+    assert lines[0].startswith(f"damaged: {tmp_path}/x0: result.json cannot be read") and "remove that file" in lines[0]
+    assert len(lines) == 6 and lines[5].startswith("damaged: 2 more")

@@ -1,0 +1,54 @@
+"""Lines below a table: what could not be read, what was left out, and which code made the results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from jepa.results.collect import Collection
+from jepa.results.records import Run
+
+_MOST_NAMED = 5
+
+
+def summary_line(found: Collection, runs: Sequence[Run], counts: str) -> str:
+    """``fixed_uniform: 24 runs: 20 finished, 3 running, 1 pending``; ``counts``: what follows the last colon."""
+    amount = f"{len(runs)} of {len(found.runs)}" if len(runs) != len(found.runs) else f"{len(runs)}"
+    return f"{found.title}: {amount} run{'s' if len(found.runs) != 1 else ''}: {counts}"
+
+
+def damage_lines(found: Collection, runs: Sequence[Run]) -> list[str]:
+    """Each damaged run with its file and the remedy, and the sweeps' files that cannot be read."""
+    damaged = [run for run in runs if run.status == "damaged"]
+    lines = [f"damaged: {damage_of(run)}" for run in damaged[:_MOST_NAMED]]
+    if len(damaged) > _MOST_NAMED:
+        lines.append(
+            f"damaged: {len(damaged) - _MOST_NAMED} more; --where status=damaged --runs --columns error,folder"
+        )
+    return lines + [f"damaged: {note}" for note in found.notes]
+
+
+def damage_of(run: Run) -> str:
+    """What is damaged of a run, and what to do."""
+    return f"{run.folder}: {run.fields.get('error')}; {run.fields.get('remedy')}"
+
+
+def aside_line(found: Collection) -> list[str]:
+    """How many runs are left out because the same configuration was run again."""
+    if not found.aside:
+        return []
+    some = "1 earlier run that was" if found.aside == 1 else f"{found.aside} earlier runs that were"
+    return [f"not counted: {some} moved aside by rerun=true"]
+
+
+def code_line(runs: Sequence[Run]) -> list[str]:
+    """Where results were made by other code than the installed one: how many, and how to leave them out."""
+    counts = Counter(run.fields["code"] for run in runs if "code" in run.fields)
+    total = sum(counts.values())
+    if not counts["other"] and counts["unknown"] in (0, total):
+        return []
+    unknown = f" and {counts['unknown']} by unknown code" if counts["unknown"] else ""
+    return [
+        f"{counts['other']} of {total} results were made by other code than this version's{unknown}: "
+        "--where code=current leaves them out, rerun=true runs one again"
+    ]
