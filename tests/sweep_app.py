@@ -55,16 +55,13 @@ def fake_run(cfg: DictConfig) -> float:
             file.write(
                 json.dumps({"step": epoch, "epoch": float(epoch), "kind": "train", "loss/total": 1 / epoch}) + "\n"
             )
+        pruned = on_probe is not None and on_probe(epoch, {"prediction_rmse_px": _curve(cfg, epoch)})
+        if pruned and epoch < cfg.trainer.epochs:
+            status = "pruned"
+            break
         write_text_atomic(folder / "checkpoint.json", json.dumps({"epoch": epoch, "chain": chain}))
         if epoch < cfg.trainer.epochs:
             _hold(folder, os.environ.get("FAKE_HOLD"))
-        if (
-            on_probe is not None
-            and on_probe(epoch, {"prediction_rmse_px": _curve(cfg, epoch)})
-            and epoch < cfg.trainer.epochs
-        ):
-            status = "pruned"
-            break
     objective = math.nan if trouble == "nan" else _curve(cfg, epoch)
     write_json_atomic(folder / "result.json", _result(cfg, job_hash, status, objective, epoch, chain))
     return objective

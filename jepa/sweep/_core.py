@@ -85,7 +85,7 @@ class Sweep:
             for point in grid.points
         ]
         for job, config in made:
-            if records.done_result(job.folder, job.hash) is None:
+            if records.done_result(job.folder, job.hash, job.metric) is None:
                 self.composer.check(job, config)
         jobs = distinct(job for job, _ in made)
         if self.switches.dry_run:

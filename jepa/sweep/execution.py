@@ -138,7 +138,7 @@ class Runner:
 
     def _settled(self, job: Job) -> bool:
         """Whether the job needs no further launch; a killed one is counted, and fails once it was killed too often."""
-        if records.done_result(job.folder, job.hash) is not None:
+        if records.done_result(job.folder, job.hash, job.metric) is not None:
             return True
         if lease.holder(job.folder) is not None:
             return False
@@ -153,7 +153,7 @@ class Runner:
         if job.deaths <= self.retries:
             return False
         error = f"killed {job.deaths} times (no word from the process; out of memory?)"
-        records.write_failure(job.folder, job_hash=job.hash, error=error, overrides=job.overrides)
+        records.write_failure(job.folder, job_hash=job.hash, error=error, overrides=job.overrides, reason="died")
         return True
 
     def _give_up(self, jobs: Sequence[Job]) -> None:

@@ -35,6 +35,7 @@ class Job:
     model: str  # the option chosen for the group "model", for estimates of time
     sequences: float | None  # that training will see, where the configuration tells
     epochs: float | None = None  # in which it sees them
+    metric: str | None = None  # what the sweep minimises; None: what the run was asked for
     deaths: int = 0  # how often it was killed in this sitting
     extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in its configuration
 
@@ -131,8 +132,9 @@ class Composer:
             label=label,
             folder=sweep_folder / job_hash,
             model=str(choices.get("model")),
-            sequences=_sequences(config),
+            sequences=sequences_of(config),
             epochs=OmegaConf.select(config, "trainer.epochs"),
+            metric=objective_of(config),
         )
         return job, config
 
@@ -170,6 +172,12 @@ class Composer:
         return config
 
 
+def objective_of(config: DictConfig) -> str | None:
+    """The metric that ``config`` asks to minimise."""
+    name = OmegaConf.select(config, "objective")
+    return None if name is None else str(name)
+
+
 def load_check(path: str | None) -> Check | None:
     """The function at the dotted ``path``."""
     if path is None:
@@ -186,6 +194,7 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     return list(found.values())
 
 
-def _sequences(config: DictConfig) -> float | None:
-    epochs, size = OmegaConf.select(config, "trainer.epochs"), OmegaConf.select(config, "dataset.size")
+def sequences_of(config: DictConfig) -> float | None:
+    """The sequences that training will see, where ``config`` tells."""
+    epochs, size = (OmegaConf.select(config, "trainer.epochs"), OmegaConf.select(config, "dataset.size"))
     return float(epochs) * float(size) if epochs is not None and size is not None else None

@@ -94,7 +94,7 @@ def _compose(
 
 
 def _done(plan: Plan) -> dict[str, Any] | None:
-    return None if plan.config.rerun else records.done_result(plan.folder, plan.config_hash)
+    return None if plan.config.rerun else records.done_result(plan.folder, plan.config_hash, plan.config.objective)
 
 
 # --- packs, each in a process ----------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
                 continue  # somebody else is at it
             stack.callback(held.release)
             if _done(job.plan) is None:
-                records.make_way(job.plan.folder)
+                records.make_way(job.plan.folder, job.plan.config.objective)
                 plans.append(job.plan)
                 leases.append(held)
         stack.enter_context(task.watched(_Leases(leases), here=False))

@@ -58,7 +58,7 @@ class Overview:
                 continue
             outdated = self._outdated.get(job.hash)
             current = outdated is None or records.result_version(job.folder) != outdated
-            result = records.read_result(job.folder) if current else None
+            result = records.read_result(job.folder, job.metric) if current else None
             if result is None:
                 self.results.pop(job.hash, None)
             elif known is None or known.get("finished") != result.get("finished"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
 import math
 import threading
@@ -10,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jepa.errors import ConfigError, check_choice
+from jepa.sweep import records
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +32,23 @@ _GUARD = threading.Lock()
 
 
 class TrialReporter:
-    """Reports a run's objective to its Optuna trial after every probe; called as ``on_probe(epoch, metrics)``."""
+    """Reports a run's objective to its Optuna trial after every probe; called as ``on_probe(epoch, metrics)``.
+
+    A run that was killed comes by some epochs twice: it had reported them before its last checkpoint. So each decision
+    is recorded with its trial and repeated, and one that is made anew sees of its own trial only what lies before it.
+    What other trials have reached is read from the results on disk, so that it does not matter who was killed when.
+    """
 
     def __init__(
-        self, *, storage: str, study: str, trial_id: int, objective: str, pruner: str, pruner_options: Mapping[str, Any]
+        self,
+        *,
+        storage: str,
+        study: str,
+        trial_id: int,
+        objective: str,
+        pruner: str,
+        pruner_options: Mapping[str, Any],
+        folder: str | None = None,
     ) -> None:
         """Args:
         storage: as from :func:`open_storage`'s argument.
@@ -40,6 +57,7 @@ class TrialReporter:
         objective: the metric to report.
         pruner: one of :data:`PRUNERS`.
         pruner_options: arguments of Optuna's pruner.
+        folder: the sweep's, with the results of the other trials; None: what the study knows has to do.
         """
         self.storage = storage
         self.study = study
@@ -47,7 +65,8 @@ class TrialReporter:
         self.objective = objective
         self.pruner = pruner
         self.pruner_options = dict(pruner_options)
-        self._trial: optuna.trial.Trial | None = None
+        self.folder = None if folder is None else Path(folder)
+        self._storage: Any = None
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Report ``metrics[objective]`` at ``epoch``.
@@ -59,28 +78,123 @@ class TrialReporter:
         if value is None or not math.isfinite(value):
             return False
         try:
-            trial = self._connect()
-            # A run that was interrupted after its report and before its checkpoint comes by here a second time.
-            if epoch not in trial.storage.get_trial(self.trial_id).intermediate_values:
-                trial.report(value, epoch)
-            return trial.should_prune()
+            return self._decide(epoch, float(value))
         except Exception:  # a search that cannot be reached must not cost the run
             log.exception("the probe of epoch %d could not be reported to the study %s", epoch, self.study)
             return False
 
-    def _connect(self) -> optuna.trial.Trial:
-        if self._trial is None:
+    def _decide(self, epoch: int, value: float) -> bool:
+        """The decision recorded for this epoch and value, or a new one, recorded before anything follows from it."""
+        import optuna
+
+        storage = self._connect()
+        if self.folder is not None:
+            study = optuna.Study(self.study, storage, sampler=optuna.samplers.RandomSampler())
+            tell_results(study, self.folder, self.objective)
+        trial = storage.get_trial(self.trial_id)
+        if trial.state.is_finished():  # its folder was deleted, and the job is run again
+            return bool(trial.state == optuna.trial.TrialState.PRUNED and epoch >= (trial.last_step or 0))
+        probe = trial.user_attrs.get(_probe_key(epoch))
+        if probe is None or probe["value"] != value:
+            view = TrialView(storage, _as_of(trial, epoch, value))
+            study = optuna.Study(self.study, view, pruner=make_pruner(self.pruner, self.pruner_options))  # type: ignore[arg-type]
+            prune = bool(study.pruner.prune(study, view.trial))
+            probe = {"value": value, "prune": prune, "marks": view.marks}
+            storage.set_trial_user_attr(self.trial_id, _probe_key(epoch), probe)
+        if trial.intermediate_values.get(epoch) != value:
+            storage.set_trial_intermediate_value(self.trial_id, epoch, value)
+        for key, mark in probe["marks"].items():
+            if trial.system_attrs.get(key) != mark:
+                storage.set_trial_system_attr(self.trial_id, key, mark)
+        return bool(probe["prune"])
+
+    def _connect(self) -> Any:
+        if self._storage is None:
             import optuna
 
             with _GUARD:
                 optuna.logging.set_verbosity(optuna.logging.WARNING)
-            study = optuna.load_study(
-                study_name=self.study,
-                storage=open_storage(self.storage),
-                pruner=make_pruner(self.pruner, self.pruner_options),
-            )
-            self._trial = optuna.trial.Trial(study, self.trial_id)
-        return self._trial
+            self._storage = open_storage(self.storage)
+        return self._storage
+
+
+class TrialView:
+    """An Optuna storage in which one trial looks as it is given; what a pruner notes on it is kept in ``marks``."""
+
+    def __init__(self, storage: Any, trial: FrozenTrial) -> None:
+        """storage: everything else comes from there and goes there. trial: how it looks."""
+        self._storage = storage
+        self.trial = trial
+        self.marks: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """The trial of that id."""
+        return self.trial if trial_id == self.trial._trial_id else self._storage.get_trial(trial_id)
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        """The study's trials."""
+        trials = self._storage.get_all_trials(study_id, deepcopy=deepcopy)
+        seen = [self.trial if trial._trial_id == self.trial._trial_id else trial for trial in trials]
+        return [trial for trial in seen if states is None or trial.state in states]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Keep what is noted on the trial."""
+        assert trial_id == self.trial._trial_id
+        self.marks[key] = value
+
+
+def _probe_key(epoch: int) -> str:
+    return f"probe_{epoch}"
+
+
+def _as_of(trial: FrozenTrial, epoch: int, value: float) -> FrozenTrial:
+    """``trial`` when it had just reported ``value`` at ``epoch``: without what it reported, and earned, later."""
+    seen = copy.copy(trial)
+    earlier = {step: number for step, number in trial.intermediate_values.items() if step < epoch}
+    seen.intermediate_values = {**earlier, epoch: value}
+    later = {
+        mark
+        for key, probe in trial.user_attrs.items()
+        if key.startswith("probe_") and int(key[len("probe_") :]) >= epoch
+        for mark in probe["marks"]
+    }
+    seen.system_attrs = {key: mark for key, mark in trial.system_attrs.items() if key not in later}
+    return seen
+
+
+def tell_results(study: optuna.Study, folder: Path, metric: str) -> None:
+    """Hand every finished or pruned result in ``folder`` to the trials of its job that have no end yet, in order.
+
+    A failure is left to the sitting that ran the job: it may be the one that a new attempt is to undo.
+    """
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        job = trial.user_attrs.get("job")
+        result = None if job is None else records.done_result(folder / job, job, metric)
+        if result is not None:
+            tell(study, trial.number, result, metric)
+
+
+def tell(study: optuna.Study, number: int, result: Mapping[str, Any], metric: str) -> None:
+    """Hand a result to a trial; nothing happens where somebody has done so already.
+
+    result: as from :func:`jepa.sweep.records.read_result`. metric: the number that the search minimises.
+    """
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    value, state = None, TrialState.FAIL
+    if result["status"] == "pruned":
+        state = TrialState.PRUNED
+    elif result["status"] == "finished":
+        value = records.objective_value(result, metric)
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+    with contextlib.suppress(UpdateFinishedTrialError):  # another process was faster
+        study.tell(number, value, state=state, skip_if_finished=True)
 
 
 def open_storage(name: str) -> Any:

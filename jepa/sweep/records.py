@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,45 +25,71 @@ DONE = ("finished", "pruned")
 _REUSED_FILES = ("config.yaml", "overrides.yaml", "metrics.jsonl", "run.log")
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """The result in ``folder``, or None. One whose objective is not a finite number counts as failed."""
+def read_result(folder: Path, metric: str | None = None) -> dict[str, Any] | None:
+    """The result in ``folder``, or None where there is none that can be read.
+
+    Args:
+        metric: what the reader minimises: ``objective`` is then that metric's value, whatever the run was asked for.
+            None: the metric that the run was asked for.
+
+    A finished result whose objective is not a finite number counts as failed.
+    """
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError):
         return None
     if not isinstance(result, dict) or "status" not in result:
         return None
-    objective = result.get("objective")
-    if result["status"] == "finished" and (objective is None or not math.isfinite(objective)):
-        result.update(status="failed", error=result.get("error") or "the objective is not a finite number", nan=True)
+    if not isinstance(result.get("metrics"), dict):
+        result["metrics"] = {}
+    if metric is None:
+        metric = result.get("objective_metric")
+    lacking = metric not in result["metrics"] and metric != result.get("objective_metric")
+    result.update(objective=objective_value(result, metric), objective_metric=metric)
+    if result["status"] == "finished" and result["objective"] is None:
+        error = f"the result has no metric {metric!r}" if lacking else "the objective is not a finite number"
+        result.update(
+            status="failed", error=result.get("error") or error, reason="no_metric" if lacking else "not_finite"
+        )
     return result
 
 
-def not_a_number(result: dict[str, Any]) -> bool:
+def objective_value(result: Mapping[str, Any], metric: str | None) -> float | None:
+    """The number in ``result`` that a search for ``metric`` minimises; None where it is missing or not finite."""
+    value = result["metrics"].get(metric)
+    if value is None and result.get("objective_metric") == metric:
+        value = result.get("objective")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
+
+
+def not_a_number(result: Mapping[str, Any]) -> bool:
     """Whether a failed result failed by its numbers: the same configuration would do so again."""
-    return (
-        bool(result.get("nan"))
-        or "not finite" in str(result.get("error"))
-        or "not a finite" in str(result.get("error"))
-    )
+    if "reason" in result:
+        return bool(result["reason"] == "not_finite")
+    error = str(result.get("error"))  # results from before reasons were recorded
+    return "not finite" in error or "not a finite" in error
 
 
-def done_result(folder: Path, job_hash: str) -> dict[str, Any] | None:
-    """The finished or pruned result of the configuration ``job_hash`` in ``folder``, or None."""
-    result = read_result(folder)
+def done_result(folder: Path, job_hash: str, metric: str | None = None) -> dict[str, Any] | None:
+    """The finished or pruned result of the configuration ``job_hash`` in ``folder``, or None.
+
+    metric: as in :func:`read_result`.
+    """
+    result = read_result(folder, metric)
     if result is None or result["status"] not in DONE or result.get("config_hash", job_hash) != job_hash:
         return None
     return result
 
 
-def status(folder: Path, job_hash: str) -> str:
+def status(folder: Path, job_hash: str, metric: str | None = None) -> str:
     """``finished``, ``pruned``, ``failed``, ``running``, ``interrupted`` (something is there) or ``new``."""
-    done = done_result(folder, job_hash)
+    done = done_result(folder, job_hash, metric)
     if done is not None:
         return str(done["status"])
     if lease.holder(folder) is not None:
         return "running"
-    result = read_result(folder)
+    result = read_result(folder, metric)
     if result is not None and result["status"] == "failed":
         return "failed"
     return "interrupted" if folder.is_dir() and any(folder.iterdir()) else "new"
@@ -77,7 +103,9 @@ def result_version(folder: Path) -> int | None:
         return None
 
 
-def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterable[str], traceback: str = "") -> None:
+def write_failure(
+    folder: Path, *, job_hash: str, error: str, overrides: Iterable[str], traceback: str = "", reason: str = "error"
+) -> None:
     """Record that a job failed without having said so itself; an existing result is left alone.
 
     Args:
@@ -86,6 +114,7 @@ def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterabl
         error: one line.
         overrides: what the job was asked for.
         traceback: the whole story, for ``run.log``.
+        reason: what programs tell the kind of failure by: ``error``, or ``died`` for a process that was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "run.log", "a", encoding="utf-8") as log:
@@ -99,6 +128,7 @@ def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterabl
             "metrics": {},
             "objective": None,
             "error": error,
+            "reason": reason,
             "config_hash": job_hash,
             "overrides": list(overrides),
             "finished": timestamp(),
@@ -106,25 +136,29 @@ def write_failure(folder: Path, *, job_hash: str, error: str, overrides: Iterabl
     )
 
 
-def make_way(folder: Path) -> None:
+def make_way(folder: Path, metric: str | None = None) -> None:
     """Keep what a job left that is about to be run again; the caller holds its lease.
+
+    metric: as in :func:`read_result`.
 
     A finished run is moved to a sibling whole (``<folder>.1``); of a failed attempt the result alone is set aside, as
     its checkpoint is what the next one goes on from.
     """
-    if done_result(folder, folder.name) is not None:
+    if done_result(folder, folder.name, metric) is not None:
         move_aside(folder)
     elif (folder / RESULT).exists():
         os.replace(folder / RESULT, folder / "result.failed.json")
 
 
-def reuse_result(source: Path, target: Path, job_hash: str) -> bool:
+def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None = None) -> bool:
     """Take a finished result over from ``source`` into ``target``, file by file, the result last and atomically.
+
+    metric: as in :func:`read_result`; a result without it is not taken over.
 
     Returns:
         Whether there was one; it then carries ``reused_from``.
     """
-    result = done_result(source, job_hash)
+    result = done_result(source, job_hash, metric)
     if result is None:
         return False
     target.mkdir(parents=True, exist_ok=True)

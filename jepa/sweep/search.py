@@ -7,7 +7,10 @@ to be recognised: its folder is free, and it is run on with the parameters it ha
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +20,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from jepa.errors import ConfigError, check_choice, check_count
-from jepa.sweep import records
+from jepa.files import write_json_atomic
+from jepa.sweep import lease, records
 from jepa.sweep.jobs import Job
 from jepa.sweep.journal import FileLock
-from jepa.sweep.pruning import JOURNAL, make_pruner, open_storage
+from jepa.sweep.pruning import JOURNAL, TrialView, make_pruner, open_storage, tell, tell_results
 from jepa.sweep.space import Space, difference, suggest
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ SAMPLERS = {
 # Samplers whose proposals do not depend on results: all trials may be asked for at once, and trial k is the same
 # whatever happened before it.
 INDEPENDENT = ("random",)
+STUDY = ".study.json"  # the study's name and the folder's identity, which move with the folder
 _TARGET = "jepa.sweep.pruning.TrialReporter"
 
 
@@ -71,33 +76,64 @@ class Ask:
 class Search:
     """One Optuna study in a sweep's folder."""
 
-    def __init__(self, *, folder: Path, name: str, space: Space, fingerprint: dict[str, str], settings: SearchSettings):
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        name: str,
+        space: Space,
+        fingerprint: dict[str, str],
+        settings: SearchSettings,
+        metric: str,
+    ):
         """Open the study, or make it.
 
+        Args:
+            folder: the sweep's.
+            name: of a study that is made; one that the folder has keeps its own, so that the folder may be renamed.
+            space: the dimensions.
+            fingerprint: what must not change from one sitting to the next.
+            settings: how to search.
+            metric: what is minimised.
+
         Raises:
-            ConfigError: the study there searches another space; the difference is shown.
+            ConfigError: the study there searches another space; the difference is shown. Or it cannot be opened.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
         self.settings = settings
-        self.name = name
-        folder.mkdir(parents=True, exist_ok=True)
-        self._origin = str(folder.resolve())
+        self.metric = metric
+        self.folder = folder
         self.storage_name = settings.storage or f"{JOURNAL}{folder.resolve() / 'study.journal'}"
-        self._storage = open_storage(self.storage_name)
+        folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".study.lock")
         with self._lock:
+            self._storage = open_storage(self.storage_name)
+            self.name, self._identity = self._name_study(name)
             self.study = optuna.create_study(
-                study_name=name, storage=self._storage, load_if_exists=True, direction="minimize"
+                study_name=self.name, storage=self._storage, load_if_exists=True, direction="minimize"
             )
             before = self.study.user_attrs.get("fingerprint")
             if before is None:
                 self.study.set_user_attr("fingerprint", fingerprint)
             elif changed := difference(before, fingerprint):
                 raise ConfigError(
-                    f"the study {name} in {self.storage_name} searches another space ({changed}); "
+                    f"the study {self.name} in {self.storage_name} searches another space ({changed}); "
                     "sweep.name=… starts another search, or take the change back"
                 )
+
+    def _name_study(self, name: str) -> tuple[str, str]:
+        """The study's name, and what its trials know this folder by: both are kept in the folder, not its path."""
+        path = self.folder / STUDY
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return str(record["study"]), str(record["identity"])
+        except (OSError, ValueError, LookupError, TypeError):
+            names = optuna.get_all_study_names(self._storage) if self.settings.storage is None else []
+            study = names[0] if len(names) == 1 else name  # a journal lies in its folder and holds one study
+            record = {"study": study, "identity": secrets.token_hex(8)}
+            write_json_atomic(path, record)
+            return record["study"], record["identity"]
 
     # --- trials --------------------------------------------------------------------------------------------------
 
@@ -107,22 +143,47 @@ class Search:
         replaced = {trial.user_attrs.get("retry_of") for trial in everything}
         return [trial for trial in everything if trial.number not in replaced]
 
+    def told(self) -> list[FrozenTrial]:
+        """Trials of this folder that have an end."""
+        return [trial for trial in self.trials() if trial.state.is_finished() and self._is_here(trial)]
+
     def ask(self, limit: int) -> list[Ask]:
         """New trials, at most ``limit`` and as many as the total still allows."""
         with self._lock:
+            tell_results(self.study, self.folder, self.metric)
             trials = self.trials()
             waiting = sum(trial.state == TrialState.WAITING for trial in trials)
             count = min(limit, waiting + max(0, self.settings.n_trials - len(trials)))
+            if count > waiting and not self.independent:
+                # Noted first: a process killed while it asks leaves a round that the next one has to complete.
+                first = len(self.study.get_trials(deepcopy=False))
+                self.study.set_user_attr("round", [first, count - waiting])
             return [self._ask_one() for _ in range(count)]
 
-    def adopt(self) -> list[Ask]:
-        """Trials of this folder without an end, whoever asked for them: left by a killed process, or being run."""
+    def adopt(self, *, held: bool = True) -> list[Ask]:
+        """Trials of this folder without an end: left by a killed process, or being run.
+
+        held: also those whose jobs another process is at.
+
+        Results on disk are told first, so that none of these is finished; the rest of a round that was not asked for
+        to its end comes with them.
+        """
         with self._lock:
-            return [
+            tell_results(self.study, self.folder, self.metric)
+            adopted = [
                 self._resume(trial)
                 for trial in self.trials()
-                if trial.state == TrialState.RUNNING and trial.user_attrs.get("folder", self._origin) == self._origin
+                if trial.state == TrialState.RUNNING and self._is_here(trial) and (held or not self._is_held(trial))
             ]
+            first, size = self.study.user_attrs.get("round", (0, 0))
+            missing = first + size - len(self.study.get_trials(deepcopy=False))
+            allowed = self.settings.n_trials - len(self.trials())
+            return [*adopted, *(self._ask_one() for _ in range(min(missing, allowed)))]
+
+    @property
+    def independent(self) -> bool:
+        """Whether proposals do not depend on results."""
+        return self.settings.sampler in INDEPENDENT
 
     def retry(self, hashes: set[str]) -> None:
         """Queue failed trials of these jobs again, with the parameters they had."""
@@ -138,28 +199,30 @@ class Search:
     def assign(self, ask: Ask, job: Job) -> None:
         """Note which job a trial is, and give the job what it needs to report to it."""
         self._storage.set_trial_user_attr(ask.trial_id, "job", job.hash)
-        if self.settings.pruner != "none":
-            job.extras["on_probe"] = {
+        job.extras.update(self.reporting(ask.trial_id))
+
+    def reporting(self, trial_id: int) -> dict[str, Any]:
+        """Operational keys of a trial's job."""
+        if self.settings.pruner == "none":
+            return {}
+        return {
+            "on_probe": {
                 "_target_": _TARGET,
                 "storage": self.storage_name,
                 "study": self.name,
-                "trial_id": ask.trial_id,
+                "trial_id": trial_id,
                 "objective": "${objective}",
                 "pruner": self.settings.pruner,
                 "pruner_options": dict(self.settings.pruner_options),
+                "folder": str(self.folder),
             }
+        }
 
     def tell(self, ask: Ask, job: Job) -> None:
         """Hand a job's result to its trial; nothing happens where there is none yet, or somebody has told it."""
-        result = records.read_result(job.folder)
-        if result is None:
-            return
-        value, state = result.get("objective"), TrialState.COMPLETE
-        if result["status"] == "pruned":
-            value, state = None, TrialState.PRUNED
-        elif result["status"] == "failed":
-            value, state = None, TrialState.FAIL
-        self.study.tell(ask.number, value, state=state, skip_if_finished=True)
+        result = records.read_result(job.folder, self.metric)
+        if result is not None:
+            tell(self.study, ask.number, result, self.metric)
 
     def best(self) -> FrozenTrial | None:
         """The finished trial with the smallest objective."""
@@ -171,14 +234,36 @@ class Search:
     def _ask_one(self) -> Ask:
         self._seed(len(self.study.get_trials(deepcopy=False)))
         trial = self.study.ask()
-        trial.set_user_attr("folder", self._origin)
+        trial.set_user_attr("folder", self._identity)
         return Ask(trial.number, trial._trial_id, suggest(trial, self.space))
 
     def _resume(self, frozen: FrozenTrial) -> Ask:
-        """The trial with the values it has; a killed process may have left it before it had all of them."""
+        """The trial with the values it has; a killed process may have left it before it had all of them.
+
+        Then all are drawn again, as they were drawn at first: each depends on how many were drawn before it. (A
+        quasi-random sequence has moved on, and only goes on.)
+        """
+        if self.space.keys() <= frozen.params.keys():
+            return Ask(frozen.number, frozen._trial_id, {key: frozen.params[key] for key in self.space})
         self._seed(frozen.number)
-        trial = optuna.trial.Trial(self.study, frozen._trial_id)
+        study = self.study
+        if self.settings.sampler != "qmc":
+            blank = copy.copy(frozen)
+            blank.params, blank.distributions = {}, {}
+            study = optuna.Study(self.name, TrialView(self._storage, blank), sampler=self.study.sampler)  # type: ignore[arg-type]
+        trial = optuna.trial.Trial(study, frozen._trial_id)
         return Ask(frozen.number, frozen._trial_id, suggest(trial, self.space))
+
+    def _is_here(self, trial: FrozenTrial) -> bool:
+        """Whether the trial's job belongs into this folder: a study may be shared by several."""
+        mark, job = trial.user_attrs.get("folder"), trial.user_attrs.get("job")
+        if self.settings.storage is None or mark in (None, self._identity, str(self.folder.resolve())):
+            return True  # trials of earlier versions carry the folder's path
+        return job is not None and (self.folder / job).is_dir()
+
+    def _is_held(self, trial: FrozenTrial) -> bool:
+        job = trial.user_attrs.get("job")
+        return job is not None and lease.holder(self.folder / job) is not None
 
     def _seed(self, number: int) -> None:
         """Make trial ``number`` depend on the seed, its number and, for samplers that look at them, results alone."""

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
 
 from jepa.errors import ConfigError
 from jepa.sweep import points, records, report
-from jepa.sweep.jobs import Job
+from jepa.sweep.jobs import Job, objective_of, sequences_of
 from jepa.sweep.points import Grid, Point
 from jepa.sweep.search import Ask, Search, SearchSettings, batch_size, together
 from jepa.sweep.space import as_overrides, build_space, fingerprint
 from jepa.sweep.spec import scientific
+from jepa.sweep.work import check_usable
 
 if TYPE_CHECKING:
     from jepa.sweep._core import Sweep
@@ -45,7 +47,8 @@ class SearchWork:
             storage=spec.storage,
         )
         self.base = sweep.composer.compose(grid.overrides(point))
-        self.space = build_space(spec.space, str(self.base.hydra.runtime.choices.get("model")), sweep.arguments)
+        self.model = str(self.base.hydra.runtime.choices.get("model"))
+        self.space = build_space(spec.space, self.model, sweep.arguments)
         self.work = sweep.work(sweep.arguments_at(point), {key: [] for key in self.space})
         self._jobs: dict[str, list[Ask]] = {}
         self._check_corners()
@@ -56,25 +59,47 @@ class SearchWork:
         if self.sweep.switches.dry_run:
             self._print_plan()
             return []
-        objective = str(OmegaConf.select(self.base, "objective") or "objective")
+        objective = objective_of(self.base) or "objective"
         work = self.work
+        check_usable(work.folder)
         self.search = Search(
             folder=work.folder,
             name=work.name,
             space=self.space,
             fingerprint=fingerprint(self.space, scientific({**self.grid.fixed, **self.point}), objective),
             settings=self.settings,
+            metric=objective,
         )
         with work.sitting(self.sweep.composer.launch_config(self.base, work.folder), on_result=self._tell):
             if self.sweep.switches.retry_failed:
                 self.search.retry(self._worth_another_try())
-            while asks := [*self.search.adopt(), *self.search.ask(batch_size(self.settings, work.kind.parallel))]:
+            self._again(self._look_back())
+            while asks := self._next():
                 self._round(asks)
-        self._add_told()
+        self._look_back()  # trials that other processes have finished meanwhile
         best = self.search.best()
         if best is not None:
             print("best trial " + " ".join(f"{key}={value}" for key, value in as_overrides(best.params).items()))
         return work.finish()
+
+    def _next(self) -> list[Ask]:
+        """The trials of the next round.
+
+        A sampler that learns from results is asked once the round before is over, whoever began it; trials that
+        another process is at are waited for when nothing else is left.
+        """
+        search, limit = self.search, batch_size(self.settings, self.work.kind.parallel)
+        if search.independent:
+            return [*search.adopt(), *search.ask(limit)]
+        return search.adopt(held=False) or search.ask(limit) or search.adopt()
+
+    def _again(self, jobs: list[Job]) -> None:
+        """Run jobs whose trials have an end, but whose folders have been deleted."""
+        self.work.write_state()
+        for job in jobs:
+            print(f"{job.label}: its folder {job.folder} is gone; it is run again", flush=True)
+        if jobs:
+            self.work.run(self.work.to_do(jobs))
 
     def _round(self, asks: list[Ask]) -> None:
         """Run one batch of trials."""
@@ -94,9 +119,7 @@ class SearchWork:
             self.search.tell(ask, job)
 
     def _job(self, ask: Ask) -> Job:
-        words = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in ask.values.items()}
-        label = f"trial {ask.number}: {points.label(words, list(words))}"
-        job, _ = self.sweep.composer.job(self._overrides(ask.values), label=label, sweep_folder=self.work.folder)
+        job, _ = self.sweep.composer.job(self._overrides(ask.values), label=_label(ask), sweep_folder=self.work.folder)
         return job
 
     def _overrides(self, values: dict[str, Any]) -> list[str]:
@@ -105,18 +128,29 @@ class SearchWork:
     def _worth_another_try(self) -> set[str]:
         """Jobs that failed, but not because their numbers did: those would fail again."""
         hashes = self.search.failed_jobs()
-        results = {key: records.read_result(self.work.folder / key) for key in hashes}
-        return {key for key, result in results.items() if result is not None and not records.not_a_number(result)}
+        results = {key: records.read_result(self.work.folder / key, self.search.metric) for key in hashes}
+        return {key for key, result in results.items() if result is None or not records.not_a_number(result)}
 
-    def _add_told(self) -> None:
-        """Trials of earlier sittings belong to the list at the end as well."""
-        state = records.read_state(self.work.folder).get("jobs", {})
-        for trial in self.search.trials():
-            key = trial.user_attrs.get("job")
-            if key is not None and key in state and all(job.hash != key for job in self.work.jobs):
-                entry = state[key]
-                folder = self.work.folder / key
-                self.work.add([Job(key, entry["overrides"], entry["label"], folder, model="", sequences=None)])
+    def _look_back(self) -> list[Job]:
+        """Add the jobs of trials that have an end to the work; those that have no result (any more)."""
+        told = [(trial, self._told_job(trial)) for trial in self.search.told()]
+        self.work.add([job for _, job in told if job is not None])
+        return [job for _, job in told if job is not None and records.read_result(job.folder) is None]
+
+    def _told_job(self, trial: FrozenTrial) -> Job | None:
+        """The job of a trial that has an end: by its folder, or composed again; None where it had no parameters yet."""
+        ask = Ask(trial.number, trial._trial_id, trial.params)
+        key = trial.user_attrs.get("job")
+        result = None if key is None else records.read_result(self.work.folder / key)
+        if key is not None and result is not None:
+            overrides = [str(text) for text in result.get("overrides") or []]
+            folder, metric = self.work.folder / key, self.search.metric
+            return Job(key, overrides, _label(ask), folder, self.model, sequences_of(self.base), metric=metric)
+        if not self.space.keys() <= trial.params.keys():
+            return None
+        job = self._job(ask)
+        job.extras.update(self.search.reporting(ask.trial_id))
+        return job
 
     # --- before the first trial ----------------------------------------------------------------------------------
 
@@ -148,6 +182,11 @@ class SearchWork:
         print(
             f"{self.settings.n_trials} trials in total, sampler {self.settings.sampler}, pruner {self.settings.pruner}"
         )
+
+
+def _label(ask: Ask) -> str:
+    words = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in ask.values.items()}
+    return f"trial {ask.number}: {points.label(words, list(words))}"
 
 
 def _known(base: DictConfig, folder: Any, entry: dict[str, Any]) -> Job:

@@ -26,6 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from jepa.sweep import devices, lease, records
+from jepa.sweep.jobs import objective_of
 from jepa.sweep.sitting import Sitting
 
 POLL_S = 0.3  # how often a running job looks whether it should stop
@@ -114,11 +115,11 @@ class JobTask:
         held = lease.Lease.take(folder, {"sitting": self.sitting.name})
         if held is None:
             return "busy"
-        job_hash = folder.name
+        job_hash, metric = folder.name, objective_of(cfg)
         try:
-            if records.done_result(folder, job_hash) is not None and not OmegaConf.select(cfg, "rerun"):
+            if records.done_result(folder, job_hash, metric) is not None and not OmegaConf.select(cfg, "rerun"):
                 return "finished"
-            records.make_way(folder)
+            records.make_way(folder, metric)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self.watched(held, here))
                 stack.enter_context(self.gpu(cfg))

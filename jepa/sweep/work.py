@@ -90,7 +90,7 @@ class Work:
         """Those of ``jobs`` that need a launch, after results of other sweeps have been taken over."""
         found = []
         for job in distinct(jobs):
-            state = records.status(job.folder, job.hash)
+            state = records.status(job.folder, job.hash, job.metric)
             if not self.switches.rerun and (state in records.DONE or self._reused(job)):
                 continue
             if state != "failed" or self.switches.retry_failed:
@@ -98,8 +98,12 @@ class Work:
         return found
 
     def _reused(self, job: Job) -> bool:
-        sources = (Path(source) / job.hash for source in self.switches.reuse)
-        return any(records.reuse_result(source, job.folder, job.hash) for source in sources)
+        for source in (Path(folder) / job.hash for folder in self.switches.reuse):
+            if records.reuse_result(source, job.folder, job.hash, job.metric):
+                return True
+            if records.done_result(source, job.hash) is not None:
+                print(f"not reused: {source} has no metric {job.metric!r}; {job.label} is run")
+        return False
 
     # --- running -------------------------------------------------------------------------------------------------
 
@@ -146,7 +150,7 @@ class Work:
             self._stopped = True
             self._sitting.stop()
         if self._stopped:
-            done = sum(records.done_result(job.folder, job.hash) is not None for job in self.jobs)
+            done = sum(records.done_result(job.folder, job.hash, job.metric) is not None for job in self.jobs)
             print(
                 f"interrupted: {done} of {len(self.jobs)} jobs are done; the same command goes on:\n  {self.command}",
                 file=sys.stderr,

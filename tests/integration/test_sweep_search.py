@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from sweep_helpers import finish, kill_hard, results, run, start, starts, wait_held
+from sweep_helpers import finish, kill_hard, results, run, start, starts, wait_for, wait_held
 
 from jepa.sweep.pruning import JOURNAL, open_storage
+from jepa.sweep.search import STUDY
 
 EPOCHS = ["trainer.epochs=4", "trainer.warmup_epochs=0"]
 SEARCH = ["+sweep=search", "model=vicreg", *EPOCHS, "sweep.name=search"]
@@ -152,6 +154,91 @@ def test_pruning_saves_epochs_and_finds_as_good_a_trial(in_tmp: Path, pruner: li
     # What is pruned is told by what it has reported; here a trial that is behind stays behind.
     last = {t.number: t.intermediate_values[max(t.intermediate_values)] for t in study(folder).trials}
     assert study(folder).best_value == min(last.values())
+
+
+def test_a_pruned_search_killed_after_its_first_result_ends_as_the_undisturbed_one(in_tmp: Path) -> None:
+    arguments = [*PRUNED, "sweep.pruner=median", "+sweep.pruner_options.n_startup_trials=2"]
+    folder, whole = in_tmp / "outputs" / "search", in_tmp / "outputs" / "whole"
+    assert run([*arguments, "sweep.name=whole"]).code == 0
+    process = start(arguments, in_tmp, FAKE_EPOCH_S="0.1")
+    wait_for(lambda: list(folder.glob("*/result.json")))
+    kill_hard(process)
+    assert len(list(folder.glob("*/result.json"))) == 1
+    assert run(arguments).code == 0
+    assert trials(folder) == trials(whole) and "PRUNED" in {state for state, _, _ in trials(whole).values()}
+    assert results(folder) == results(whole)
+
+
+def test_a_renamed_folder_goes_on_and_its_trials_are_counted_once(in_tmp: Path) -> None:
+    first = [*SEARCH, "sweep.n_trials=3"]
+    folder, moved = in_tmp / "outputs" / "search", in_tmp / "outputs" / "moved"
+    process = start(first, in_tmp, FAKE_HOLD="6")
+    wait_held(folder, 6, jobs=1)
+    kill_hard(process)
+    folder.rename(moved)
+    ended = run([*first, "sweep.name=moved"])
+    assert ended.code == 0 and "3 of 3 done" in ended.out, ended
+    found = optuna.load_study(study_name="search", storage=open_storage(f"{JOURNAL}{moved / 'study.journal'}"))
+    assert [trial.state.name for trial in found.trials] == ["COMPLETE"] * 3
+    assert sorted(starts(moved).values()) == [[0], [0], [0, 2]], "the interrupted trial has gone on"
+    moved.rename(in_tmp / "elsewhere")
+    again = run([*first, f"hydra.sweep.dir={in_tmp / 'elsewhere'}"])
+    assert again.code == 0 and "3 of 3 done" in again.out and len(starts(in_tmp / "elsewhere")) == 3, again
+
+
+def test_trials_that_know_their_folder_by_its_path_go_on(in_tmp: Path) -> None:
+    """As studies of earlier versions have them."""
+    folder = in_tmp / "outputs" / "search"
+    url = f"sqlite:///{in_tmp / 'study.db'}"
+    arguments = [*SEARCH, "sweep.n_trials=2", f"sweep.storage={url}"]
+    process = start(arguments, in_tmp, FAKE_HOLD="6")
+    wait_held(folder, 6, jobs=1)
+    kill_hard(process)
+    storage = open_storage(url)
+    for trial in study(folder, url).get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        storage.set_trial_user_attr(trial._trial_id, "folder", str(folder))
+    (folder / STUDY).unlink()
+    ended = run(arguments)
+    assert ended.code == 0 and "2 of 2 done" in ended.out, ended
+    assert [state for state, _, _ in trials(folder, url).values()] == ["COMPLETE"] * 2
+
+
+def test_a_trial_whose_folder_was_deleted_is_run_again(in_tmp: Path) -> None:
+    arguments = [*PRUNED, "sweep.pruner=median", "+sweep.pruner_options.n_startup_trials=2"]
+    folder = in_tmp / "outputs" / "search"
+    assert run(arguments).code == 0
+    before, proposed = results(folder), trials(folder)
+    gone = [
+        next(key for key, result in before.items() if result["status"] == status) for status in ("finished", "pruned")
+    ]
+    for key in gone:
+        shutil.rmtree(folder / key)
+    (folder / "sweep.json").unlink()
+    again = run(arguments)
+    assert again.code == 0 and again.out.count("it is run again") == 2 and "8 of 8 done" in again.out, again
+    assert results(folder) == before and trials(folder) == proposed
+    assert [starts(folder)[key] for key in gone] == [[0], [0]]
+
+
+def test_the_value_is_that_of_the_metric_asked_for(in_tmp: Path) -> None:
+    """The grid has minimised another metric, and one of its results lacks the one that the search asks for."""
+    grid = ["--multirun", "model=vicreg", *EPOCHS, "seed=0,1", "sweep.name=grid"]
+    assert run(grid).code == 0
+    lacking, whole = sorted((in_tmp / "outputs" / "grid").glob("*/result.json"))
+    for path, metrics in ((whole, {"encoder_rmse_px": 7.5}), (lacking, {})):
+        result = json.loads(path.read_text())
+        result["metrics"] = {"prediction_rmse_px": 0.25, **metrics}
+        path.write_text(json.dumps({**result, "objective": 0.25}))
+    search = ["--multirun", "model=vicreg", *EPOCHS, "sweep.n_trials=4", "+sweep.space.any.seed=[0,1]"]
+    search += ["sweep.name=search", "objective=encoder_rmse_px", f"reuse={in_tmp / 'outputs' / 'grid'}"]
+    ended = run(search)
+    values = {
+        key: value for _, params, value in trials(in_tmp / "outputs" / "search").values() for key in params.values()
+    }
+    assert 7.5 in values.values() and 0.25 not in values.values(), (values, ended)
+    assert "not reused" in ended.out and "'encoder_rmse_px'" in ended.out, ended
+    refused = run([*search[:-2], "objective=prediction_rmse_px"])
+    assert refused.code == 2 and "objective: encoder_rmse_px -> prediction_rmse_px" in refused.err, refused
 
 
 def test_other_samplers_and_storages(in_tmp: Path) -> None:
