@@ -24,7 +24,7 @@ from jepa.results.notes import aside_line, code_line, damage_lines, summary_line
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.reference import REFERENCE_LINES
-from jepa.results.render import format_cell, print_table
+from jepa.results.render import format_cell, print_lines, print_table
 from jepa.results.show import find_run, run_lines
 from jepa.results.streams import guarded
 from jepa.results.tables import (
@@ -37,6 +37,7 @@ from jepa.results.tables import (
     counted,
     metric_names,
     sort_rows,
+    without_constants,
 )
 
 PICTURES = ("png", "pdf", "svg")
@@ -183,11 +184,12 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
         return
     print(summary_line(found, runs, counted(run.status for run in runs)))
     print()
-    print_table(table, sys.stdout)
+    chosen = _columns(table, Names(runs), arguments.columns) if arguments.columns else []
+    print_table(table if chosen else without_constants(table), sys.stdout, keep=chosen)
     _footer(table, sys.stdout)
     notes = [*aside_line(found), *code_line(runs), *damage]
     if notes:
-        print("\n" + "\n".join(notes))
+        print_lines(["", *notes], sys.stdout)
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
 
@@ -240,11 +242,13 @@ def _footer(table: Table, stream: TextIO) -> None:
     lines = []
     if table.averaged:
         lines.append("mean ± half of the 95 % interval (Student's t) over n runs that differ in their seed")
+    if table.per_run and any(not row.finished and table.cell(row, c) for row in table.rows for c in table.metrics):
+        lines.append("in parentheses: what runs that did not finish had reached")
     if any("_rmse_px" in column for column in table.columns):
         lines.append("RMSE to compare with, in px:")
         lines.append("  " + " · ".join(f"{label} {value:.2f}" for label, value in REFERENCE_LINES))
     if lines:
-        stream.write("\n" + "\n".join(lines) + "\n")
+        print_lines(["", *lines], stream)
 
 
 def _show(found: Collection, run: Run, json_path: str | None) -> None:

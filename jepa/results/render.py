@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from jepa.results.intervals import Summary
 from jepa.results.records import is_number, short_names
 from jepa.results.streams import lacks, plain
-from jepa.results.tables import Table
+from jepa.results.tables import COUNT, METRICS, UNFINISHED, Table
 
 MISSING = "–"
 _NARROWEST_CUT = 12
-_GAP = 3  # between two columns, as rich draws them
+_GAP = 2  # between two columns, as rich draws them
+_DIGITS = range(3, 7)  # significant digits of a setting: as few as tell the column's values apart
+_FIRST_TO_GO = ("epochs_trained", "encoder_rmse_px")  # where the terminal is too narrow
+_LAST_TO_GO = (*METRICS[:1], "verdict", "status", COUNT, UNFINISHED, "seed", "model", "folder")
 _STYLES = {"tracks": "green", "knows only the start": "yellow", "ignores the dot": "red"}
 
 
@@ -65,6 +71,24 @@ def format_cell(cell: Any, *, exact: bool = False, measured: bool = False) -> st
     return str(cell).replace("\n", " ")
 
 
+def format_settings(cells: Sequence[Any]) -> list[str]:
+    """Settings of one column; each number in as few significant digits, from three on, as tell it from the others."""
+    distinct = {cell for cell in cells if isinstance(cell, float)}
+    texts: dict[float, str] = {}
+    for digits in _DIGITS:
+        ambiguous = Counter(_setting(value, digits) for value in distinct)
+        for value in distinct - texts.keys():
+            text = _setting(value, digits)
+            if ambiguous[text] == 1 or digits == _DIGITS[-1]:
+                texts[value] = text
+    return [texts[cell] if isinstance(cell, float) else format_cell(cell, exact=True) for cell in cells]
+
+
+def _setting(value: float, digits: int) -> str:
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e7 else text
+
+
 def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str], list[list[str]], list[bool]]:
     """(headers, the cells of each column as text, whether a column is of numbers), in characters of ``stream``."""
     in_ascii = stream is not None and lacks(stream)
@@ -74,8 +98,11 @@ def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str],
     numeric: list[bool] = []
     for key in keys:
         cells = [table.cell(row, key) for row in table.rows]
-        exact = key not in table.metrics
-        texts = [format_cell(cell, exact=exact, measured=not exact) for cell in cells]
+        measured = key in table.metrics
+        texts = [format_cell(cell, measured=True) for cell in cells] if measured else format_settings(cells)
+        if measured and table.per_run:
+            finished = [bool(row.finished) for row in table.rows]
+            texts = [text if ok or text == MISSING else f"({text})" for text, ok in zip(texts, finished, strict=True)]
         texts = [plain(text) for text in texts] if in_ascii else texts
         is_numeric = any(isinstance(cell, Summary) or is_number(cell) for cell in cells)
         columns.append(_aligned(texts) if is_numeric else texts)
@@ -111,8 +138,14 @@ def plain_lines(table: Table, stream: TextIO | None = None) -> list[str]:
     return ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
 
 
-def print_table(table: Table, stream: TextIO) -> None:
-    """Write the table: rich's on a terminal, where long cells are cut to its width; plain lines elsewhere."""
+def print_table(table: Table, stream: TextIO, keep: Sequence[str] = ()) -> None:
+    """Write the table: rich's on a terminal, where it fits the width; plain lines elsewhere.
+
+    Where a terminal is too narrow, words are cut, numbers never: columns are left out instead, and named below.
+
+    Args:
+        keep: columns that are left out last, because the user asked for them.
+    """
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
         stream.write("\n".join(plain_lines(table, stream)) + "\n")
         return
@@ -121,29 +154,66 @@ def print_table(table: Table, stream: TextIO) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    headers, columns, numeric = text_columns(table, stream)
     console = Console(file=stream)
+    headers, columns, numeric = text_columns(table, stream)
+    names = dict(zip([*table.axes, *table.columns], range(len(headers)), strict=True))
     folded = [_folded(header, max(map(len, column))) for header, column in zip(headers, columns, strict=True)]
     widths = [max(map(len, [*lines, *column])) for lines, column in zip(folded, columns, strict=True)]
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
-    widths = _fitted(widths, console.width)
-    columns = [
-        [_tail(text, width) for text in column] if header == "folder" else column
-        for header, column, width in zip(headers, columns, widths, strict=True)
-    ]
-    for lines, is_numeric, width in zip(folded, numeric, widths, strict=True):
-        shown.add_column("\n".join(lines), justify="right" if is_numeric else "left", no_wrap=True, width=width)
-    for cells in zip(*columns, strict=True):
+    kept = _kept(table, names, widths, numeric, console.width, keep)
+    fitted = dict(zip(kept, _fitted([widths[i] for i in kept], [numeric[i] for i in kept], console.width), strict=True))
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    for i in kept:
+        shown.add_column("\n".join(folded[i]), justify="right" if numeric[i] else "left", no_wrap=True, width=fitted[i])
+        if headers[i] == "folder":
+            columns[i] = [_tail(text, fitted[i]) for text in columns[i]]
+    for cells in zip(*(columns[i] for i in kept), strict=True):
         shown.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in cells))
     console.print(shown)
+    left_out = [name for name, i in names.items() if i not in kept]
+    if left_out:
+        print_lines([f"no room for {', '.join(left_out)}: --columns chooses, --csv has all"], stream)
 
 
-def _fitted(widths: Sequence[int], total: int) -> list[int]:
-    """``widths`` that fit into a terminal: the widest column gives way first (the folder, as a rule)."""
+def print_lines(lines: Sequence[str], stream: TextIO) -> None:
+    """Write the lines; on a terminal, broken between words where they are longer than it is wide."""
+    width = shutil.get_terminal_size().columns if stream.isatty() else 0
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        broken = textwrap.wrap(line, width, subsequent_indent=indent + "  ", break_long_words=False) if width else []
+        stream.write("\n".join(broken or [line]) + "\n")
+
+
+def _kept(
+    table: Table, names: dict[str, int], widths: list[int], numeric: list[bool], total: int, keep: Sequence[str]
+) -> list[int]:
+    """The places of the columns that fit: those that say least to most rows go first."""
+    kept = list(names.values())
+    smallest = [
+        width if is_numeric else min(width, _NARROWEST_CUT) for width, is_numeric in zip(widths, numeric, strict=True)
+    ]
+    missing = {axis: sum(row.point[place] is None for row in table.rows) for place, axis in enumerate(table.axes)}
+    sparse = sorted((axis for axis in missing if missing[axis]), key=lambda axis: -missing[axis])
+    order = dict.fromkeys((*sparse, *_FIRST_TO_GO, *reversed(table.columns), *reversed(table.axes)))
+    order = dict.fromkeys((*(name for name in order if name not in _LAST_TO_GO), *reversed(_LAST_TO_GO)))
+    order = dict.fromkeys((*(name for name in order if name not in keep), *keep))
+    for name in order:
+        if sum(smallest[i] for i in kept) + _GAP * (len(kept) - 1) <= total or len(kept) == 1:
+            break
+        if name in names:
+            kept.remove(names[name])
+    return kept
+
+
+def _fitted(widths: Sequence[int], numeric: Sequence[bool], total: int) -> list[int]:
+    """``widths`` that fit into a terminal: the widest column of words gives way first (the folder, as a rule)."""
     fitted = list(widths)
-    excess = sum(fitted) + _GAP * len(fitted) - total
-    while excess > 0 and max(fitted) > _NARROWEST_CUT:
-        fitted[fitted.index(max(fitted))] -= 1
+    excess = sum(fitted) + _GAP * (len(fitted) - 1) - total
+    words = [place for place, is_numeric in enumerate(numeric) if not is_numeric]
+    while excess > 0 and words:
+        widest = max(words, key=lambda place: fitted[place])
+        if fitted[widest] <= _NARROWEST_CUT:
+            break
+        fitted[widest] -= 1
         excess -= 1
     return fitted
 

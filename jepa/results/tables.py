@@ -65,6 +65,8 @@ class Table:
             return counted(run.status for run in row.runs if run.status != "finished")
         if column in self.metrics:
             return summarize([run.value(column) for run in row.finished if is_number(run.value(column))])
+        if column == "verdict" and not row.finished:  # one of a pruned run is about its first epochs
+            return None
         return _together([run.value(column) for run in (row.finished or row.runs)])
 
 
@@ -100,14 +102,29 @@ def metric_names(runs: Iterable[Run]) -> frozenset[str]:
 
 
 def sort_rows(table: Table, keys: Sequence[str]) -> Table:
-    """The table with its rows by ``keys``, the first counting most; ``-KEY`` descends. What is missing comes last."""
+    """The table with its rows by ``keys``, the first counting most; ``-KEY`` descends. What is missing comes last.
+
+    By a metric, runs that did not finish come last as well: what they had reached is not comparable.
+    """
     rows = list(table.rows)
     for key in reversed(keys):
         name, descending = key.removeprefix("-"), key.startswith("-")
-        keyed = [(_orderable(table.cell(row, name)), row) for row in rows]
+        comparable = [name not in table.metrics or name == "epochs_trained" or bool(row.finished) for row in rows]
+        keyed = [
+            (_orderable(table.cell(row, name)) if counts else None, row)
+            for row, counts in zip(rows, comparable, strict=True)
+        ]
         present = sorted(((cell, row) for cell, row in keyed if cell), key=lambda pair: pair[0], reverse=descending)
         rows = [row for _, row in present] + [row for cell, row in keyed if cell is None]
     return replace(table, rows=tuple(rows))
+
+
+def without_constants(table: Table) -> Table:
+    """The table without the columns that say the same of every row: a count or a seed, where each is one run."""
+    constant = set()
+    if len(table.rows) > 1 and all(len(row.runs) == 1 for row in table.rows):
+        constant = {COUNT, *(["seed"] if len({row.runs[0].value("seed") for row in table.rows}) == 1 else [])}
+    return replace(table, columns=tuple(column for column in table.columns if column not in constant))
 
 
 def best_rows(table: Table, keys: Sequence[str], metric: str) -> Table:
@@ -123,7 +140,7 @@ def best_rows(table: Table, keys: Sequence[str], metric: str) -> Table:
     for row in table.rows:
         cell = table.cell(row, metric)
         value = cell.mean if isinstance(cell, Summary) else cell
-        if not is_number(value):
+        if not is_number(value) or not row.finished:
             continue
         point = tuple(row.point[table.axes.index(key)] for key in keys)
         if point not in best or sign * value < best[point][0]:

@@ -17,9 +17,9 @@ from jepa.results.intervals import Summary, summarize
 from jepa.results.notes import code_line, damage_lines, summary_line
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
-from jepa.results.render import format_cell, format_number, format_summary, plain_lines, print_table
+from jepa.results.render import format_cell, format_number, format_settings, format_summary, plain_lines, print_table
 from jepa.results.show import run_lines
-from jepa.results.tables import Table, best_rows, build_table, counted, sort_rows, without_repeats
+from jepa.results.tables import Table, best_rows, build_table, counted, sort_rows, without_constants, without_repeats
 
 
 def runs_in(root: Path) -> list[Run]:
@@ -281,3 +281,75 @@ def test_damage_is_named(tmp_path: Path) -> None:
     lines = damage_lines(found, found.runs)
     assert lines[0].startswith(f"damaged: {tmp_path}/x0: result.json cannot be read") and "remove that file" in lines[0]
     assert len(lines) == 6 and lines[5].startswith("damaged: 2 more")
+
+
+# --- terminals, and runs that did not finish ------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(table: Table, monkeypatch: pytest.MonkeyPatch, columns: int, keep: tuple[str, ...] = ()) -> list[str]:
+    for name, value in {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    print_table(table, stream, keep)
+    return re.sub("\x1b\\[[0-9;]*m", "", stream.getvalue()).splitlines()
+
+
+def mixed(root: Path) -> list[Run]:
+    """Searches of two models, with keys of their own, beside a grid."""
+    for trial in range(4):
+        rate = f"optimizer.base_lr={0.0307024713 * 1.7**trial}"
+        write_run(root / "a", ["model=vicreg", rate, f"model.sim_coeff={100.123456 / (trial + 1)}"])
+        write_run(root / "b", ["model=simclr", rate, f"model.temperature={0.012345678 * (trial + 1)}"])
+    write_grid(root / "c")
+    return runs_in(root)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 140, 300])
+def test_a_terminal_never_cuts_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    table = table_of(mixed(tmp_path))
+    lines = on_terminal(table, monkeypatch, columns)
+    assert max(map(len, lines)) <= columns
+    assert not [line for line in lines if re.search(r"\d…", line)]
+    left_out = " ".join(line.strip() for line in lines if line.startswith(("no room for", " " * 2)))
+    assert ("model.temperature" in left_out) == (columns == 60)
+    assert any("temperature" in line for line in lines[:3]) == (columns > 60)
+    assert any("0.0307 " in line for line in lines)
+    kept = on_terminal(table, monkeypatch, columns, keep=("model.temperature",))
+    assert any("temperature" in line for line in kept[:3])
+
+
+def test_settings_have_the_digits_that_tell_them_apart() -> None:
+    assert format_settings([3.07024e-05, 0.1, 0.579133, 544.729, 20553.0, None, 3]) == [
+        "3.07e-05", "0.1", "0.579", "545", "20553", "–", "3",
+    ]  # fmt: skip
+    assert format_settings([1.4, 1.40034, 0.1729]) == ["1.4", "1.4003", "0.173"]
+
+
+def test_pruned_trials_are_neither_first_nor_best(tmp_path: Path) -> None:
+    good = {"prediction_rmse_px": 2.0}
+    write_run(tmp_path, ["optimizer.base_lr=0.5"])
+    write_run(tmp_path, ["optimizer.base_lr=0.7"], status="pruned", metrics=good, objective=2.0)
+    table = sort_rows(table_of(runs_in(tmp_path), per_run=True), ["prediction_rmse_px"])
+    assert [row.runs[0].status for row in table.rows] == ["finished", "pruned"]
+    assert "(2.00)" in plain_lines(table)[2] and "(" not in plain_lines(table)[1]
+    averaged = table_of(runs_in(tmp_path))
+    assert [averaged.cell(row, "verdict") for row in averaged.rows] == ["tracks", None]
+    for each in (table, averaged):
+        assert [row.runs[0].status for row in best_rows(each, ["optimizer.base_lr"], "prediction_rmse_px").rows] == [
+            "finished"
+        ]
+
+
+def test_columns_that_say_the_same_of_every_run(tmp_path: Path) -> None:
+    write_run(tmp_path, ["optimizer.base_lr=0.5"])
+    write_run(tmp_path, ["optimizer.base_lr=0.7"])
+    table = table_of(runs_in(tmp_path))
+    assert "n" in table.columns and "n" not in without_constants(table).columns and not table.averaged
+    assert "seed" not in without_constants(table_of(runs_in(tmp_path), per_run=True)).columns
+    write_run(tmp_path, ["optimizer.base_lr=0.5", "seed=1"])
+    assert "n" in without_constants(table_of(runs_in(tmp_path))).columns and table_of(runs_in(tmp_path)).averaged
