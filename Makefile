@@ -1,5 +1,7 @@
 # make run    set up on the way, then train and judge one model (a minute or two): make run ARGS="model=simclr dataset.noise=1"
 # make test   set up on the way, then lint, types and tests
+# make test-slow      what takes minutes or a service: kills, damaged files, larger packs, Ray, SLURM
+# make test-pythons   the tests on every Python from 3.10 to 3.13 that is found; those that are missing are named
 # Set-up happens once, and again when what it depends on has changed.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -15,7 +17,9 @@ SETUP := $(VENV)/.set-up
 RUFF_RULES := E,W,F,I,B,UP,C4,SIM,RUF100
 RUFF := $(BIN)/ruff check --line-length 120 --target-version py310 --select $(RUFF_RULES) --ignore C408
 
-.PHONY: run test test-slow lint set-up clean
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+
+.PHONY: run test test-slow test-pythons lint set-up clean
 
 run: $(SETUP)
 	$(BIN)/python -m jepa.run trainer=quick $(ARGS)
@@ -26,6 +30,14 @@ test: lint
 test-slow: $(SETUP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[$(EXTRAS),ray]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(TEST_ARGS)
+
+test-pythons:
+	@for python in $(PYTHONS); do \
+		if ! $$python -c '' 2>/dev/null; then missing="$$missing $$python"; continue; fi; \
+		echo "$$python: $$($$python --version)"; \
+		$(MAKE) test PYTHON=$$python VENV=.venv-$${python##*python} || failed="$$failed $$python"; \
+	done; \
+	echo "missing:$${missing:- none}; failed:$${failed:- none}"; test -z "$$failed"
 
 lint: $(SETUP)
 	$(RUFF) .
@@ -44,4 +56,4 @@ $(SETUP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

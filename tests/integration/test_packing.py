@@ -415,6 +415,7 @@ def test_auto_compiles_long_runs_in_bf16_of_models_that_gain(
 @pytest.mark.slow
 @pytest.mark.skipif(not runtime.has_cpp_compiler(), reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:The .grad attribute")
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize("model", sorted(NUMBERS))
 def test_a_compiled_run_has_the_result_of_a_plain_one(model: str, tmp_path: Path) -> None:
     for name, compiled in (("compiled", "true"), ("plain", "false")):

@@ -112,6 +112,7 @@ def test_bfloat16_products_leave_the_state_in_single_precision():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # within torch.compile
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize("packed", [False, True])
 def test_traced_as_one_graph(packed):
     jobs = [GRU(input_size=A, hidden_size=D, num_layers=1) for _ in range(2)]
