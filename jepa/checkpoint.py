@@ -1,74 +1,145 @@
-"""Checkpoints: written atomically, read without executing code, exact to the bit on a CPU.
+"""Checkpoints: written atomically, verified before use, read without executing code, exact to the bit on a CPU.
 
 A checkpoint is one ``torch.save`` file of tensors, numbers and strings, so ``torch.load(weights_only=True)`` reads it.
+The file is a zip archive. Its comment holds the SHA-256 of all bytes before the digest, since torch checks nothing.
+A run keeps its last two checkpoints.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import io
 import os
-import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from jepa.errors import ConfigError, nearest
+from jepa.files import atomic_path
 
 FORMAT = 1
 LAST = "checkpoints/last.pt"
+PREVIOUS = "checkpoints/previous.pt"
 
+_MARK = b"jepa-sha256:"  # at the start of the archive's comment; 64 hexadecimal digits follow
+_COMMENT_BYTES = len(_MARK) + 64
 # Module names of the original code base -> ours; the first that fits. With an MLP on top, its backbone is a Sequential.
 _ORIGINAL_PREFIXES = {"backbone.0.": "encoder.", "backbone.1.": "encoder.mlp.", "backbone.": "encoder."}
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state`` to ``path`` through a temporary file and a rename, so that no reader ever sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+class Damaged(ConfigError):
+    """A checkpoint file that does not hold what was written to it, or never was a checkpoint."""
+
+
+class Latest(NamedTuple):
+    """The newest usable checkpoint of a run."""
+
+    state: dict[str, Any] | None  # None: there is none
+    path: Path | None  # of ``state``
+    damaged: list[tuple[Path, str]]  # newer ones that cannot be used, each with the reason
+
+
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` as the last checkpoint of the run in ``folder``; the one before becomes the previous one.
+
+    At every moment at least one of the two is whole.
+
+    Raises:
+        OSError: the file cannot be written; the old checkpoints are as they were.
+    """
+    content = _sealed({"format": FORMAT, "sealed": True, **state})
+    last = folder / LAST
+    with atomic_path(last) as temporary:
+        temporary.write_bytes(content)
+        if last.exists():
+            os.replace(last, folder / PREVIOUS)
+
+
+def latest(folder: Path, config_hash: str | None) -> Latest:
+    """Read the last checkpoint of the run in ``folder``, or the previous one where the last is damaged or missing.
+
+    Nothing is written or moved. ``config_hash``: of the configuration that continues; None: any.
+
+    Raises:
+        ConfigError: a checkpoint that may not be read, of another format, or of another configuration.
+    """
+    damaged: list[tuple[Path, str]] = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            return Latest(load_for_resume(path, config_hash), path, damaged)
+        except Damaged as error:
+            damaged.append((path, str(error)))
+    return Latest(None, None, damaged)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint to ``<name>.damaged`` (``<name>.damaged.1``, ...); returns the new path."""
+    target, number = path.with_name(f"{path.name}.damaged"), 0
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.damaged.{number}")
+    return path.rename(target)
+
+
+def drop_previous(folder: Path) -> None:
+    """Remove the previous checkpoint of a finished run, which nothing goes on from."""
+    with contextlib.suppress(OSError):
+        (folder / PREVIOUS).unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU, after its checksum; one of the original code base has none.
 
     Raises:
-        ConfigError: the file is missing, cut short, or no checkpoint.
+        Damaged: the file is cut short, was changed, or is no checkpoint.
+        ConfigError: the file is missing or may not be read.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"checkpoint {path}: no such file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"checkpoint {path} ({path.stat().st_size} bytes): cut short or no checkpoint ({_first_line(error)})"
+        content = path.read_bytes()
+    except PermissionError as error:
+        raise ConfigError(f"checkpoint {path}: cannot be read ({error.strerror})") from error
+    except OSError as error:
+        raise Damaged(f"checkpoint {path}: cannot be read ({error.strerror})") from error
+    sealed = _verified(path, content)
+    try:
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler raises whatever the bytes lead it to
+        raise Damaged(
+            f"checkpoint {path} ({len(content)} bytes): cut short or no checkpoint ({_first_line(error)})"
         ) from error
     if not isinstance(state, dict):
-        raise ConfigError(f"checkpoint {path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
+        raise Damaged(f"checkpoint {path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
+    if state.get("sealed") and not sealed:
+        raise Damaged(f"checkpoint {path}: damaged, its checksum is missing")
     return state
 
 
-def load_for_resume(path: Path, config_hash: str) -> dict[str, Any]:
-    """Read the checkpoint of an interrupted run of the configuration ``config_hash``.
+def load_for_resume(path: Path, config_hash: str | None) -> dict[str, Any]:
+    """Read the checkpoint of an interrupted run of the configuration ``config_hash`` (None: of any).
 
     Raises:
-        ConfigError: unreadable, of another format, or of another configuration.
+        Damaged: unreadable.
+        ConfigError: of another format, or of another configuration.
     """
     state = load(path)
     if state.get("format") != FORMAT or "model" not in state:
         raise ConfigError(f"checkpoint {path}: format {state.get('format')!r}, this version reads format {FORMAT}")
-    if state["config_hash"] != config_hash:
+    if config_hash is not None and state.get("config_hash") != config_hash:
         raise ConfigError(
-            f"checkpoint {path}: belongs to configuration {state['config_hash']}, this one is {config_hash}; "
+            f"checkpoint {path}: belongs to configuration {state.get('config_hash')}, this one is {config_hash}; "
             "use another folder, or init_from= to start from its weights"
         )
     return state
@@ -103,6 +174,44 @@ def initial_model(path: Path, expected: Mapping[str, Tensor]) -> tuple[dict[str,
                 f"init_from={path}: {name!r} has shape {list(weights[name].shape)}, the model needs {list(value.shape)}"
             )
     return {name: weights[name] for name in expected}, sorted(set(weights) - set(expected))
+
+
+def _sealed(state: Mapping[str, Any]) -> bytes:
+    """What ``torch.save`` writes for ``state``, with the checksum as the archive's comment."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    content = bytearray(buffer.getvalue())
+    content[-2:] = struct.pack("<H", _COMMENT_BYTES)  # the last field of a zip archive: the length of its comment
+    content += _MARK
+    return bytes(content) + hashlib.sha256(content).hexdigest().encode()
+
+
+def _verified(path: Path, content: bytes) -> bool:
+    """Whether the file carries a checksum of ours, which fits.
+
+    Raises:
+        Damaged: a checksum does not fit: ours, or without ours those that the zip archive holds of its members.
+    """
+    if content[-_COMMENT_BYTES:].startswith(_MARK):
+        if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
+            raise Damaged(f"checkpoint {path}: damaged, its checksum differs")
+        return True
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            member = archive.testzip()
+    except Exception:  # no zip archive: an older format of torch's, or no checkpoint, which torch.load finds out
+        return False
+    if member is not None:
+        raise Damaged(f"checkpoint {path}: damaged, the checksum of its part {member} differs")
+    return False
+
+
+@functools.cache
+def _numpy_numbers() -> list[Any]:
+    """What an unpickler needs for numpy's scalars, which other programs save beside their tensors: data alone."""
+    scalar = np.float64(0).__reduce__()[0]
+    spellings = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*spellings, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
 
 
 def _our_name(name: str) -> str:

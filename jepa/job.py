@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from jepa import checkpoint
+from jepa.checkpoint import Latest
 from jepa.data.stream import MovingDots, Normalizer, Stream
 from jepa.files import write_json_atomic
 from jepa.metrics import Sink
 from jepa.objectives.base import Objective
 from jepa.optim.base import Optimizer
 from jepa.probing import Probe, ProbeReport
-from jepa.provenance import timestamp
-from jepa.results import run_plots
+from jepa.provenance import made_by, other_code, timestamp
 from jepa.results.reference import verdict
 from jepa.seeding import generator
+
+log = logging.getLogger(__name__)
+
+RMSES = ("prediction_rmse_px", "encoder_rmse_px", "head_rmse_px")
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,16 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: its status (finished, failed, pruned), what was measured, and the number a search minimises."""
+    """How a job ended: its status (finished, failed, pruned), what was measured, and the number a search minimises.
+
+    error, reason: of a failed job: a line for people, and a word for programs ("not_finite", "error").
+    """
 
     status: str
     objective: float
     metrics: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    reason: str | None = None
 
 
 class Job:
@@ -72,10 +82,12 @@ class Job:
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
+        self.sinks = list(spec.sinks)
         self.step = 0
         self.train_seconds = 0.0
         self.metrics: dict[str, Any] = {}
         self.outcome: Outcome | None = None
+        self.found: Latest | None = None  # the checkpoint it goes on from; None: it was not asked to
         self._seconds_at_log = 0.0
 
     # --- streams and state -------------------------------------------------------------------------------------
@@ -102,6 +114,8 @@ class Job:
             "model_generator": self.model_generator.get_state(),
             "normalizer": None if self.normalizer is None else tuple(value.cpu() for value in self.normalizer),
             "train_seconds": self.train_seconds,
+            "seconds_at_log": self._seconds_at_log,
+            **{name: self.spec.record.get(name) for name in ("started", "resumed", "code")},
             # A run that is stopped after its last step, while it is judged, logs no losses again.
             "metrics": {name: value for name, value in self.metrics.items() if isinstance(value, float)},
         }
@@ -113,21 +127,39 @@ class Job:
         self.stream.load_state_dict(state["stream"])
         self.model_generator.set_state(state["model_generator"])
         self.step = state["step"]
-        self.train_seconds = self._seconds_at_log = state["train_seconds"]
+        self.train_seconds = state["train_seconds"]
+        self._seconds_at_log = state.get("seconds_at_log", math.nan)  # a checkpoint from before: no rate is known
         self.metrics.update(state["metrics"])
+        self._take_over_record(state)
+
+    def _take_over_record(self, state: Mapping[str, Any]) -> None:
+        """Keep the time of the first start, and note this one as a resume."""
+        now, record = self.spec.record.get("started"), dict(self.spec.record)
+        if state.get("started"):
+            record.update(started=state["started"], resumed=[*(state.get("resumed") or []), now])
+        self.spec = replace(self.spec, record=record)
+        begun_by = state.get("code")
+        if begun_by and made_by({"code": begun_by}) == "other":
+            log.warning("%s: begun by other code (%s)", self.spec.folder, other_code({"code": begun_by}))
 
     # --- while it trains ---------------------------------------------------------------------------------------
 
     def open(self, *, total_steps: int, steps_per_epoch: int) -> None:
-        """Tell the sinks that the job starts, or goes on after ``step``."""
-        for sink in self.spec.sinks:
-            sink.start(
+        """Tell the sinks that the job starts, or goes on after ``step``; damaged checkpoints are set aside first."""
+        for path, reason in self.found.damaged if self.found else []:
+            log.warning("%s; it is kept as %s", reason, checkpoint.set_aside(path).name)
+        if self.found is not None and self.found.damaged:
+            begin = f"continues from {self.found.path}, step {self.step}" if self.found.path else "starts again"
+            log.warning("%s: the run %s", self.spec.folder, begin)
+        self._tell(
+            lambda sink: sink.start(
                 folder=self.spec.folder,
                 record=self.spec.record,
                 step=self.step,
                 total_steps=total_steps,
                 steps_per_epoch=steps_per_epoch,
             )
+        )
 
     def log(self, means: Mapping[str, float], num_steps: int, learning_rate: float) -> bool:
         """Write the means of the losses since the last record; false where the total is no longer finite."""
@@ -154,12 +186,36 @@ class Job:
     def judge(self, report: ProbeReport) -> None:
         """Take the final probe, and draw the plots."""
         self._take(report)
-        if not self.spec.plots:
-            return
-        folder = self.spec.folder / "plots"
-        for path in run_plots.draw_all(folder, samples=report.samples, metrics=self.metrics, records=self._records()):
-            for sink in self.spec.sinks:
-                sink.plot(path.stem, path)
+        if self.spec.plots:
+            for path in self._draw(report):
+                self._tell(lambda sink, path=path: sink.plot(path.stem, path))  # type: ignore[misc]
+
+    def _draw(self, report: ProbeReport) -> list[Path]:
+        """Draw the plots. What goes wrong with a picture costs the picture, not the run."""
+        try:
+            from jepa.results.run_plots import draw_all
+
+            folder = self.spec.folder / "plots"
+            return draw_all(folder, samples=report.samples, metrics=self.metrics, records=self._records())
+        except Exception as error:
+            log.warning("the plots could not be drawn, the run goes on without them: %s", _words(error))
+            return []
+
+    @property
+    def broken(self) -> list[str]:
+        """Names of the probes' errors that are not finite numbers."""
+        return [name for name in RMSES if name in self.metrics and not math.isfinite(self.metrics[name])]
+
+    def _tell(self, act: Callable[[Sink], None]) -> None:
+        """Call every sink. One that raises is left out from then on, unless the run cannot do without it."""
+        for sink in list(self.sinks):
+            try:
+                act(sink)
+            except Exception as error:
+                if sink.essential:
+                    raise
+                self.sinks.remove(sink)
+                log.warning("%s: the run goes on without it: %s", type(sink).__name__, _words(error))
 
     def _take(self, report: ProbeReport) -> None:
         metrics = report.as_metrics()
@@ -168,8 +224,7 @@ class Job:
 
     def _record(self, kind: str, values: Mapping[str, float]) -> None:
         place = {"step": self.step, "epoch": self.step / self.spec.dataset.steps_per_epoch}
-        for sink in self.spec.sinks:
-            sink.record({**place, "kind": kind, "time_s": self.train_seconds, **values})
+        self._tell(lambda sink: sink.record({**place, "kind": kind, "time_s": self.train_seconds, **values}))
 
     def _records(self) -> list[dict[str, Any]]:
         path = self.spec.folder / "metrics.jsonl"
@@ -177,8 +232,11 @@ class Job:
 
     # --- the end -----------------------------------------------------------------------------------------------
 
-    def finish(self, status: str, *, error: str | None = None) -> None:
-        """Write ``result.json``, last and atomically, and close the sinks."""
+    def finish(self, status: str, *, error: str | None = None, reason: str | None = None) -> None:
+        """Write ``result.json``, last and atomically, and close the sinks.
+
+        error, reason: of a failed job, as in :class:`Outcome`.
+        """
         spec = self.spec
         metrics = {**self.metrics, "train_seconds": self.train_seconds}
         if self.train_seconds > 0:
@@ -195,11 +253,13 @@ class Job:
             "epochs_total": spec.settings.epochs,
             "finished": timestamp(),
             "error": error,
+            "reason": reason,
         }
         write_json_atomic(spec.folder / "result.json", result)
-        self.outcome = Outcome(status, objective, metrics, error)
-        for sink in spec.sinks:
-            sink.finish(result)
+        self.outcome = Outcome(status, objective, metrics, error, reason)
+        self._tell(lambda sink: sink.finish(result))
+        if status == "finished":
+            checkpoint.drop_previous(spec.folder)
 
     def abandon(self, error: BaseException, *, packed: bool) -> None:
         """The trainer stops with ``error``: a signal leaves the job to be continued, anything else fails it.
@@ -209,7 +269,14 @@ class Job:
         if self.outcome is not None:
             return
         if packed or isinstance(error, KeyboardInterrupt):
-            for sink in self.spec.sinks:
-                sink.finish({"status": "interrupted"})
+            self._tell(lambda sink: sink.finish({"status": "interrupted"}))
             return
-        self.finish("failed", error=f"{type(error).__name__}: {error}")
+        try:
+            self.finish("failed", error=_words(error), reason="error")
+        except OSError as second:  # a full disk takes no result either; the folder stays that of an interrupted run
+            log.warning("%s: the failure could not be recorded: %s", self.spec.folder, second)
+            self._tell(lambda sink: sink.finish({"status": "interrupted"}))
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

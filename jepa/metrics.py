@@ -6,6 +6,7 @@ A record is a flat mapping with "step", "epoch", "time_s", "kind" ("train" or "p
 
 from __future__ import annotations
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,7 +19,12 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class Sink(ABC):
-    """Takes one run's numbers as they come: ``start``, then ``record`` and ``plot`` in any order, then ``finish``."""
+    """Takes one run's numbers as they come: ``start``, then ``record`` and ``plot`` in any order, then ``finish``.
+
+    ``essential``: an error of this sink ends the run. Any other sink that raises is left out, with a warning.
+    """
+
+    essential = False
 
     @abstractmethod
     def start(
@@ -51,6 +57,8 @@ class FilesSink(Sink):
     already.
     """
 
+    essential = True
+
     def __init__(self) -> None:
         """The file is opened by ``start``."""
         self._file: IO[str] | None = None
@@ -76,7 +84,8 @@ class FilesSink(Sink):
     def finish(self, result: Mapping[str, Any]) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk: what could not be written has been reported already
+                self._file.close()
             self._file = None
 
 

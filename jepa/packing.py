@@ -21,6 +21,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from jepa import checkpoint
 from jepa.data.stream import Stream
+from jepa.errors import ConfigError
 from jepa.executor_choice import MEASURED
 from jepa.job import Outcome, RunSpec
 from jepa.metrics_display import ProgressDisplay
@@ -55,7 +56,7 @@ class PackOptions:
 
 
 class PackFailed(RuntimeError):
-    """A pack of several jobs died of an error; its jobs are as their last checkpoints left them."""
+    """A pack of several jobs cannot go on as one; its jobs are as their last checkpoints left them."""
 
 
 def group(plans: Sequence[Plan], *, pack_size: int) -> list[list[int]]:
@@ -80,7 +81,7 @@ def pack_key(plan: Plan) -> Hashable:
     numbers |= {f"model.{key}" for key in objective.hyperparameter_names}
     rest = {key: value for key, value in _flat(plan.scientific) if key not in numbers}
     common = (json.dumps(rest, sort_keys=True), str(plan.device), plan.config.trainer, plan.config.checkpoint)
-    return common, objective.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan.folder)
+    return common, objective.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan)
 
 
 def automatic_pack_size(spec: RunSpec) -> int:
@@ -132,10 +133,19 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
         Their outcomes, in order; each has been written to its job's folder.
 
     Raises:
-        PackFailed: the program of several jobs died; where memory was the reason, a smaller pack may do.
-        ConfigError: a folder or checkpoint cannot be used.
+        PackFailed: the program of several jobs died, or the folder of one cannot be used: smaller packs may do.
+        ConfigError: the folder or checkpoint of a single job cannot be used.
         KeyboardInterrupt: a signal; every job's checkpoint has been saved.
     """
+    try:
+        return _run_pack(plans, options)
+    except Exception as error:
+        if len(plans) == 1:
+            raise
+        raise PackFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
     executor = options.executor_on(plans[0].device)
     specs = [_packed_spec(plan) for plan in plans]
     with ExitStack() as stack:
@@ -149,12 +159,7 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
         common = options.common_random_numbers
         trainer.note(pack={"size": len(plans), "executor": trainer.program.executor, "common_random_numbers": common})
         log.info("a pack of %d jobs (%s)", len(plans), trainer.program.executor)
-        try:
-            return trainer.run()
-        except Exception as error:
-            if len(plans) == 1:
-                raise
-            raise PackFailed(f"{type(error).__name__}: {error}") from error
+        return trainer.run()
 
 
 def _packed_spec(plan: Plan) -> RunSpec:
@@ -165,10 +170,13 @@ def _packed_spec(plan: Plan) -> RunSpec:
     return replace(spec, sinks=sinks)
 
 
-def _step(folder: Path) -> int:
+def _step(plan: Plan) -> int:
     """The step an interrupted run goes on at; jobs of one pack start together."""
-    path = folder / checkpoint.LAST
-    return int(checkpoint.load(path).get("step", 0)) if path.is_file() else 0
+    try:
+        state = None if plan.config.rerun else checkpoint.latest(plan.folder, plan.config_hash).state
+    except ConfigError:
+        return -1  # the job itself will say so
+    return 0 if state is None else int(state["step"])
 
 
 def _flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,6 +29,7 @@ from jepa.errors import ConfigError, RunFailed
 if TYPE_CHECKING:
     from jepa.run_folder import Earlier
     from jepa.run_plan import Plan
+    from jepa.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,9 @@ def run(cfg: DictConfig) -> float:
         return _shown_again(plan, earlier)
     _check_resume(plan, earlier)
     prepare(device=plan.device, threads=plan.config.threads, precision=plan.config.precision)
-    with RunLog() as run_log:
+    with RunLog(screen=plan.config.progress != "none") as run_log:
         trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
+        _check_continues(plan, trainer)
         with occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun):
             run_log.open(plan.folder)
             log.info("%s", provenance.command(plan.overrides))
@@ -208,9 +210,20 @@ def _say_if_busy(others: openmp.OtherProcesses) -> None:
         print(words, flush=True)
 
 
-def _check_resume(plan: Plan, earlier: Earlier) -> None:
+def _wanted_resume(plan: Plan) -> bool | None:
+    """resume= as true, false, or None for auto."""
     resume = plan.config.resume
-    wanted = resume if isinstance(resume, bool) else {"true": True, "false": False}.get(resume)
+    return resume if isinstance(resume, bool) else {"true": True, "false": False}.get(resume)
+
+
+def _check_continues(plan: Plan, trainer: Trainer) -> None:
+    [job] = trainer.jobs
+    if _wanted_resume(plan) is True and (job.found is None or job.found.state is None):
+        raise ConfigError(f"resume=true: {plan.folder}: every checkpoint is damaged; resume=auto starts again")
+
+
+def _check_resume(plan: Plan, earlier: Earlier) -> None:
+    wanted = _wanted_resume(plan)
     if wanted is True and not earlier.checkpoint:
         raise ConfigError(f"resume=true: {plan.folder} holds no checkpoint; resume=auto starts a run there")
     if wanted is False and earlier.exists:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +22,11 @@ from jepa.config import scientific_config
 from jepa.errors import ConfigError
 from jepa.files import write_text_atomic
 
-CHECKPOINT = "checkpoints/last.pt"
-_TRACES = ("config.yaml", "result.json", "metrics.jsonl", CHECKPOINT)
+CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")  # as in jepa.checkpoint, which would bring torch
+_TRACES = ("config.yaml", "metrics.jsonl", *CHECKPOINTS)  # of a run that has begun
 _STAY = (".lock", ".lease", "output.log")  # a run's and a sweep's claims to the folder, and what is being written
 _DIFFERENCES_SHOWN = 4
+_REMEDY = "rerun=true moves what is there aside and runs again"
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
         ConfigError: the folder cannot be used, holds unreadable files, or a run of another configuration.
     """
     _check_usable(folder)
-    if not any((folder / name).exists() for name in _TRACES):
+    result = _result(folder)
+    begun = any((folder / name).exists() for name in _TRACES)
+    if not begun and result is None:
         return Earlier()
-    if not any((folder / name).exists() for name in ("config.yaml", "metrics.jsonl", CHECKPOINT)):
-        result = _result(folder)
-        if result is not None and result.get("status") == "failed":
-            return Earlier(True, False, result)  # it failed before it began; the sweep said so in its place
+    if not begun and result is not None and result.get("status") == "failed":
+        return Earlier(True, False, result)  # it failed before it began; the sweep said so in its place
     there = _config_there(folder)
     differences = list(_differences(there, wanted))
     if differences:
@@ -66,7 +69,7 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
             f"folder={folder}: holds a run of another configuration ({shown}); choose another folder, or rerun=true to "
             "move it aside"
         )
-    return Earlier(True, (folder / CHECKPOINT).is_file(), _result(folder))
+    return Earlier(True, any((folder / name).exists() for name in CHECKPOINTS), result)
 
 
 @contextmanager
@@ -98,9 +101,14 @@ def occupied(folder: Path, *, config: Mapping[str, Any], overrides: list[str], a
 
 
 class RunLog:
-    """What the run says, kept until there is a folder for it, then written to ``run.log`` and on as it comes."""
+    """What the run says, kept until there is a folder for it, then written to ``run.log`` and on as it comes.
 
-    def __init__(self) -> None:
+    Nothing that goes wrong with the log or the screen stops the run.
+    """
+
+    def __init__(self, *, screen: bool = False) -> None:
+        """screen: show warnings on standard error as well."""
+        self._screen = _Screen(logging.WARNING) if screen else None
         self._buffer = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._file: logging.FileHandler | None = None
 
@@ -109,11 +117,13 @@ class RunLog:
         self._level = self._logger.level
         self._logger.setLevel(logging.INFO)
         self._logger.addHandler(self._buffer)
+        if self._screen is not None:
+            self._logger.addHandler(self._screen)
         return self
 
     def open(self, folder: Path) -> None:
         """Write to ``folder/run.log``, after what an earlier sitting wrote there."""
-        self._file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+        self._file = _LogFile(folder / "run.log", encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._buffer.setTarget(self._file)
         self._buffer.flush()
@@ -130,10 +140,29 @@ class RunLog:
     def __exit__(self, *exception: object) -> None:
         self._logger.setLevel(self._level)
         self._logger.removeHandler(self._buffer)
+        if self._screen is not None:
+            self._logger.removeHandler(self._screen)
         if self._file is not None:
             self._logger.removeHandler(self._file)
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
         self._buffer.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose errors (a full disk) are not shown: Python would print a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do nothing."""
+
+
+class _Screen(logging.Handler):
+    """Shows warnings as ``warning: ...``, one line each, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        with contextlib.suppress(OSError, ValueError):  # closed, or full
+            print(f"warning: {' '.join(record.getMessage().split())}", file=sys.stderr, flush=True)
 
 
 # --- what is there -------------------------------------------------------------------------------------------------
@@ -154,13 +183,15 @@ def _config_there(folder: Path) -> dict[str, Any]:
     try:
         config = OmegaConf.load(path)
     except FileNotFoundError:
-        raise ConfigError(f"folder={folder}: holds files of a run without its config.yaml; choose another") from None
+        raise ConfigError(f"folder={folder}: holds files of a run without its config.yaml; {_REMEDY}") from None
     except Exception as error:  # yaml's errors have no common base of their own
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from error
     try:
-        return scientific_config(config) if isinstance(config, DictConfig) else {}
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: is no run's configuration") from error
+        if isinstance(config, DictConfig) and config:
+            return scientific_config(config)
+    except OmegaConfBaseException:
+        pass
+    raise ConfigError(f"{path}: is no run's configuration; {_REMEDY}")
 
 
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
@@ -195,8 +226,17 @@ def _result(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); rerun=true moves it aside") from error
-    return result if isinstance(result, dict) else None
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from error
+    if not isinstance(result, dict) or "status" not in result:
+        raise ConfigError(f"{path}: is no result; {_REMEDY}")
+    if result["status"] == "finished" and not _has_metrics(result):
+        raise ConfigError(f"{path}: says that the run is finished and holds no metrics; {_REMEDY}")
+    return result
+
+
+def _has_metrics(result: Mapping[str, Any]) -> bool:
+    metrics = result.get("metrics")
+    return isinstance(metrics, dict) and isinstance(metrics.get("prediction_rmse_px"), (int, float, type(None)))
 
 
 def move_aside(folder: Path) -> None:

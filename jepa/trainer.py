@@ -12,7 +12,6 @@ from torch import Tensor
 
 from jepa import checkpoint, runtime
 from jepa.data.packed import JobStreams
-from jepa.errors import ConfigError
 from jepa.executor_choice import MEASURED, choose_executor
 from jepa.interrupts import StopRequest
 from jepa.job import Job, Outcome, RunSpec, TrainerSettings
@@ -31,6 +30,10 @@ log = logging.getLogger(__name__)
 STEPS_WORTH_COMPILING = 5000
 
 
+class StepsDiffer(RuntimeError):
+    """The checkpoints of a pack's jobs are of different steps; jobs of one step can share a pack."""
+
+
 class Trainer:
     """Trains, probes and saves J jobs that agree in structure; a single run is J = 1."""
 
@@ -45,7 +48,9 @@ class Trainer:
             common_random_numbers: all jobs are given the first one's dots and overlays, each at its own coefficients.
 
         Raises:
-            ConfigError: a checkpoint that is missing, damaged or of another shape; missing images.
+            ConfigError: ``init_from`` is missing, damaged or of another shape; a checkpoint of another configuration;
+                missing images.
+            StepsDiffer: the jobs cannot go on together.
         """
         first = specs[0]
         self.settings = first.settings
@@ -79,14 +84,14 @@ class Trainer:
         tallies = []
         for row, job in enumerate(self.jobs):
             spec = job.spec
-            path = spec.folder / checkpoint.LAST
-            if spec.resume and path.is_file():
-                state = checkpoint.load_for_resume(path, str(spec.record["config_hash"]))
-                self.program.load_job_state(row, state)
-                job.load_state(state, self.device)
-                tallies.append(state["tally"])
-                self._epoch_pending = state["epoch_pending"]
-                log.info("continuing from %s, step %d of %d", path, job.step, self.total_steps)
+            found = checkpoint.latest(spec.folder, str(spec.record["config_hash"])) if spec.resume else None
+            job.found = found
+            if found is not None and found.state is not None:
+                self.program.load_job_state(row, found.state)
+                job.load_state(found.state, self.device)
+                tallies.append(found.state["tally"])
+                self._epoch_pending = found.state["epoch_pending"]
+                log.info("continuing from %s, step %d of %d", found.path, job.step, self.total_steps)
                 continue
             if spec.init_from is not None:
                 model, unused = checkpoint.initial_model(spec.init_from, self.program.job_state(row)["model"])
@@ -96,7 +101,7 @@ class Trainer:
             job.start_fresh(self.device)
         steps = sorted({job.step for job in self.jobs})
         if len(steps) != 1:
-            raise ConfigError(f"jobs of one pack must continue from one step, not from steps {steps}")
+            raise StepsDiffer(f"jobs of one pack must continue from one step, not from steps {steps}")
         if tallies:
             self.tally.load(tallies, self.device)
         return steps[0]
@@ -154,9 +159,9 @@ class Trainer:
             KeyboardInterrupt: a signal asked to stop; every job's checkpoint has been saved.
         """
         everyone = list(self.jobs)
-        for job in everyone:
-            job.open(total_steps=self.total_steps, steps_per_epoch=self.dataset.steps_per_epoch)
         try:
+            for job in everyone:
+                job.open(total_steps=self.total_steps, steps_per_epoch=self.dataset.steps_per_epoch)
             with StopRequest() as stop:
                 self._train(stop)
             self._judge_and_finish()
@@ -210,7 +215,8 @@ class Trainer:
         for row, (job, means) in enumerate(zip(self.jobs, self.tally.take(), strict=True)):
             job.step = self.step
             if not job.log(means, count, learning_rates[row]):
-                job.finish("failed", error=f"the loss was not finite by step {self.step}")
+                error = f"the loss was not finite by step {self.step}"
+                job.finish("failed", error=error, reason="not_finite")
                 gone.append(row)
         self._drop(gone)
 
@@ -233,7 +239,11 @@ class Trainer:
     def _judge_and_finish(self) -> None:
         for job, report in zip(self.jobs, self._probe() if self.jobs else [], strict=True):
             job.judge(report)
-            job.finish("finished")
+            if job.broken:
+                error = f"the probe's result is not finite: {', '.join(job.broken)}"
+                job.finish("failed", error=error, reason="not_finite")
+            else:
+                job.finish("finished")
 
     def _drop(self, rows: Sequence[int]) -> None:
         """Take jobs out of the program; the streams and states of the others go on unchanged."""
@@ -251,7 +261,7 @@ class Trainer:
             job.step = self.step
             state = {**self.program.job_state(row), **job.state(), "tally": self.tally.state(row)}
             state["epoch_pending"] = self._epoch_pending
-            checkpoint.save(job.spec.folder / checkpoint.LAST, state)
+            checkpoint.save(job.spec.folder, state)
 
     # --- judging -----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The packed launcher's work: compose the jobs, sort them into packs, run each pack in a process of its own.
 
-A process of its own, because then a pack that is killed or out of memory costs nobody else anything: it is split in
-halves, which go on from their checkpoints.
+A process of its own, because then a pack that is killed or out of memory costs nobody else anything: it is split
+into smaller ones, which go on from their checkpoints.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _run_packs(
     train: Callable[[list[PackedJob]], int],
     task: JobTask | None,
 ) -> None:
-    """Work off ``packs``, ``num_workers`` at a time; a pack that dies as a whole comes back as two halves."""
+    """Work off ``packs``, ``num_workers`` at a time; a pack that dies as a whole comes back as smaller ones."""
     queue = list(packs)
     running: dict[int, list[int]] = {}
     try:
@@ -122,8 +122,8 @@ def _run_packs(
                 rows = running.pop(child)
                 code = os.waitstatus_to_exitcode(status)
                 if (code == EXIT_SPLIT or code < 0) and len(rows) > 1 and not _stopping(task):
-                    log.warning("a pack of %d jobs died (exit code %d); it goes on as two", len(rows), code)
-                    queue[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+                    log.warning("a pack of %d jobs ended (exit code %d); it goes on as smaller ones", len(rows), code)
+                    queue[:0] = _smaller(jobs, rows)
             time.sleep(POLL_S)
     except BaseException:
         for child in running:
@@ -133,6 +133,13 @@ def _run_packs(
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)
         raise
+
+
+def _smaller(jobs: Sequence[PackedJob], rows: list[int]) -> list[list[int]]:
+    """Packs of at most half the size, each of jobs whose checkpoints are of one step."""
+    left = [row for row in rows if _done(jobs[row].plan) is None]
+    packs = group([jobs[row].plan for row in left], pack_size=len(rows) // 2)
+    return [[left[index] for index in pack] for pack in packs]
 
 
 def _stopping(task: JobTask | None) -> bool:

@@ -157,6 +157,7 @@ def test_a_crash_is_one_line_and_a_traceback_in_the_log(
     assert capsys.readouterr().err == "error: the run failed: RuntimeError: out of; memory; see here/run.log\n"
     assert "Traceback" in (in_tmp / "here" / "run.log").read_text()
     assert result(in_tmp / "here")["status"] == "failed"
+    assert result(in_tmp / "here")["reason"] == "error"
 
 
 def test_the_objective_is_the_metric_asked_for(in_tmp: Path) -> None:

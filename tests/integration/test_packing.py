@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -21,7 +22,7 @@ from jepa.data.stream import Stream
 from jepa.executor_choice import MEASURED
 from jepa.job import RunSpec
 from jepa.models import encoders
-from jepa.packing import PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
+from jepa.packing import PackFailed, PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
 from jepa.program import EXECUTORS, Program
 from jepa.run import run
 from jepa.run_plan import Plan, build_spec, make_plan
@@ -182,6 +183,41 @@ def test_a_pack_interrupted_in_the_middle_goes_on_exactly(tmp_path: Path, monkey
     assert not (tmp_path / "parts0" / "result.json").exists()
     run_pack([plan(tmp_path / f"parts{job}", *texts) for job, texts in enumerate(names)], VMAP)
     for job in range(2):
+        ours, theirs = (checkpoint.load(tmp_path / f"{n}{job}" / checkpoint.LAST)["model"] for n in ("parts", "whole"))
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+        assert_metrics_agree(tmp_path / f"parts{job}", tmp_path / f"whole{job}", rtol=0)
+
+
+def test_jobs_of_a_pack_whose_checkpoints_differ_go_on_in_packs_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a damaged checkpoint, or a kill while a pack was being saved."""
+    names = [overrides_of("vicreg", job) for job in range(3)]
+    loop = PackOptions(None, "loop", False)
+    run_pack([plan(tmp_path / f"whole{job}", *texts) for job, texts in enumerate(names)], loop)
+    original = Trainer._one_step
+
+    def one_step(self: Trainer) -> None:
+        original(self)
+        if self.step == 4:
+            monkeypatch.setattr(Trainer, "_one_step", original)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_one_step", one_step)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack([plan(tmp_path / f"parts{job}", *texts) for job, texts in enumerate(names)], loop)
+    (tmp_path / "parts1" / checkpoint.LAST).write_bytes(b"damaged")  # of the previous one the step is 3
+    (tmp_path / "parts2" / "config.yaml").write_text("- damaged")
+    plans = [plan(tmp_path / f"parts{job}", *texts) for job, texts in enumerate(names)]
+    assert group(plans, pack_size=8) == [[0, 2], [1]]
+    jobs = [packed_core.PackedJob(texts, OmegaConf.create(), one) for texts, one in zip(names, plans, strict=True)]
+    assert packed_core._smaller(jobs, [0, 1, 2]) == [[0], [2], [1]]
+    with pytest.raises(PackFailed, match="not from steps"):
+        run_pack(plans[:2], loop)
+    with pytest.raises(PackFailed, match="config.yaml"):  # the folder of one job costs the others nothing
+        run_pack([plans[0], plans[2]], loop)
+    for job in (0, 1):
+        run_pack([plans[job]], loop)
         ours, theirs = (checkpoint.load(tmp_path / f"{n}{job}" / checkpoint.LAST)["model"] for n in ("parts", "whole"))
         assert all(torch.equal(ours[name], value) for name, value in theirs.items())
         assert_metrics_agree(tmp_path / f"parts{job}", tmp_path / f"whole{job}", rtol=0)

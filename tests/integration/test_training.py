@@ -108,6 +108,66 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert_same_weights(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("damaged", [[checkpoint.LAST], [checkpoint.LAST, checkpoint.PREVIOUS]], ids=len)
+def test_a_damaged_checkpoint_costs_time_and_changes_no_number(
+    damaged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(tmp_path / "whole")
+    parts = tmp_path / "parts"
+    interrupt_after(14, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        execute(parts)
+    for name in damaged:
+        content = bytearray((parts / name).read_bytes())
+        content[len(content) // 2] ^= 4  # a weight: torch would read it without a word
+        (parts / name).write_bytes(content)
+    if len(damaged) == 2:
+        with pytest.raises(ConfigError, match="every checkpoint is damaged"):
+            execute(parts, "resume=true")
+    execute(parts, "progress=lines")
+    assert records(parts) == records(tmp_path / "whole")
+    assert science(parts) == science(tmp_path / "whole")
+    assert_same_weights(parts, tmp_path / "whole")
+    shown, logged = capsys.readouterr().err, (parts / "run.log").read_text()
+    for words in ("last.pt: damaged, its checksum differs; it is kept as last.pt.damaged", "the run continues from"):
+        words = words if len(damaged) == 1 else words.replace("continues from", "starts again")
+        assert words in shown and words in logged
+    assert {path.name for path in (parts / "checkpoints").iterdir()} == {
+        "last.pt",
+        *(f"{Path(name).name}.damaged" for name in damaged),
+    }
+
+
+def test_a_resumed_run_knows_its_rate_and_when_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(f"2026-01-01T00:00:{second:02}+00:00" for second in range(10))
+    monkeypatch.setattr("jepa.provenance.timestamp", lambda: next(times))
+    for step in (5, 10):  # 1 and 2 steps after the last record
+        interrupt_after(step, monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            execute(tmp_path)
+    execute(tmp_path)
+    assert result(tmp_path)["started"] == "2026-01-01T00:00:00+00:00"
+    assert result(tmp_path)["resumed"] == ["2026-01-01T00:00:01+00:00", "2026-01-01T00:00:02+00:00"]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["kind"] == "train"]
+    for before, after in zip([{"step": 0, "time_s": 0.0}, *train], train, strict=False):
+        rate = 8 * (after["step"] - before["step"]) / (after["time_s"] - before["time_s"])
+        assert after["sequences_per_second"] == pytest.approx(rate, rel=1e-6), after["step"]
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_weights_that_are_no_numbers_fail_the_run(epochs: int, tmp_path: Path) -> None:
+    execute(tmp_path / "first", "trainer.epochs=0", "trainer.warmup_epochs=0")
+    state = checkpoint.load(tmp_path / "first" / checkpoint.LAST)
+    state["model"]["encoder.fc.weight"][0, 0] = torch.nan
+    torch.save({"model": state["model"]}, tmp_path / "nan.pt")
+    asked = [f"init_from={tmp_path / 'nan.pt'}", f"trainer.epochs={epochs}", "trainer.warmup_epochs=0"]
+    with pytest.raises(RuntimeError, match="not finite"):
+        execute(tmp_path / "second", *asked)
+    found = result(tmp_path / "second")
+    assert found["status"] == "failed" and found["reason"] == "not_finite" and found["objective"] is None
+
+
 def test_another_seed_gives_other_weights_and_data(tmp_path: Path) -> None:
     execute(tmp_path / "a")
     execute(tmp_path / "b", "seed=1")
@@ -130,7 +190,7 @@ def test_a_loss_that_is_no_number_fails_the_run_and_leaves_a_result(tmp_path: Pa
         execute(tmp_path, "model=supervised", "optimizer.base_lr=1e30")
     found = result(tmp_path)
     assert found["status"] == "failed" and found["objective"] is None
-    assert "not finite by step" in found["error"]
+    assert "not finite by step" in found["error"] and found["reason"] == "not_finite"
 
 
 def test_init_from_starts_from_another_runs_weights(tmp_path: Path) -> None:
