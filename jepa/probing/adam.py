@@ -58,6 +58,10 @@ class AdamProbe(Probe):
         self.fresh = fresh
         self.cache_gib = float(check_number("probe.cache_gib", cache_gib, minimum=0))
 
+    @property
+    def fit_passes(self) -> int:
+        return self.epochs if self.fresh else 1
+
     def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:
         opening = fit_pass()
         first = next(opening)

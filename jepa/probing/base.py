@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -19,6 +21,10 @@ from jepa.types import Batch, Rollout
 # Judged sequences of which the encoder probe sees every frame: the error of its error is below 2 %, and encoding the
 # frames of more of them would take longer than all the rest of probing.
 EVERY_FRAME_SEQUENCES = 2000
+
+# With fewer rows for each feature, a fitted map answers new data far worse than its representation allows: 512 random
+# features of a clean dot give 5.6 px from 10 000 sequences, 7.5 px from 1024, 19 px from 600 and 113 px from 512.
+ROWS_PER_FEATURE = 2
 
 # A fitted map: features [J, M, D] -> normalised locations [J, M, 2K], each job by a map of its own.
 Readout = Callable[[Tensor], Tensor]
@@ -113,8 +119,11 @@ class Probe(ABC):
         Not to be called under ``torch.inference_mode`` (Adam needs gradients of its own parameters).
         """
 
+        sizes: set[tuple[int, int]] = set()  # of the features: (T, D)
+
         def fit_pass() -> Iterator[Features]:
             for judged in features_module.iterate(rollout, fit_stream, self.fit_sequences, context_frames):
+                sizes.add((judged.features.trajectory.shape[1], judged.features.trajectory.shape[3]))
                 yield judged.features
 
         readouts = self._fit(fit_pass, generators)
@@ -126,7 +135,33 @@ class Probe(ABC):
             features = judged.features if self.every_frame else _first_encoding(judged.features)
             own = None if predict_locations is None else predict_locations(judged.rollout)
             judge.add(features, readouts.prediction, readouts.encoder, states=judged.batch.states, own=own)
-        return judge.reports()
+        [(num_steps, num_features)] = sizes
+        warnings = self._warnings(num_steps, num_features)
+        return [replace(report, warnings=warnings) for report in judge.reports()]
+
+    @property
+    def fit_passes(self) -> int:
+        """How many times ``_fit`` draws new fitting sequences."""
+        return 1
+
+    def _warnings(self, num_steps: int, num_features: int) -> tuple[str, ...]:
+        """A sentence for each probe that is fitted on too few rows for its error to say much.
+
+        Args:
+            num_steps: T. A sequence is T rows for the prediction probe, and one for the encoder probe.
+            num_features: D.
+        """
+        drawn = self.fit_sequences * self.fit_passes
+        sizes = {
+            "prediction": (drawn * num_steps, f"{drawn} sequences of {num_steps} frames"),
+            "encoder": (drawn, f"{drawn} sequences"),
+        }
+        return tuple(
+            f"the {probe} probe has {words} to fit {num_features} features, too few: set probe.fit_sequences="
+            f"{math.ceil(self.fit_sequences * ROWS_PER_FEATURE * num_features / rows)} or more"
+            for probe, (rows, words) in sizes.items()
+            if rows < ROWS_PER_FEATURE * num_features
+        )
 
     @abstractmethod
     def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:

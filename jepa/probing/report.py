@@ -36,6 +36,7 @@ class ProbeReport:
     encoder_rmse_px_per_dot: list[float]  # [K], over z_0
     samples: ProbeSamples = field(repr=False)
     head_rmse_px: float | None = None  # the model's own location head, where it has one; as prediction_rmse_px
+    warnings: tuple[str, ...] = ()  # why the errors may say little, a sentence each
 
     def as_metrics(self) -> dict[str, float | list[float]]:
         """The errors under the names that ``result.json`` and ``metrics.jsonl`` use."""

@@ -124,6 +124,26 @@ def test_least_squares_equals_numpy_and_plain_loops() -> None:
     assert report.encoder_rmse_px_per_dot == pytest.approx(np.sqrt(encoder[0]), **close)
 
 
+@pytest.mark.parametrize(
+    ("probe", "probes"),
+    [
+        (least_squares(fit_sequences=100), []),
+        (least_squares(fit_sequences=99), ["encoder"]),
+        (least_squares(fit_sequences=100 // T), ["encoder"]),
+        (least_squares(fit_sequences=100 // T - 1), ["prediction", "encoder"]),
+        (adam(fit_sequences=99), ["encoder"]),
+        (adam(fit_sequences=25, fresh=True), []),  # new sequences in each of four epochs
+    ],
+)
+def test_a_probe_with_too_few_sequences_warns(probe: LeastSquares | AdamProbe, probes: list[str]) -> None:
+    warnings = run(probe, Model(size=50)).warnings
+    assert 100 % T == 0 and [text.split()[1] for text in warnings] == probes
+    for text in warnings:
+        assert f" {probe.fit_sequences} sequences" in text and "50 features" in text
+    if probes:
+        assert "set probe.fit_sequences=100 or more" in warnings[-1]
+
+
 def test_report_names_its_metrics_and_keeps_samples() -> None:
     model = Model()
     report = run(least_squares(), model)
