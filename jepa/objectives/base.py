@@ -75,6 +75,10 @@ class Objective(nn.Module, ABC):
         tensors = [*self.named_parameters(), *self.named_buffers()]
         return tuple(parts), tuple((name, tuple(tensor.shape)) for name, tensor in tensors)
 
+    def loss_weights(self) -> dict[str, str]:
+        """How each of the losses' terms enters the total, in words such as "× 118.4"; what is not known is left out."""
+        return {}
+
     @abstractmethod
     def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
         """The training loss of a batch; ``noise`` is what ``draw_noise`` gave. ``terms`` are unweighted."""

@@ -84,6 +84,9 @@ class RSSM(Objective):
         total = reconstruction + torch.maximum(kl, self.free_nats).mean()
         return Losses(total, {"reconstruction": reconstruction, "kl": kl.mean()})
 
+    def loss_weights(self) -> dict[str, str]:
+        return {"reconstruction": "× 1", "kl": f"× 1, a frame at least {self.free_nats.item():.4g}"}
+
     def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
         """Encodings, and beliefs b_1 ... b_{T-1} from the first frame, the actions and samples of the prior alone."""
         assert noise is not None, "RSSM needs the noise of draw_rollout_noise"

@@ -69,3 +69,6 @@ class SimCLR(JointEmbedding):
         with torch.autocast(batch.states.device.type, enabled=False):
             loss = nt_xent_loss(predicted, targets, self.temperature)
         return Losses(loss, {"nt_xent": loss})
+
+    def loss_weights(self) -> dict[str, str]:
+        return {"nt_xent": "× 1"}

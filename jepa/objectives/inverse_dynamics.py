@@ -44,3 +44,6 @@ class InverseDynamics(JointEmbedding):
         rollout, actions = self.training_rollout(batch)
         loss = action_loss(self.action_predictor, rollout, actions, self.action_input)
         return Losses(self.action_coeff * loss, {"action": loss})
+
+    def loss_weights(self) -> dict[str, str]:
+        return {"action": f"× {self.action_coeff.item():.4g}"}

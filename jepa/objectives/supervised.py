@@ -33,6 +33,9 @@ class Supervised(JointEmbedding):
         loss = location_loss(self.predict_locations(shown)[first:], batch.locations[first:])
         return Losses(loss, {"location": loss})
 
+    def loss_weights(self) -> dict[str, str]:
+        return {"location": "× 1"}
+
     def predict_locations(self, rollout: Rollout) -> Tensor:
         """The head's answers for all frames: from the encodings of the frames shown, then from predictions.
 

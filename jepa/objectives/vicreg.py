@@ -174,9 +174,17 @@ class VICReg(JointEmbedding):
                 terms[f"{prefix}covariance"] = covariance_loss(centered)
         return terms
 
+    def loss_weights(self) -> dict[str, str]:
+        return {name: f"× {value.item():.4g}" for name, value in self._coefficients().items() if value.item()}
+
     def _total(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum of the terms, each times its coefficient."""
-        coefficients = {
+        coefficients = self._coefficients()
+        return torch.stack([coefficients[name] * value for name, value in terms.items()]).sum()
+
+    def _coefficients(self) -> dict[str, Tensor]:
+        """What each term is multiplied by."""
+        return {
             "prediction": self.sim_coeff,
             "variance": self.std_coeff,
             "covariance": self.cov_coeff,
@@ -185,4 +193,3 @@ class VICReg(JointEmbedding):
             "action": self.action_coeff,
             "reconstruction": self.decoding_coeff,
         }
-        return torch.stack([coefficients[name] * value for name, value in terms.items()]).sum()

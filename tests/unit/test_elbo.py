@@ -115,6 +115,10 @@ def test_loss_terms_and_gradients(changes):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 
+def test_the_weight_of_the_divergence_names_its_floor():
+    assert build(free_nats=2.5).loss_weights() == {"reconstruction": "× 1", "kl": "× 1, a frame at least 2.5"}
+
+
 def test_rollout_uses_the_prior_alone():
     model = build().eval()
     batch, _ = data()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from objective_samples import BURN_IN, B, D, K, T, batch, idm, supervised, untrained, vicreg
+from objective_samples import BURN_IN, B, D, K, T, batch, idm, simclr, supervised, untrained, vicreg
 
 from jepa.errors import ConfigError
 from jepa.models.predictors import IdentityPredictor
@@ -100,3 +100,19 @@ def test_only_rssm_draws_noise(build):
     source = torch.Generator()
     assert objective.draw_noise(source, B, torch.device("cpu")) is None
     assert objective.draw_rollout_noise(source, B, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "weights"),
+    [
+        (idm(action_coeff=0.5), {"action": "× 0.5"}),
+        (vicreg(sim=25.0, std=118.44, cov=1.0), {"prediction": "× 25", "variance": "× 118.4", "covariance": "× 1"}),
+        (simclr(), {"nt_xent": "× 1"}),
+        (supervised(), {"location": "× 1"}),
+    ],
+)
+def test_objectives_say_how_their_terms_are_weighted(objective, weights):
+    losses = objective(batch())
+    assert objective.loss_weights() == weights and set(losses.terms) == set(weights)
+    total = sum(float(weights[name].split()[1]) * value.item() for name, value in losses.terms.items())
+    assert losses.total.item() == pytest.approx(total, rel=1e-3)
