@@ -88,6 +88,8 @@ class Job:
         self.metrics: dict[str, Any] = {}
         self.outcome: Outcome | None = None
         self.found: Latest | None = None  # the checkpoint it goes on from; None: it was not asked to
+        self.loss_weights: Mapping[str, str] = {}  # how each term enters the total, for the plots
+        self._warnings: tuple[str, ...] = ()  # of the last probe
         self._seconds_at_log = 0.0
 
     # --- streams and state -------------------------------------------------------------------------------------
@@ -196,7 +198,14 @@ class Job:
             from jepa.results.run_plots import draw_all
 
             folder = self.spec.folder / "plots"
-            return draw_all(folder, samples=report.samples, metrics=self.metrics, records=self._records())
+            return draw_all(
+                folder,
+                samples=report.samples,
+                metrics=self.metrics,
+                records=self._records(),
+                reference=self._reference(),
+                loss_weights=self.loss_weights,
+            )
         except Exception as error:
             log.warning("the plots could not be drawn, the run goes on without them: %s", _words(error))
             return []
@@ -217,7 +226,13 @@ class Job:
                 self.sinks.remove(sink)
                 log.warning("%s: the run goes on without it: %s", type(sink).__name__, _words(error))
 
+    def _reference(self) -> Mapping[str, Any] | None:
+        """The data set's reference lines, where it has some and there is an error to compare with them."""
+        give = getattr(self.spec.dataset, "reference_lines", None)
+        return give() if give is not None and "prediction_rmse_px" in self.metrics else None
+
     def _take(self, report: ProbeReport) -> None:
+        self._warnings = report.warnings
         metrics = report.as_metrics()
         self.metrics.update(metrics)
         self._record("probe", {name: value for name, value in metrics.items() if isinstance(value, float)})
@@ -242,12 +257,17 @@ class Job:
         if self.train_seconds > 0:
             metrics["sequences_per_second"] = self.step * spec.dataset.batch_size / self.train_seconds
         objective = metrics.get(spec.objective_metric, math.nan) if error is None else math.nan
+        reference = self._reference()
+        words, reason = verdict(metrics, reference)
         result = {
             "status": status,
             "objective": objective,
             "objective_metric": spec.objective_metric,
-            "verdict": verdict(metrics["prediction_rmse_px_per_dot"][0]) if "prediction_rmse_px" in metrics else None,
+            "verdict": words,
+            "verdict_reason": reason,
+            "warnings": list(self._warnings),
             "metrics": metrics,
+            "reference": reference,
             **spec.record,
             "epochs_trained": self.step / spec.dataset.steps_per_epoch,
             "epochs_total": spec.settings.epochs,

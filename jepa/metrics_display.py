@@ -6,20 +6,20 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from jepa.errors import check_choice
 from jepa.metrics import Sink
-from jepa.results.reference import REFERENCE_LINES
+from jepa.results.reference import reference_of
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
 MODES = ("auto", "live", "lines", "none")
-THREE_DOTS = ("action dot", "random dot", "stationary dot")  # in the order of dataset=multiple
+THREE_DOTS = ("action", "random", "stationary")  # in the order of dataset=multiple
 
 
 class ProgressDisplay(Sink):
@@ -138,28 +138,74 @@ class ProgressDisplay(Sink):
 
 
 def summary_lines(result: Mapping[str, Any]) -> list[str]:
-    """The short table at a run's end: its RMSE among the reference lines, worst first, marked ">", and its verdict.
+    """The short table at a run's end: each probe's RMSE, marked ">", among its own reference lines, worst first.
 
-    result: as in ``result.json``; of its metrics, those missing or None are left out.
+    Below it the warnings and the verdict. Several dots have a column each.
+
+    result: as in ``result.json``; of its metrics, those missing or not finite are left out.
     """
     metrics = result["metrics"]
-    per_dot = metrics.get("prediction_rmse_px_per_dot") or []
-    own: list[tuple[str, Any]] = [("prediction probe", metrics.get("prediction_rmse_px"))]
-    if len(per_dot) > 1:
-        names = THREE_DOTS if len(per_dot) == 3 else [f"dot {number}" for number in range(1, len(per_dot) + 1)]
-        own[0] = ("prediction probe, all dots", own[0][1])
-        own += [(f"prediction probe, {name}", value) for name, value in zip(names, per_dot, strict=True)]
-    own += [("encoder probe", metrics.get("encoder_rmse_px")), ("own head", metrics.get("head_rmse_px"))]
-    rows = [(value, label, ">") for label, value in own if isinstance(value, (int, float)) and math.isfinite(value)]
-    rows += [(value, label, " ") for label, value in REFERENCE_LINES]
-    lines = ["RMSE of the location, px", *(f"{mark} {label:<40}{value:8.2f}" for value, label, mark in _ranked(rows))]
+    reference = reference_of(result.get("reference"), result.get("config", {}).get("dataset", {}))
+    dots = _dot_names(metrics, reference)
+    columns = [f"{name:>{max(8, len(name) + 1)}}" for name in (*dots, "all" if dots else "")]
+    lines = [f"{'RMSE of the location, px':<42}{''.join(columns)}".rstrip()]
+    frames = len(metrics.get("prediction_rmse_px_per_step") or [])
+    covered = {"prediction": f"all {frames} frames" if frames else "all frames", "encoder": "frame 0"}
+    own = {"prediction": ["prediction probe", "own head"], "encoder": ["encoder probe"]}
+    for probe, labels in own.items():
+        rows = [_own_row(label, metrics, len(dots)) for label in labels]
+        rows = [row for row in rows if any(map(math.isfinite, row.errors))]
+        if not rows:
+            continue
+        rows += [_line_row(line, len(dots)) for line in (reference[probe]["lines"] if reference else [])]
+        lines.append(f"{probe}, {covered[probe]}")
+        lines += [row.text([len(column) for column in columns]) for row in sorted(rows, key=_Row.rank)]
     if metrics.get("train_seconds"):
         lines.append(f"trained for {_duration(metrics['train_seconds'])}")
-    return [*lines, f"verdict: {result['verdict']}"] if result.get("verdict") else lines
+    lines += [f"warning: {text}" for text in result.get("warnings") or []]
+    if result.get("verdict"):
+        lines.append(f"verdict{' on the action dot' if dots else ''}: {result['verdict']}")
+    elif result.get("verdict_reason"):
+        lines.append(f"no verdict: {result['verdict_reason']}")
+    return lines
 
 
-def _ranked(rows: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    return sorted(rows, key=lambda row: -row[0])
+class _Row(NamedTuple):
+    """A line of the table: errors in px of each dot, where there are several, then of all."""
+
+    mark: str
+    label: str
+    errors: list[float]
+
+    def rank(self) -> float:
+        return -next(error for error in reversed(self.errors) if math.isfinite(error))
+
+    def text(self, widths: Sequence[int]) -> str:
+        cells = (f"{error:.2f}" if math.isfinite(error) else "-" for error in self.errors)
+        columns = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        return f"{self.mark} {self.label:<40}{''.join(columns)}"
+
+
+def _own_row(label: str, metrics: Mapping[str, Any], num_dots: int) -> _Row:
+    name = label.removesuffix(" probe").removeprefix("own ")  # as the metrics call it
+    per_dot = (metrics.get(f"{name}_rmse_px_per_dot") or [None] * num_dots)[:num_dots]
+    return _Row(">", label, [_finite(value) for value in (*per_dot, metrics.get(f"{name}_rmse_px"))])
+
+
+def _line_row(line: Mapping[str, Any], num_dots: int) -> _Row:
+    per_dot = (line.get("per_dot_px") or [None] * num_dots)[:num_dots]
+    return _Row(" ", line["name"], [_finite(value) for value in (*per_dot, line["rmse_px"])])
+
+
+def _dot_names(metrics: Mapping[str, Any], reference: Mapping[str, Any] | None) -> list[str]:
+    """The names of several dots; none for one."""
+    count = len(metrics.get("prediction_rmse_px_per_dot") or [])
+    known = (reference or {}).get("dots") or (THREE_DOTS if count == 3 else ())
+    return [known[dot] if dot < len(known) else f"dot {dot + 1}" for dot in range(count)] if count > 1 else []
+
+
+def _finite(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else math.nan
 
 
 def _opening(step: int, total_steps: int) -> str:

@@ -59,6 +59,8 @@ class Trainer:
         self.common_random_numbers = common_random_numbers
         self.jobs = [Job(spec) for spec in specs]
         objectives = [build_objective(spec) for spec in specs]
+        for job, objective in zip(self.jobs, objectives, strict=True):
+            job.loss_weights = objective.loss_weights()
         self.total_steps = self.settings.epochs * self.dataset.steps_per_epoch if objectives[0].trainable else 0
         self.program = Program(
             objectives=objectives,
@@ -68,6 +70,7 @@ class Trainer:
             executor="vmap" if executor == MEASURED else executor,
         )
         self.tally = Tally()
+        self._warned = False  # the probes' warnings have been logged
         self._epoch_pending = False  # an epoch is over, and its probe and checkpoint have not been made yet
         self.step = self._restore()
         self._bind()
@@ -275,7 +278,7 @@ class Trainer:
             return self.program.rollout(batch, noise)
 
         fit, judge = (self._streams_for(purpose) for purpose in ("probe_fit", "probe_judge"))
-        return self.jobs[0].spec.probe.run_jobs(
+        reports = self.jobs[0].spec.probe.run_jobs(
             rollout,
             fit,
             judge,
@@ -284,6 +287,11 @@ class Trainer:
             context_frames=self.program.template.context_frames,
             predict_locations=self._head(),
         )
+        if not self._warned:
+            self._warned = True
+            for text in reports[0].warnings:  # one probe fits all jobs
+                log.info("warning: %s", text)
+        return reports
 
     def _head(self) -> Callable[[Rollout], Tensor] | None:
         """The model's own map from embeddings to locations, where it has one (the supervised method)."""

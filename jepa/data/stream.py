@@ -10,6 +10,8 @@ then one ``torch.func.vmap`` of ``assemble`` over stacked draws makes all batche
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from jepa.data.normalization import (
     pooled_normalizer,
     unnormalize_locations,
 )
+from jepa.data.reference import reference_lines
 from jepa.data.render import brightest, gaussian_profiles
 from jepa.data.textures import load_bank
 from jepa.errors import ConfigError, check_choice, check_count, check_number
@@ -91,6 +94,16 @@ class MovingDots:
     def location_scale_px(self) -> float:
         """Pixels per unit of a batch's locations; 1 where data are not normalised."""
         return location_scale(self.padding) if self.normalize else 1.0
+
+    def reference_lines(self) -> dict[str, Any]:
+        """What simple guesses of the locations score here, in px: see ``jepa.data.reference.reference_lines``.
+
+        "no_verdict", where it is there, says why no verdict may be given. Draws from no stream of a run.
+        """
+        lines = reference_lines(num_dots=self.num_dots, num_steps=self.num_steps, padding=self.padding)
+        if not self.normalize:
+            lines["no_verdict"] = "dataset.normalize=false: the probes have no bias and cannot answer the centre"
+        return lines
 
     def unnormalize_locations(self, locations: Tensor) -> Tensor:
         """Locations [..., 2] in px of a batch's ``locations``."""

@@ -20,10 +20,9 @@ from jepa.results.export import (
     write_json,
     write_parquet,
 )
-from jepa.results.notes import aside_line, code_line, damage_lines, summary_line
+from jepa.results.notes import aside_line, code_line, comparison_lines, damage_lines, summary_line, warning_lines
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
-from jepa.results.reference import REFERENCE_LINES
 from jepa.results.render import format_cell, print_lines, print_table
 from jepa.results.show import find_run, run_lines
 from jepa.results.streams import guarded
@@ -244,9 +243,7 @@ def _footer(table: Table, stream: TextIO) -> None:
         lines.append("mean ± half of the 95 % interval (Student's t) over n runs that differ in their seed")
     if table.per_run and any(not row.finished and table.cell(row, c) for row in table.rows for c in table.metrics):
         lines.append("in parentheses: what runs that did not finish had reached")
-    if any("_rmse_px" in column for column in table.columns):
-        lines.append("RMSE to compare with, in px:")
-        lines.append("  " + " · ".join(f"{label} {value:.2f}" for label, value in REFERENCE_LINES))
+    lines += [*comparison_lines(table), *warning_lines(table)]
     if lines:
         print_lines(["", *lines], stream)
 

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from jepa.results.intervals import Summary, summarize
-from jepa.results.records import ResultsError, is_number, short_names
-from jepa.results.reference import REFERENCE_LINES
+from jepa.results.records import ResultsError, Run, is_number, short_names
+from jepa.results.reference import common_levels, run_reference
+from jepa.results.reference_drawing import Curve, draw_reference, horizontal
 from jepa.results.render import format_cell
 from jepa.results.tables import Table
 
@@ -26,7 +27,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
 _MOST_PANELS = 12
 _LOG_RATIO = 50.0
-_MOST_ABOVE = 4.0  # times the highest reference line
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,11 @@ def metric_figure(
         _dress_x(axis, names[x], _x_values(lines), ticks)
         if panel:
             axis.set_title(f"{names[panel]} = {format_cell(value, exact=True)}", fontsize=10)
-    _dress_y(
-        axes, metric, [summary.mean for lines in panels.values() for series in lines for _, summary in series.points]
-    )
-    notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)))))
+    curves = _reference_curves(table, panels, x, panel, metric) if is_rmse(metric) else []
+    values = [summary.mean for lines in panels.values() for series in lines for _, summary in series.points]
+    _dress_y(axes, metric, values, curves or [])
+    no_lines = "no reference lines: the runs differ in their environment" if curves is None else ""
+    notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)), no_lines)))
     heading = "\n".join(filter(None, (notes, ", ".join(names[key] for key in by))))
     if labels != [""]:
         shared_legend(figure, axes, heading)
@@ -90,60 +91,68 @@ def axis_label(metric: str) -> str:
 
 
 def is_rmse(metric: str) -> bool:
-    """Whether SPEC §7's lines belong beside a metric."""
+    """Whether the environment's reference lines may belong beside a metric."""
     return "_rmse_px" in metric
 
 
-def _dress_y(axes: Sequence[Axes], metric: str, values: Sequence[float]) -> None:
-    """Labels and scale of the y axis that all panels share, when everything has been drawn."""
+def _dress_y(axes: Sequence[Axes], metric: str, values: Sequence[float], curves: Sequence[Sequence[Curve]]) -> None:
+    """Labels and scale of the y axis that all panels share, when everything has been drawn.
+
+    curves: each panel's reference lines; empty where there are none.
+    """
     columns = _columns(len(axes))
     for position, axis in enumerate(axes):
         if position % columns == 0:
             axis.set_ylabel(axis_label(metric))
         else:
             axis.tick_params(labelleft=False)
-        if is_rmse(metric):
-            draw_reference_lines(axis, labelled=(position + 1) % columns == 0 or position + 1 == len(axes))
-        else:
-            scale_y(axis, values)
+    if not any(curves):
+        scale_y(axes[0], values)
+        return
+    alike = all(lines == curves[0] for lines in curves)
+    last = [(position + 1) % columns == 0 or position + 1 == len(axes) for position in range(len(axes))]
+    draw_reference(axes, curves, [is_last or not alike for is_last in last])
 
 
 def _x_values(lines: Sequence[Series]) -> list[Any]:
     return [value for series in lines for value, _ in series.points]
 
 
-def draw_reference_lines(axis: Axes, *, labelled: bool) -> None:
-    """SPEC §7's lines, dashed, with their labels to the right of the frame.
+def _reference_curves(
+    table: Table, panels: dict[Any, list[Series]], x: str, panel: str | None, metric: str
+) -> list[list[Curve]] | None:
+    """The reference lines of each panel: horizontal, or through the values of x that move them.
 
-    The y axis starts at 0 and holds them; it becomes logarithmic where something lies so far above that they would be
-    one line.
+    None where runs of one point have different ones, or where they change along an axis of words.
     """
-    values = [value for _, value in REFERENCE_LINES]
-    top = max(axis.get_ylim()[1], max(values) * 1.06)
-    if top > _MOST_ABOVE * max(values):
-        axis.set_yscale("log")
-        axis.set_ylim(min(axis.get_ylim()[0], min(values) * 0.8), top)
-    else:
-        axis.set_ylim(0, top)
-    for value in values:
-        axis.axhline(value, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    if not labelled:
-        return
-    fractions = axis.transAxes.inverted().transform(axis.transData.transform([(1.0, value) for value in values]))
-    heights = _spread([float(fraction) for _, fraction in fractions], 0.048)
-    for (label, value), height in zip(REFERENCE_LINES, heights, strict=True):
-        axis.text(
-            1.02, height, f"{label} {value:.2f}",
-            transform=axis.transAxes, fontsize=7.5, color=GREY, va="center",
-        )  # fmt: skip
+    found = []
+    for value in panels:
+        rows = [row for row in table.rows if not panel or table.cell(row, panel) == value]
+        points: dict[Any, list[Run]] = {}
+        for row in rows:
+            for run in row.finished:
+                if is_number(run.value(metric)):
+                    points.setdefault(table.cell(row, x), []).append(run)
+        shared = common_levels([run_reference(run) for runs in points.values() for run in runs], metric)
+        curves = horizontal(shared) if shared is not None else _curves_along(points, metric)
+        if curves is None:
+            return None
+        found.append(curves)
+    return found
 
 
-def _spread(heights: list[float], distance: float) -> list[float]:
-    """``heights`` (descending) moved apart to at least ``distance``, each as little upwards as that takes."""
-    placed: list[float] = []
-    for height in reversed(heights):
-        placed.append(height if not placed else max(height, placed[-1] + distance))
-    return placed[::-1]
+def _curves_along(points: dict[Any, list[Run]], metric: str) -> list[Curve] | None:
+    """The reference lines through their values at each x, where x is a number and each x has lines of its own."""
+    if not all(is_number(point) for point in points):
+        return None
+    columns: dict[str, list[tuple[float, float]]] = {}
+    for point in sorted(points):
+        levels = common_levels([run_reference(run) for run in points[point]], metric)
+        if levels is None:
+            return None
+        for name, value in levels:
+            columns.setdefault(name, []).append((point, value))
+    return [Curve(name, *zip(*column, strict=True)) for name, column in columns.items()]
 
 
 def _panels(table: Table, x: str, by: Sequence[str], panel: str | None, metric: str) -> dict[Any, list[Series]]:

@@ -13,13 +13,14 @@ from jepa.results.figures import (
     GREY,
     axis_label,
     clear_frame,
-    draw_reference_lines,
     is_rmse,
     panels_grid,
     scale_y,
     shared_legend,
 )
 from jepa.results.records import ResultsError, Run, is_number, short_names
+from jepa.results.reference import common_levels, run_reference
+from jepa.results.reference_drawing import draw_reference, horizontal
 from jepa.results.render import format_number
 
 
@@ -45,8 +46,9 @@ def trials_figure(runs: Sequence[Run], *, metric: str, title: str) -> Figure:
     axis.set_title(f"{title}: best {format_number(best_y[-1])} ({winner.name})", fontsize=10)
     axis.set_xlabel("trial")
     axis.set_ylabel(axis_label(metric))
-    if is_rmse(metric):
-        draw_reference_lines(axis, labelled=True)
+    lines = common_levels([run_reference(ordered[place]) for place, _ in finished], metric)
+    if is_rmse(metric) and lines:
+        draw_reference([axis], [horizontal(lines)], [True])
     else:
         scale_y(axis, [value for _, value in finished])
     _draw_failed(axis, ordered, numbers)

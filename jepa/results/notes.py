@@ -1,12 +1,15 @@
-"""Lines below a table: what could not be read, what was left out, and which code made the results."""
+"""Lines below a table: what could not be read or was left out, which code made the results, what to compare with."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
 from jepa.results.collect import Collection
 from jepa.results.records import Run
+from jepa.results.reference import common_levels, run_reference
+from jepa.results.tables import Table
 
 _MOST_NAMED = 5
 
@@ -52,3 +55,33 @@ def code_line(runs: Sequence[Run]) -> list[str]:
         f"{counts['other']} of {total} results were made by other code than this version's{unknown}: "
         "--where code=current leaves them out, rerun=true runs one again"
     ]
+
+
+def comparison_lines(table: Table) -> list[str]:
+    """What to compare the table's RMSE with, where its runs share one environment."""
+    references = [run_reference(run) for row in table.rows for run in row.finished]
+    lines: list[str] = []
+    for metric in (column for column in table.columns if "_rmse_px" in column):
+        levels = common_levels(references, metric)
+        if levels is None:
+            return ["no RMSE to compare with: these runs differ in their environment; choose with --where"]
+        if levels:
+            lines.append(f"  {metric}: " + " · ".join(f"{name} {value:.2f}" for name, value in levels))
+    return ["RMSE to compare with, in px:", *lines] if lines else []
+
+
+def warning_lines(table: Table) -> list[str]:
+    """How many runs have warnings, and the first one's."""
+    warned = [run for row in table.rows for run in row.runs if warnings_of(run)]
+    if not warned:
+        return []
+    some = "1 run has a warning" if len(warned) == 1 else f"{len(warned)} runs have warnings"
+    return [f"{some} ({warned[0].name}): {warnings_of(warned[0])[0]}"]
+
+
+def warnings_of(run: Run) -> list[str]:
+    """Why the run's numbers may say little, a sentence each."""
+    try:
+        return [str(text) for text in json.loads(run.fields.get("warnings", "[]"))]
+    except (TypeError, ValueError):  # not as a run writes them
+        return [str(run.fields["warnings"])]

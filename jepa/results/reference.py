@@ -1,46 +1,167 @@
-"""What an RMSE means: lines to compare it with, and words for where it lies (SPEC §7). Imports nothing."""
+"""What an RMSE means: lines to compare it with, and words for where it lies. Imports nothing.
+
+The environment of a run gives the lines; they stand in ``result.json`` under "reference":
+``{"num_sequences", "seed", "dots": [K names], "prediction": {"lines": [...]}, "encoder": {"lines": [...]}}``, each line
+``{"name", "rmse_px", "per_step_px": [T], "per_dot_px": [K]}``, of which the last two may be missing.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Literal
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from jepa.results.records import Run
 
 Verdict = Literal["ignores the dot", "knows only the start", "tracks"]
+Reference = Mapping[str, Any]
+Level = tuple[str, float]  # a line's name and its RMSE in px
 
-# RMSE in px for one dot of the published environment (17 frames, σ = 1.3 px), from 20 000 simulated sequences. They
-# hold for the action dot; a figure of other settings shows them for orientation only.
-CENTRE = 9.39  # always answering the centre
-STATIONARY_CENTRE = 8.92  # the same for a dot that never moves
-ACTIONS_ONLY = 7.79  # the best linear guess from the actions alone
-START_ONLY = 5.57  # from the start alone
-START_AND_ACTIONS_LINEAR = 1.82  # from the start and the actions, linear
-START_AND_CLIPPED_SUM = 1.16  # the start plus the summed actions, clipped once
+CENTRE_LINE, ACTIONS_LINE, START_LINE = "always the centre", "actions alone", "start alone"
+BOTH_LINE = "start and actions, linear"
 
-# Label and RMSE in px, worst first, of the lines for a moving dot: what tables and figures show.
-REFERENCE_LINES: tuple[tuple[str, float], ...] = (
-    ("always the centre", CENTRE),
-    ("actions alone", ACTIONS_ONLY),
-    ("start alone", START_ONLY),
-    ("start and actions, linear", START_AND_ACTIONS_LINEAR),
-    ("start plus summed actions, clipped once", START_AND_CLIPPED_SUM),
+# The lines of results that have none of their own, where their setting is the published one: one dot, 17 frames,
+# σ = 1.3 px, from 20 000 simulated sequences.
+_PUBLISHED_SETTING = {"num_dots": 1, "num_steps": 17, "dot_std": 1.3}
+_PUBLISHED_LEVELS: tuple[Level, ...] = (
+    (CENTRE_LINE, 9.39),
+    (ACTIONS_LINE, 7.79),
+    (START_LINE, 5.57),
+    (BOTH_LINE, 1.82),
+    ("start plus summed actions, clipped once", 1.16),
 )
+PUBLISHED: Reference = {
+    "dots": ["action"],
+    "prediction": {
+        "lines": [{"name": name, "rmse_px": value, "per_dot_px": [value]} for name, value in _PUBLISHED_LEVELS]
+    },
+    "encoder": {"lines": [{"name": CENTRE_LINE, "rmse_px": 8.9, "per_dot_px": [8.9]}]},
+}
 
-# The verdict's borders, half-way between what the words on either side would score.
-IGNORES_FROM = (CENTRE + START_ONLY) / 2  # 7.48 px; what actions alone give lies beyond it
-TRACKS_BELOW = (START_ONLY + START_AND_ACTIONS_LINEAR) / 2  # 3.70 px
+# Where the start alone and the start with the actions lie closer together than this share of the centre's line, an
+# error does not tell them apart: an encoder's own error is of that size.
+_SMALLEST_GAP = 0.15
+_SAME_PX = 0.1  # lines that differ by less belong to one setting: their sampling error is below 0.05 px
+_METRIC = re.compile(r"(prediction|head|encoder)_rmse_px(?:_per_(step|dot)\.(\d+))?")
 
 
-def verdict(prediction_rmse_px: float | None) -> Verdict:
-    """Words for a prediction RMSE in px of the action dot, over all time steps.
+# --- the verdict ---------------------------------------------------------------------------------------------------
 
-    "ignores the dot": at least half-way from the start-only line to always answering the centre; also what knows only
-    the actions, and an RMSE that is not a number (None, NaN): nothing could be read from the representation.
-    "tracks": below half-way from the start-only line to the linear use of start and actions.
-    "knows only the start": between the two.
 
-    With several dots, give the action dot's own RMSE (``prediction_rmse_px_per_dot[0]``): nothing tells where the
-    random dot goes.
+def verdict(metrics: Mapping[str, Any], reference: Reference | None) -> tuple[Verdict | None, str | None]:
+    """Words for the prediction probe's error of the action dot over all time steps, or None and the reason why.
+
+    "ignores the dot": at least half-way from the start alone to always the centre. "tracks": below half-way from the
+    start alone (or the actions alone, where these tell more) to the linear use of both. "knows only the start":
+    between the two, where the actions alone don't score so as well.
+
+    Args:
+        metrics: as in ``result.json``. Of several dots the first one counts: it is the one that the actions move.
+        reference: the run's lines; None: its data set has none. Its entry "no_verdict", if any, is a reason.
     """
-    if prediction_rmse_px is None or not math.isfinite(prediction_rmse_px) or prediction_rmse_px >= IGNORES_FROM:
-        return "ignores the dot"
-    return "tracks" if prediction_rmse_px < TRACKS_BELOW else "knows only the start"
+    if "prediction_rmse_px" not in metrics:
+        return None, "nothing was judged"
+    per_dot = metrics.get("prediction_rmse_px_per_dot")
+    error = per_dot[0] if per_dot else metrics["prediction_rmse_px"]
+    if error is None or not math.isfinite(error):
+        return None, "the prediction error is not a number"
+    if reference is None:
+        return None, "the data set has no reference lines"
+    if reference.get("no_verdict"):
+        return None, reference["no_verdict"]
+    lines = {line["name"]: line["per_dot_px"][0] for line in reference["prediction"]["lines"]}
+    if not {CENTRE_LINE, ACTIONS_LINE, START_LINE, BOTH_LINE} <= set(lines):
+        return None, "the data set's reference lines are others than a verdict needs"
+    return _place(error, lines[CENTRE_LINE], lines[ACTIONS_LINE], lines[START_LINE], lines[BOTH_LINE])
+
+
+def _place(error: float, centre: float, actions: float, start: float, both: float) -> tuple[Verdict | None, str | None]:
+    """The verdict on an error among four lines, all in px."""
+    one_alone = min(actions, start)
+    if one_alone - both < _SMALLEST_GAP * centre:
+        name = START_LINE if start <= actions else ACTIONS_LINE
+        reason = f'the lines "{name}" ({one_alone:.2f} px) and "{BOTH_LINE}" ({both:.2f} px) lie too close together'
+        return None, f"{reason}: dataset.num_steps is too small, or dataset.dot_std too large"
+    ignores_from = (centre + start) / 2
+    if error >= ignores_from:
+        return "ignores the dot", None
+    if error < (one_alone + both) / 2:
+        return "tracks", None
+    if actions < ignores_from:
+        reason = f"an error of {error:.2f} px can come from the start alone ({start:.2f}) as from the actions alone"
+        return None, f"{reason} ({actions:.2f})"
+    return "knows only the start", None
+
+
+# --- the lines of a result -----------------------------------------------------------------------------------------
+
+
+def reference_of(stored: Any, dataset: Mapping[str, Any]) -> Reference | None:
+    """A result's own lines, else those of the published setting where it is the result's; None where there are none.
+
+    Args:
+        stored: the result's entry "reference", or its JSON text; None: it has none, or is older than this entry.
+        dataset: its configuration's "dataset", of which only the keys of the setting are looked at.
+    """
+    if isinstance(stored, str):
+        with suppress(ValueError):
+            stored = json.loads(stored)
+    if _is_whole(stored):
+        return stored  # type: ignore[no-any-return]
+    is_published = all(dataset.get(key) == value for key, value in _PUBLISHED_SETTING.items())
+    return PUBLISHED if is_published else None
+
+
+def _is_whole(stored: Any) -> bool:
+    """Whether ``stored`` has the shape that this module reads."""
+    try:
+        lines = [line for probe in ("prediction", "encoder") for line in stored[probe]["lines"]]
+        return all(isinstance(line["name"], str) and math.isfinite(line["rmse_px"]) for line in lines)
+    except (KeyError, TypeError, IndexError):
+        return False
+
+
+def run_reference(run: Run) -> Reference | None:
+    """The lines of a run, see :func:`reference_of`."""
+    return reference_of(
+        run.fields.get("reference"), {key: run.config.get(f"dataset.{key}") for key in _PUBLISHED_SETTING}
+    )
+
+
+def levels(reference: Reference | None, metric: str) -> list[Level]:
+    """The lines that belong beside a metric, highest first; none where it is no RMSE or the reference lacks them.
+
+    Args:
+        metric: such as ``prediction_rmse_px``, ``encoder_rmse_px_per_step.3`` or ``prediction_rmse_px_per_dot.0``.
+    """
+    match = _METRIC.fullmatch(metric)
+    if match is None or reference is None:
+        return []
+    probe, kind, position = match.groups()
+    found = []
+    for line in reference["encoder" if probe == "encoder" else "prediction"]["lines"]:
+        values = [line["rmse_px"]] if kind is None else line.get(f"per_{kind}_px") or []
+        place = int(position or 0)
+        if place < len(values):
+            found.append((line["name"], float(values[place])))
+    return sorted(found, key=lambda level: -level[1])
+
+
+def common_levels(references: Iterable[Reference | None], metric: str) -> list[Level] | None:
+    """The lines beside a metric that all results share; None where they differ."""
+    several = [levels(reference, metric) for reference in references]
+    if all(same_levels(several[0], other) for other in several[1:]):
+        return several[0] if several else []
+    return None
+
+
+def same_levels(left: Sequence[Level], right: Sequence[Level]) -> bool:
+    """Whether two settings have one set of lines, but for the error of simulating them."""
+    other = dict(right)
+    return len(left) == len(right) and all(
+        name in other and abs(other[name] - value) < _SAME_PX for name, value in left
+    )

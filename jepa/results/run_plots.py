@@ -20,13 +20,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from jepa.files import atomic_path
-from jepa.results.reference import CENTRE, REFERENCE_LINES
+from jepa.results.reference import Reference
+from jepa.results.reference_drawing import Curve, draw_reference
 
 FloatArray = npt.NDArray[np.floating]
 Record = Mapping[str, Any]
 
 PREDICTION, ENCODER, TRUE, GREY = "#d1495b", "#30638e", "#edae49", "#6b7280"
+DOTS = ("#e69f00", "#56b4e9", "#cc79a7")  # of several dots; all three stand out from grey frames
 _COLUMNS, _MOST_SAMPLES, _MOST_PANELS = 6, 6, 12
+_COVERED = {"prediction": "over all steps", "encoder": "at step 0"}  # by a probe's one error
 
 
 class Samples(Protocol):
@@ -45,15 +48,24 @@ class Samples(Protocol):
         """[T, n, K, 2]."""
 
 
-def draw_all(folder: Path, *, samples: Samples, metrics: Mapping[str, Any], records: Sequence[Record]) -> list[Path]:
+def draw_all(
+    folder: Path,
+    *,
+    samples: Samples,
+    metrics: Mapping[str, Any],
+    records: Sequence[Record],
+    reference: Reference | None = None,
+    loss_weights: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Draw every plot that there are data for into ``folder``; returns the paths.
 
-    samples: judged sequences. metrics: as in ``result.json``. records: the lines of ``metrics.jsonl``.
+    samples: judged sequences. metrics, reference: as in ``result.json``. records: the lines of ``metrics.jsonl``.
+    loss_weights: how a term of the loss enters the total, in words, by its name.
     """
     figures: dict[str, Callable[[], Figure | None]] = {
-        "samples": lambda: samples_figure(samples),
-        "losses": lambda: losses_figure(records),
-        "rmse_per_step": lambda: rmse_per_step_figure(metrics),
+        "samples": lambda: samples_figure(samples, metrics, dots=(reference or {}).get("dots", ())),
+        "losses": lambda: losses_figure(records, loss_weights or {}),
+        "rmse_per_step": lambda: rmse_per_step_figure(metrics, reference),
     }
     paths = []
     for name, draw in figures.items():
@@ -66,60 +78,86 @@ def draw_all(folder: Path, *, samples: Samples, metrics: Mapping[str, Any], reco
 # --- sample sequences ----------------------------------------------------------------------------------------------
 
 
-def samples_figure(samples: Samples) -> Figure | None:
+def samples_figure(samples: Samples, metrics: Mapping[str, Any], *, dots: Sequence[str] = ()) -> Figure | None:
     """One row a sequence: some of its frames with the true and the predicted location, then the whole paths.
 
-    None where there are no samples.
+    dots: their names. None where there are no samples.
     """
     num_steps, count, _, size = samples.frames.shape[:4]
     rows = min(count, _MOST_SAMPLES)
     if rows == 0:
         return None
     steps = np.unique(np.linspace(0, num_steps - 1, min(_COLUMNS, num_steps)).round().astype(int))
-    figure = Figure(figsize=(1.45 * (len(steps) + 1) + 0.3, 1.5 * rows + 0.75), layout="constrained")
+    num_dots = samples.true_px.shape[2]
+    colours = [(TRUE, PREDICTION)] if num_dots == 1 else [(DOTS[dot % len(DOTS)],) * 2 for dot in range(num_dots)]
+    figure = Figure(figsize=(1.45 * (len(steps) + 1) + 0.3, 1.5 * rows + 1.25), layout="constrained")
     grid = figure.subplots(rows, len(steps) + 1, squeeze=False)
     for row, axes in enumerate(grid):
         true, predicted = samples.true_px[:, row], samples.predicted_px[:, row]  # [T, K, 2]
         for step, axis in zip(steps, axes, strict=False):
-            _frame(axis, samples.frames[step, row], true[step], predicted[step])
+            _frame(axis, samples.frames[step, row], true[step], predicted[step], colours)
             axis.set_title(f"t = {step}" if row == 0 else "", fontsize=9)
-        _paths(axes[-1], true, predicted, size)
+        _paths(axes[-1], true, predicted, size, colours)
         axes[-1].set_title("path, px" if row == 0 else "", fontsize=9)
         axes[0].set_ylabel(f"sequence {row + 1}", fontsize=9)
-    handles = [
-        Line2D([], [], color=TRUE, marker="o", fillstyle="none", markeredgewidth=1.8, lw=1.5, label="true"),
-        Line2D(
-            [],
-            [],
-            color=PREDICTION,
-            marker="x",
-            markeredgewidth=1.8,
-            lw=1.5,
-            label="predicted",
-        ),
-        Line2D([], [], color=GREY, marker="s", ls="none", ms=4, label="start"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    names = [dots[dot] if dot < len(dots) else f"dot {dot + 1}" for dot in range(num_dots)]
+    figure.suptitle(_samples_title(metrics, names), fontsize=10)
+    handles = _samples_handles(names, colours)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
 
 
-def _frame(axis: Axes, frame: FloatArray, true: FloatArray, predicted: FloatArray) -> None:
+def _samples_title(metrics: Mapping[str, Any], names: Sequence[str]) -> str:
+    """What is seen, and how large the error is over all judged sequences."""
+    overall = _number(metrics.get("prediction_rmse_px"))
+    error = f"RMSE {overall:.2f} px" if math.isfinite(overall) else "RMSE not finite"
+    per_dot = [_number(value) for value in metrics.get("prediction_rmse_px_per_dot") or []]
+    if len(per_dot) == len(names) > 1:
+        error += f" ({', '.join(f'{name} dot {value:.2f}' for name, value in zip(names, per_dot, strict=True))})"
+    what = "where the dots are, and where the prediction probe puts them"
+    if len(names) == 1:
+        what = "where the dot is, and where the prediction probe puts it"
+    return f"Judged sequences: {what}\n{error} over all judged sequences"
+
+
+def _samples_handles(names: Sequence[str], colours: Sequence[tuple[str, str]]) -> list[Line2D]:
+    """The legend's entries; several dots have an entry each, and black ones say what the markers are."""
+    (true, predicted), dots = colours[0], []
+    if len(names) > 1:
+        true = predicted = "black"
+        dots = [
+            Line2D([], [], color=colour, lw=4, label=f"{name} dot")
+            for name, (colour, _) in zip(names, colours, strict=True)
+        ]
+    return [
+        *dots,
+        Line2D([], [], color=true, marker="o", fillstyle="none", markeredgewidth=1.8, lw=1.5, label="true"),
+        Line2D([], [], color=predicted, marker="x", markeredgewidth=1.8, lw=1.2, ls="--", label="predicted"),
+        Line2D([], [], color=GREY, marker="s", ls="none", ms=4, label="start"),
+    ]
+
+
+def _frame(
+    axis: Axes, frame: FloatArray, true: FloatArray, predicted: FloatArray, colours: Sequence[tuple[str, str]]
+) -> None:
     """One frame [C, H, W], its channels summed, with locations [K, 2] in px and a line from each to its prediction."""
     axis.imshow(frame.sum(0), cmap="gray", interpolation="nearest")
     size = frame.shape[-1]
     inside = np.clip(predicted, 0, size - 1)  # a guess beyond the edge is shown at the edge
-    for one, guess in zip(true, inside, strict=True):
-        axis.plot(*np.stack([one, guess]).T, color=PREDICTION, lw=1.2)
-    axis.plot(*true.T, ls="none", marker="o", ms=10, fillstyle="none", color=TRUE, markeredgewidth=1.6)
-    axis.plot(*inside.T, ls="none", marker="x", ms=6, color=PREDICTION, markeredgewidth=1.8)
+    for one, guess, (colour, guess_colour) in zip(true, inside, colours, strict=True):
+        axis.plot(*np.stack([one, guess]).T, color=guess_colour, lw=1.2)
+        axis.plot(*one, ls="none", marker="o", ms=10, fillstyle="none", color=colour, markeredgewidth=1.6)
+        axis.plot(*guess, ls="none", marker="x", ms=6, color=guess_colour, markeredgewidth=1.8)
     axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xticks=[], yticks=[])
 
 
-def _paths(axis: Axes, true: FloatArray, predicted: FloatArray, size: int) -> None:
+def _paths(
+    axis: Axes, true: FloatArray, predicted: FloatArray, size: int, colours: Sequence[tuple[str, str]]
+) -> None:
     """Paths [T, K, 2] in px, y down as in the frames, in a square window that just holds them; grey: off the image."""
-    for dot in range(true.shape[1]):
-        axis.plot(*true[:, dot].T, color=TRUE, lw=2.2, marker="o", ms=2.5)
-        axis.plot(*predicted[:, dot].T, color=PREDICTION, lw=1.2, marker="x", ms=3.5)
+    for dot, (colour, guess_colour) in enumerate(colours):
+        axis.plot(*true[:, dot].T, color=colour, lw=2.2, marker="o", ms=2.5)
+        axis.plot(*predicted[:, dot].T, color=guess_colour, lw=1.2, ls="--", marker="x", ms=3.5)
         axis.plot(*true[0, dot], color=GREY, marker="s", ms=5, zorder=3)
     points = np.clip(np.concatenate([true, np.where(np.isfinite(predicted), predicted, true)]), 0, size - 1)
     low, high = points.min((0, 1)), points.max((0, 1))
@@ -136,10 +174,11 @@ def _paths(axis: Axes, true: FloatArray, predicted: FloatArray, size: int) -> No
 # --- losses --------------------------------------------------------------------------------------------------------
 
 
-def losses_figure(records: Sequence[Record]) -> Figure | None:
-    """A panel for the total and one for each term over epochs, logarithmic where all values are positive.
+def losses_figure(records: Sequence[Record], weights: Mapping[str, str]) -> Figure | None:
+    """A panel for the total and one for each term over epochs, logarithmic where a positive curve spans a factor of 3.
 
-    Terms are shown without their coefficients. None where nothing was trained.
+    Terms are shown as they are before they are weighted; each panel says how its term enters the total, where
+    ``weights`` has it, and what its axis is. None where nothing was trained.
     """
     train = [record for record in records if record.get("kind") == "train"]
     names = list(dict.fromkeys(name for record in train for name in record if name.startswith("loss/")))[:_MOST_PANELS]
@@ -147,28 +186,34 @@ def losses_figure(records: Sequence[Record]) -> Figure | None:
         return None
     columns = 2 if len(names) == 4 else min(len(names), 3)
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(3.5 * columns, 2.5 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(max(3.5 * columns, 5.0), 2.7 * rows + 0.6), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for name, axis in zip(names, panels, strict=False):
-        _loss_panel(axis, name, [(record["epoch"], _number(record.get(name))) for record in train])
+        term = name.removeprefix("loss/")
+        words = "the weighted sum" if term == "total" else f"{weights[term]} in the total" if term in weights else ""
+        heading = term.replace("_", " ") + (f" ({words})" if words else "")
+        _loss_panel(axis, name, heading, [(record["epoch"], _number(record.get(name))) for record in train])
     for axis in panels[len(names) - columns : len(names)]:
         axis.tick_params(labelbottom=True)  # sharing hides them above an empty panel
     for axis in panels[len(names) :]:
         axis.set_axis_off()
     figure.supxlabel("epoch", fontsize=10)
+    figure.suptitle("Training losses: the total, and its terms before they are weighted", fontsize=10)
     return figure
 
 
-def _loss_panel(axis: Axes, name: str, points: Iterable[tuple[float, float]]) -> None:
+def _loss_panel(axis: Axes, name: str, heading: str, points: Iterable[tuple[float, float]]) -> None:
     epochs, values = np.array(list(points), dtype=float).T
     finite = np.isfinite(values)
     seen = values[finite]
     colour = PREDICTION if name == "loss/total" else ENCODER
     axis.plot(epochs, values, color=colour, lw=1.4, marker="." if seen.size < 15 else "")
-    if seen.size and seen.min() > 0 and seen.max() > 3 * seen.min():
+    is_log = bool(seen.size and seen.min() > 0 and seen.max() > 3 * seen.min())
+    if is_log:
         axis.set_yscale("log")
+    axis.set_ylabel("logarithmic axis" if is_log else "linear axis", fontsize=8)
     end = f"last {seen[-1]:.3g}" if finite.all() else f"not finite at epoch {epochs[~finite][0]:.3g}"
-    axis.set_title(f"{name.removeprefix('loss/').replace('_', ' ')}    {end}", fontsize=9)
+    axis.set_title(f"{heading}\n{end}", fontsize=9)
     axis.grid(alpha=0.25)
     axis.tick_params(which="both", labelsize=8)
 
@@ -176,41 +221,41 @@ def _loss_panel(axis: Axes, name: str, points: Iterable[tuple[float, float]]) ->
 # --- RMSE by time step ---------------------------------------------------------------------------------------------
 
 
-def rmse_per_step_figure(metrics: Mapping[str, Any]) -> Figure | None:
-    """RMSE in px of both probes at each time step, beside the reference lines; None where nothing was judged."""
-    curves: dict[str, tuple[Any, str, str]] = {
-        "prediction probe": (metrics.get("prediction_rmse_px_per_step"), PREDICTION, "o"),
-        "encoder probe": (metrics.get("encoder_rmse_px_per_step"), ENCODER, "s"),
-    }
-    drawn = {label: ([_number(value) for value in curve[0]], *curve[1:]) for label, curve in curves.items() if curve[0]}
-    if not drawn:
+def rmse_per_step_figure(metrics: Mapping[str, Any], reference: Reference | None) -> Figure | None:
+    """RMSE in px by time step, a panel for each probe with its own reference lines; None where nothing was judged."""
+    looks = {"prediction": (PREDICTION, "o"), "encoder": (ENCODER, "s")}
+    errors = {probe: [_number(value) for value in metrics.get(f"{probe}_rmse_px_per_step") or []] for probe in looks}
+    errors = {probe: values for probe, values in errors.items() if values}
+    if not errors:
         return None
-    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
-    axis = figure.subplots()
-    for label, (values, colour, marker) in drawn.items():
-        overall = _number(metrics.get(f"{label.split()[0]}_rmse_px"))
-        name = f"{label} ({overall:.2f} px)" if math.isfinite(overall) else f"{label} (not finite)"
-        axis.plot(range(len(values)), values, color=colour, marker=marker, ms=4, label=name, zorder=3)
-    _reference_lines(axis)
-    largest = max(value for values, *_ in drawn.values() for value in (*values, CENTRE) if math.isfinite(value))
-    axis.set(xlabel="time step", ylabel="RMSE, px", ylim=(0, min(1.06 * largest, 2 * CENTRE)))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_title("Error of the location by time step (dashed: over all steps, one dot)", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure = Figure(figsize=(5.4 * len(errors) + 0.6, 4.4), layout="constrained")
+    axes = list(figure.subplots(1, len(errors), squeeze=False, sharex=True, sharey=True).flat)
+    curves = [_step_curves(reference, probe) for probe in errors]
+    for axis, (probe, values) in zip(axes, errors.items(), strict=True):
+        colour, marker = looks[probe]
+        axis.plot(range(len(values)), values, color=colour, marker=marker, ms=4, label=f"{probe} probe", zorder=3)
+        overall = _number(metrics.get(f"{probe}_rmse_px"))
+        words = f"{overall:.2f} px" if math.isfinite(overall) else "not finite"
+        axis.set_title(f"{probe} probe: {words} {_COVERED[probe]}", fontsize=10)
+        axis.set_xlabel("time step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("RMSE, px")
+    seen = [value for values in errors.values() for value in values if math.isfinite(value)]
+    lines = [value for panel in curves for curve in panel for value in curve.ys]
+    top = 1.06 * max([*seen, *lines], default=1.0)
+    axes[0].set_ylim(0, min(top, 2 * max(lines)) if lines else top)
+    draw_reference(axes, curves, [True] * len(axes))
+    over = ", over all dots" if len(metrics.get("prediction_rmse_px_per_dot") or []) > 1 else ""
+    dashed = " (dashed: what simple guesses score)" if lines else ""
+    figure.suptitle(f"Error of the location by time step{over}{dashed}", fontsize=10)
     return figure
 
 
-def _reference_lines(axis: Axes) -> None:
-    for label, value in REFERENCE_LINES:
-        axis.axhline(value, color=GREY, lw=0.9, ls=(0, (5, 4)), zorder=1)
-        axis.annotate(
-            f"{label}  {value:.2f}",
-            (1.01, value),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8,
-            color=GREY,
-        )
+def _step_curves(reference: Reference | None, probe: str) -> list[Curve]:
+    """A probe's reference lines by time step; none where they are not known for each."""
+    lines = reference[probe]["lines"] if reference else []
+    curves = [(line["name"], tuple(line.get("per_step_px") or ())) for line in lines]
+    return [Curve(name, tuple(range(len(values))), values) for name, values in curves if values]
 
 
 def _number(value: Any) -> float:

@@ -8,8 +8,11 @@ from typing import Any
 
 from jepa.errors import nearest
 from jepa.results.axes import differences
+from jepa.results.notes import warnings_of
 from jepa.results.records import ResultsError, Run
+from jepa.results.reference import levels, run_reference
 from jepa.results.render import format_cell
+from jepa.results.tables import METRICS
 
 _FIRST = (
     "seed",
@@ -28,7 +31,9 @@ _FIRST = (
     "code_commit",
     "code_fingerprint",
 )
-_ELSEWHERE = frozenset({"command", "error", "remedy", "verdict", "sweep"})
+_ELSEWHERE = frozenset(
+    {"command", "error", "remedy", "verdict", "verdict_reason", "reference", "warnings", "sweep"}
+)
 
 
 def find_run(runs: Sequence[Run], wanted: str) -> Run:
@@ -53,8 +58,9 @@ def _callable_by(run: Run) -> list[str]:
 
 def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
     """Everything on one run, as lines; ``axes``: the keys in which its sweep's runs differ."""
-    verdict = run.fields.get("verdict")
-    lines = [f"{run.name}: {run.status}" + (f", {verdict}" if verdict else ""), ""]
+    lines = [f"{run.name}: {run.status}{_verdict_words(run)}"]
+    lines += [f"warning: {text}" for text in warnings_of(run)]
+    lines.append("")
     facts: dict[str, Any] = {"folder": run.folder}
     facts.update((key, run.fields[key]) for key in _FIRST if key in run.fields)
     rest = sorted(key for key in run.fields if key not in facts and key not in _ELSEWHERE)
@@ -71,7 +77,16 @@ def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
     if run.overrides:
         lines += ["", "what it changes in the configuration's defaults:", *("  " + text for text in run.overrides)]
     lines += _section("metrics", {key: format_cell(value, measured=True) for key, value in sorted(run.metrics.items())})
+    for metric in METRICS:
+        beside = {name: format_cell(value, measured=True) for name, value in levels(run_reference(run), metric)}
+        lines += _section(f"to compare {metric} with", beside) if metric in run.metrics else []
     return lines
+
+
+def _verdict_words(run: Run) -> str:
+    """``, tracks``; ``, no verdict: `` and the reason; nothing where nothing was said."""
+    verdict, reason = run.fields.get("verdict"), run.fields.get("verdict_reason")
+    return f", {verdict}" if verdict else f", no verdict: {reason}" if reason else ""
 
 
 def override_words(differences: Mapping[str, Any]) -> str:

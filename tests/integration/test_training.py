@@ -185,6 +185,26 @@ def test_untrained_models_are_judged_and_nothing_else(model: str, tmp_path: Path
     assert 0 < found["metrics"]["encoder_rmse_px"] < found["metrics"]["prediction_rmse_px"]
 
 
+def test_a_run_is_compared_with_its_own_environment(tmp_path: Path) -> None:
+    """Five frames are so short that an identity predictor beats the border that holds for seventeen."""
+    few = ["dataset.noise=0", "dataset.static_noise=0", "probe.fit_sequences=1000", "plots=true"]
+    execute(tmp_path, "model=identity", "model.encoder.embedding_size=64", *few)
+    found = result(tmp_path)
+    lines = {line["name"]: line for line in found["reference"]["prediction"]["lines"]}
+    assert lines["start alone"]["rmse_px"] == pytest.approx(3.03, abs=0.05)
+    assert found["metrics"]["prediction_rmse_px"] < 3.7
+    assert (found["verdict"], found["verdict_reason"]) == ("knows only the start", None)
+    assert found["warnings"] == []
+    assert (found["reference"]["num_sequences"], found["reference"]["seed"]) == (20_000, 0)
+
+
+def test_a_run_warns_of_a_probe_with_too_few_sequences(tmp_path: Path) -> None:
+    execute(tmp_path, "model=identity", "probe.fit_sequences=10", "probe.judge_sequences=8")
+    [warning] = result(tmp_path)["warnings"]
+    assert "10 sequences to fit 16 features" in warning and "probe.fit_sequences=32" in warning
+    assert (tmp_path / "run.log").read_text().count(warning) == 1
+
+
 def test_a_loss_that_is_no_number_fails_the_run_and_leaves_a_result(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="not finite by step"):
         execute(tmp_path, "model=supervised", "optimizer.base_lr=1e30")

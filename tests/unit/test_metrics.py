@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from jepa.data.reference import reference_lines
 from jepa.errors import ConfigError
 from jepa.files import atomic_path, to_plain, write_json_atomic, write_text_atomic
 from jepa.metrics import METRICS_FILE, FilesSink, Sink, read_records
 from jepa.metrics_display import ProgressDisplay, summary_lines
 from jepa.results import reference
-from jepa.results.reference import verdict
+from jepa.results.reference import common_levels, levels, reference_of, verdict
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
@@ -245,79 +246,171 @@ def test_untrained_resumed_and_broken_runs_are_announced(tmp_path: Path) -> None
     ]
 
 
-def test_the_table_ranks_a_run_among_the_reference_lines() -> None:
-    lines = summary_lines(RESULT)
+def words(result: dict[str, Any]) -> list[str]:
+    return [" ".join(line.split()) for line in summary_lines(result)]
+
+
+def test_the_table_ranks_each_probe_among_its_own_lines() -> None:
+    lines = summary_lines({**RESULT, "reference": reference.PUBLISHED})
     assert [" ".join(line.split()) for line in lines] == [
         "RMSE of the location, px",
+        "prediction, all frames",
         "always the centre 9.39",
         "actions alone 7.79",
         "start alone 5.57",
         "> prediction probe 2.21",
         "start and actions, linear 1.82",
         "start plus summed actions, clipped once 1.16",
+        "encoder, frame 0",
+        "always the centre 8.90",
         "> encoder probe 0.31",
         "trained for 1:15",
         "verdict: tracks",
     ]
-    assert len({len(line) for line in lines[1:-2]}) == 1
-    dots = {**RESULT["metrics"], "prediction_rmse_px_per_dot": [9.0, 5.0, None], "prediction_rmse_px": math.nan}
-    marked = [line.split("  ")[0] for line in summary_lines({"metrics": dots}) if line.startswith(">")]
-    assert marked == ["> prediction probe, action dot", "> prediction probe, random dot", "> encoder probe"]
+    assert len({len(line) for line in lines if line[:2] in ("  ", "> ")}) == 1
 
 
-# --- reference lines -----------------------------------------------------------------------------------------------
+def test_the_table_has_no_lines_where_the_result_has_none() -> None:
+    result = {**RESULT, "verdict": None, "verdict_reason": "none fit", "warnings": ["too few"]}
+    assert words(result) == [
+        "RMSE of the location, px",
+        "prediction, all frames",
+        "> prediction probe 2.21",
+        "encoder, frame 0",
+        "> encoder probe 0.31",
+        "trained for 1:15",
+        "warning: too few",
+        "no verdict: none fit",
+    ]
+    setting = {"num_dots": 1, "num_steps": 17, "dot_std": 1.3}
+    assert "always the centre 9.39" in words({**result, "config": {"dataset": setting}})  # a result of before
+    assert "always the centre 9.39" not in words({**result, "config": {"dataset": {**setting, "num_steps": 5}}})
+
+
+def test_several_dots_have_a_column_each() -> None:
+    metrics = {
+        "prediction_rmse_px": 6.5,
+        "prediction_rmse_px_per_step": [1.0] * 17,
+        "prediction_rmse_px_per_dot": [9.0, 5.0, None],
+        "head_rmse_px": 2.0,
+    }
+    lines = reference_lines(num_dots=3, num_steps=17, padding=2.6)
+    shown = words({"metrics": metrics, "reference": lines, "verdict": "ignores the dot"})
+    assert shown[:4] == [
+        "RMSE of the location, px action random stationary all",
+        "prediction, all 17 frames",
+        "always the centre 9.38 9.38 8.91 9.23",
+        "actions alone 7.78 9.38 8.91 8.72",
+    ]
+    assert "> prediction probe 9.00 5.00 - 6.50" in shown and "> own head - - - 2.00" in shown
+    assert shown[-1] == "verdict on the action dot: ignores the dot" and "encoder, frame 0" not in shown
+    assert max(map(len, summary_lines({"metrics": metrics, "reference": lines}))) < 80
+
+
+# --- the verdict ---------------------------------------------------------------------------------------------------
+
+
+def verdict_on(rmse_px: float | None, **setting: Any) -> tuple[str | None, str | None]:
+    """The verdict on an error in a setting that is the published one but for ``setting``."""
+    lines = reference_lines(**{"num_dots": 1, "num_steps": 17, "padding": 2.6, **setting}) if setting else None
+    return verdict({"prediction_rmse_px": rmse_px}, lines or reference.PUBLISHED)
 
 
 @pytest.mark.parametrize(
     ("rmse_px", "words"),
     [
-        (None, "ignores the dot"),
-        (math.nan, "ignores the dot"),
-        (math.inf, "ignores the dot"),
-        (reference.CENTRE, "ignores the dot"),
-        (reference.ACTIONS_ONLY, "ignores the dot"),
-        (7.4, "knows only the start"),
-        (reference.START_ONLY, "knows only the start"),
-        (3.7, "knows only the start"),
+        (9.39, "ignores the dot"),
+        (7.79, "ignores the dot"),  # the actions alone
+        (7.49, "ignores the dot"),
+        (7.47, "knows only the start"),
+        (5.57, "knows only the start"),
+        (3.70, "knows only the start"),
         (3.69, "tracks"),
-        (reference.START_AND_ACTIONS_LINEAR, "tracks"),
         (0.0, "tracks"),
     ],
 )
-def test_verdict(rmse_px: float | None, words: str) -> None:
-    assert verdict(rmse_px) == words
+def test_verdict(rmse_px: float, words: str) -> None:
+    assert verdict_on(rmse_px) == (words, None)
 
 
-def test_reference_lines_follow_from_the_environment() -> None:
-    """SPEC §1 simulated in numpy; every line within 1 % (sampling error of 8000 sequences, and two decimals)."""
-    rng = np.random.default_rng(0)
-    count, steps, low, high = 8000, 17, 2.6, 24.4
-    direction = rng.uniform(0, 2 * np.pi, (1, count)) + rng.vonmises(0, 0.2, (steps - 1, count))
-    actions = rng.uniform(0, 4, direction.shape)[..., None] * np.stack([np.cos(direction), np.sin(direction)], -1)
-    path = [rng.uniform(low, high, (count, 2))]
-    for action in actions:
-        path.append(np.clip(path[-1] + action, low, high))
-    locations = np.stack(path)  # [T, N, 2]
-    start_location = locations[0]
-    ones, moves = np.ones((count, 1)), actions.transpose(1, 0, 2).reshape(count, -1)
+def test_the_verdict_is_on_the_first_dot_of_several() -> None:
+    metrics = {"prediction_rmse_px": 9.0, "prediction_rmse_px_per_dot": [1.5, 9.0, 9.0]}
+    assert verdict(metrics, reference_lines(num_dots=3, num_steps=17, padding=2.6)) == ("tracks", None)
 
-    def rmse(guesses: np.ndarray) -> float:
-        return float(np.sqrt(((guesses - locations) ** 2).sum(-1).mean()))
 
-    def linear(*known: np.ndarray) -> float:
-        features = np.concatenate([ones, *known], 1)
-        return rmse(np.stack([features @ np.linalg.lstsq(features, here, rcond=None)[0] for here in locations]))
+@pytest.mark.parametrize(
+    ("rmse_px", "setting", "words"),
+    [
+        (3.2, {"num_steps": 5}, "knows only the start"),  # what an identity predictor scores
+        (1.8, {"num_steps": 5}, "tracks"),
+        (6.2, {"num_steps": 5}, "ignores the dot"),
+        (2.0, {"padding": 6.0}, "tracks"),
+        (6.0, {"padding": 6.0}, "ignores the dot"),
+    ],
+)
+def test_the_verdict_follows_the_setting(rmse_px: float, setting: dict[str, Any], words: str) -> None:
+    assert verdict_on(rmse_px, **setting) == (words, None)
 
-    sums = np.concatenate([np.zeros((1, count, 2)), actions.cumsum(0)])
-    simulated = {
-        "CENTRE": rmse(np.full_like(locations, 13.5)),
-        "ACTIONS_ONLY": linear(moves),
-        "START_ONLY": linear(start_location),
-        "START_AND_ACTIONS_LINEAR": linear(start_location, moves),
-        "START_AND_CLIPPED_SUM": rmse(np.clip(start_location + sums, low, high)),
-        "STATIONARY_CENTRE": rmse(locations - start_location + 13.5),
-    }
-    assert simulated == pytest.approx({name: getattr(reference, name) for name in simulated}, rel=0.01)
+
+@pytest.mark.parametrize(
+    ("rmse_px", "setting", "reason"),
+    [
+        (None, {}, "not a number"),
+        (math.nan, {}, "not a number"),
+        (math.inf, {}, "not a number"),
+        (1.0, {"num_steps": 2}, "dataset.num_steps is too small"),
+        (0.3, {"padding": 13.0}, "dataset.dot_std too large"),
+        (4.9, {"padding": 6.0}, "the start alone (4.91) as from the actions alone (4.86)"),
+    ],
+)
+def test_no_verdict_where_the_lines_do_not_apply(rmse_px: float | None, setting: dict[str, Any], reason: str) -> None:
+    words, why = verdict_on(rmse_px, **setting)
+    assert words is None and why is not None and reason in why
+
+
+def test_no_verdict_without_an_error_or_lines() -> None:
+    assert verdict({}, reference.PUBLISHED) == (None, "nothing was judged")
+    assert verdict({"prediction_rmse_px": 1.0}, None) == (None, "the data set has no reference lines")
+    assert verdict({"prediction_rmse_px": 1.0}, {**reference.PUBLISHED, "no_verdict": "so"}) == (None, "so")
+    other = {"prediction": {"lines": [{"name": "guess", "rmse_px": 1.0, "per_dot_px": [1.0]}]}}
+    assert verdict({"prediction_rmse_px": 1.0}, other)[0] is None
+
+
+# --- the lines of a result -----------------------------------------------------------------------------------------
+
+
+def test_old_results_have_lines_only_in_the_published_setting() -> None:
+    setting = {"num_dots": 1, "num_steps": 17, "dot_std": 1.3, "noise": 2.0}
+    assert reference_of(None, setting) is reference.PUBLISHED
+    for change in ({"num_dots": 3}, {"num_steps": 5}, {"dot_std": 1.0}):
+        assert reference_of(None, {**setting, **change}) is None
+    own = reference_lines(num_dots=1, num_steps=5, padding=2.6)
+    assert reference_of(own, setting) == own == reference_of(json.dumps(own), setting)
+    for damaged in ("{", [], {"prediction": 1}, {"prediction": {"lines": [{}]}, "encoder": {"lines": []}}):
+        assert reference_of(damaged, {}) is None
+
+
+def test_a_metric_has_the_lines_of_its_probe_step_and_dot() -> None:
+    own = reference_lines(num_dots=3, num_steps=17, padding=2.6)
+    assert dict(levels(own, "prediction_rmse_px"))["start alone"] == own["prediction"]["lines"][2]["rmse_px"]
+    assert levels(own, "head_rmse_px") == levels(own, "prediction_rmse_px")
+    assert levels(own, "encoder_rmse_px") == [("always the centre", 8.9128)]
+    assert dict(levels(own, "prediction_rmse_px_per_dot.2"))["start alone"] == 0
+    assert dict(levels(own, "prediction_rmse_px_per_step.0"))["start alone"] == 0
+    assert levels(own, "prediction_rmse_px_per_step.17") == levels(own, "loss/total") == levels(None, "x") == []
+    assert levels(reference.PUBLISHED, "prediction_rmse_px_per_step.3") == []
+    heights = [value for _, value in levels(own, "prediction_rmse_px_per_dot.0")]
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_runs_share_lines_but_for_the_error_of_simulating_them() -> None:
+    own = reference_lines(num_dots=1, num_steps=17, padding=2.6)
+    other = reference_lines(num_dots=1, num_steps=16, padding=2.6)
+    assert common_levels([own, reference.PUBLISHED], "prediction_rmse_px") == levels(own, "prediction_rmse_px")
+    assert common_levels([own, other], "prediction_rmse_px") is None
+    assert common_levels([own, None], "prediction_rmse_px") is None
+    assert common_levels([], "prediction_rmse_px") == common_levels([None], "prediction_rmse_px") == []
+    assert common_levels([own, other], "encoder_rmse_px") == levels(own, "encoder_rmse_px")
 
 
 def test_reference_needs_nothing_heavy() -> None:

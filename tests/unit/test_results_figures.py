@@ -6,20 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from results_samples import job_name, write_grid, write_run
 
+from jepa.data.reference import reference_lines
 from jepa.results.axes import varying_axes
 from jepa.results.collect import collect
 from jepa.results.figures import axis_label, metric_figure
 from jepa.results.figures_search import importance_figure, trials_figure
 from jepa.results.importance import importances
 from jepa.results.records import ResultsError, Run
-from jepa.results.reference import REFERENCE_LINES
+from jepa.results.reference import PUBLISHED, levels
 from jepa.results.tables import Table, build_table
 
 METRIC = "prediction_rmse_px"
+REFERENCE_LINES = levels(PUBLISHED, METRIC)  # of results that have none of their own
 
 
 def table_in(root: Path) -> Table:
@@ -64,6 +67,71 @@ def test_one_line_a_model_with_a_band_and_the_reference_lines(tmp_path: Path) ->
         assert any(list(line.get_ydata()) == [value, value] for line in axis.get_lines())
     assert axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > REFERENCE_LINES[0][1]
     assert axis.get_ylabel() == "prediction RMSE [px]" and axis.get_xlabel() == "static_noise"
+
+
+def dashed(axis: Axes) -> list[tuple[list[float], list[float]]]:
+    """x and y of the reference lines of a panel, highest first."""
+    return [(list(x), list(y)) for x, y in (line.get_data() for line in axis.get_lines() if line.get_ls() == "--")]
+
+
+def test_the_encoder_probe_has_its_own_line(tmp_path: Path) -> None:
+    write_grid(tmp_path)
+    table = table_in(tmp_path)
+    figure = metric_figure(table, x="dataset.static_noise", by=["model"], panel=None, metric="encoder_rmse_px")
+    assert [y for _, y in dashed(figure.axes[0])] == [[8.9, 8.9]]
+
+
+def test_lines_come_from_the_runs_results(tmp_path: Path) -> None:
+    own = reference_lines(num_dots=1, num_steps=5, padding=2.6)
+    for noise in (0.0, 1.0):
+        write_run(tmp_path, ["dataset.num_steps=5", f"dataset.static_noise={noise}"], reference=own)
+    figure = metric_figure(table_in(tmp_path), x="dataset.static_noise", by=[], panel=None, metric=METRIC)
+    assert [y[0] for _, y in dashed(figure.axes[0])] == [line["rmse_px"] for line in own["prediction"]["lines"]]
+    step = metric_figure(table_in(tmp_path), x="dataset.static_noise", by=[], panel=None, metric=f"{METRIC}_per_step.0")
+    assert [y[0] for _, y in dashed(step.axes[0])][-1] == 0
+
+
+def test_lines_that_move_along_the_axis_are_curves(tmp_path: Path) -> None:
+    several = {steps: reference_lines(num_dots=1, num_steps=steps, padding=2.6) for steps in (3, 5, 9)}
+    for steps, own in several.items():
+        write_run(tmp_path, [f"dataset.num_steps={steps}"], reference=own)
+    figure = metric_figure(table_in(tmp_path), x="dataset.num_steps", by=[], panel=None, metric=METRIC)
+    centre = [own["prediction"]["lines"][0]["rmse_px"] for own in several.values()]
+    assert ([3, 5, 9], centre) in dashed(figure.axes[0]) and len(dashed(figure.axes[0])) == 5
+    assert "no reference lines" not in figure.get_suptitle()
+
+
+def test_each_panel_has_the_lines_of_its_runs(tmp_path: Path) -> None:
+    several = {steps: reference_lines(num_dots=1, num_steps=steps, padding=2.6) for steps in (3, 9)}
+    for steps, own in several.items():
+        for noise in (0.0, 1.0):
+            write_run(tmp_path, [f"dataset.num_steps={steps}", f"dataset.static_noise={noise}"], reference=own)
+    figure = metric_figure(
+        table_in(tmp_path), x="dataset.static_noise", by=[], panel="dataset.num_steps", metric=METRIC
+    )
+    for axis, own in zip(figure.axes, several.values(), strict=True):
+        assert [y[0] for _, y in dashed(axis)] == [line["rmse_px"] for line in own["prediction"]["lines"]]
+        assert len(axis.texts) == 5
+
+
+def test_runs_of_several_environments_share_no_lines(tmp_path: Path) -> None:
+    for steps in (3, 9):
+        own = reference_lines(num_dots=1, num_steps=steps, padding=2.6)
+        for noise in (0.0, 1.0):
+            write_run(tmp_path, [f"dataset.num_steps={steps}", f"dataset.static_noise={noise}"], reference=own)
+    figure = metric_figure(
+        table_in(tmp_path), x="dataset.static_noise", by=["dataset.num_steps"], panel=None, metric=METRIC
+    )
+    assert dashed(figure.axes[0]) == []
+    assert "no reference lines: the runs differ in their environment" in figure.legends[0].get_title().get_text()
+
+
+def test_old_results_of_another_setting_have_no_lines(tmp_path: Path) -> None:
+    for noise in (0.0, 1.0):
+        write_run(tmp_path, ["dataset.num_steps=5", f"dataset.static_noise={noise}"])
+    figure = metric_figure(table_in(tmp_path), x="dataset.static_noise", by=[], panel=None, metric=METRIC)
+    assert dashed(figure.axes[0]) == []
+    assert dashed(trials_figure(collect([str(tmp_path)]).runs, metric=METRIC, title="").axes[0]) == []
 
 
 def test_no_reference_lines_for_other_metrics(tmp_path: Path) -> None:

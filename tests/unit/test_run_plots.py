@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.lines import Line2D
 
-from jepa.results.reference import REFERENCE_LINES
+from jepa.data.reference import reference_lines
+from jepa.results.reference import PUBLISHED
 from jepa.results.run_plots import draw_all, losses_figure, rmse_per_step_figure, samples_figure
 
 T, SIZE = 17, 28
@@ -39,17 +43,21 @@ METRICS = {
     "prediction_rmse_px_per_step": list(np.linspace(0.5, 3, T)),
     "encoder_rmse_px_per_step": [0.5] * T,
 }
+REFERENCE = reference_lines(num_dots=1, num_steps=T, padding=2.6)
 
 
 def texts(figure: Figure) -> list[str]:
     found = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    found.append(figure.get_suptitle())
     for axis in figure.axes:
         found += [axis.get_title(), axis.get_xlabel(), axis.get_ylabel(), *(text.get_text() for text in axis.texts)]
     return [text for text in found if text]
 
 
 def test_all_plots_are_written_as_pictures(tmp_path: Path) -> None:
-    paths = draw_all(tmp_path / "plots", samples=samples(), metrics=METRICS, records=records(3.0, 0.2))
+    paths = draw_all(
+        tmp_path / "plots", samples=samples(), metrics=METRICS, records=records(3.0, 0.2), reference=REFERENCE
+    )
     assert [path.name for path in paths] == ["samples.png", "losses.png", "rmse_per_step.png"]
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == sorted(path.name for path in paths)
     for path in paths:
@@ -59,52 +67,98 @@ def test_all_plots_are_written_as_pictures(tmp_path: Path) -> None:
 
 def test_samples_show_frames_locations_and_paths() -> None:
     data = samples(count=2, dots=3, channels=3)
-    figure = samples_figure(data)
+    metrics = {"prediction_rmse_px": 4.125, "prediction_rmse_px_per_dot": [1.0, 6.5, 0.25]}
+    figure = samples_figure(data, metrics, dots=["action", "random", "stationary"])
     assert figure is not None
     assert len(figure.axes) == 2 * 7
     first, paths = figure.axes[0], figure.axes[6]
     np.testing.assert_allclose(first.images[0].get_array(), data.frames[0, 0].sum(0), rtol=1e-6)
-    lines = [line.get_xydata() for line in first.lines]
-    assert any(np.array_equal(line, data.true_px[0, 0]) for line in lines)
-    assert any(np.array_equal(line, data.predicted_px[0, 0]) for line in lines)
-    lines = [line.get_xydata() for line in paths.lines]
     for dot in range(3):
-        assert any(np.array_equal(line, data.true_px[:, 0, dot]) for line in lines)
-        assert any(np.array_equal(line, data.predicted_px[:, 0, dot]) for line in lines)
+        [true] = {line.get_color() for line in first.lines if has(line, data.true_px[0, 0, [dot]])}
+        [predicted] = {line.get_color() for line in first.lines if has(line, data.predicted_px[0, 0, [dot]])}
+        [path] = {line.get_color() for line in paths.lines if has(line, data.true_px[:, 0, dot])}
+        [guesses] = {line.get_color() for line in paths.lines if has(line, data.predicted_px[:, 0, dot])}
+        legend = figure.legends[0].get_lines()[dot]
+        assert true == predicted == path == guesses == legend.get_color()
+    assert len({line.get_color() for line in figure.legends[0].get_lines()[:3]}) == 3
     assert {"true", "predicted", "start", "t = 0", "t = 16", "path, px", "sequence 2"} <= set(texts(figure))
+    assert {"action dot", "random dot", "stationary dot"} <= set(texts(figure))
+    assert figure.get_suptitle() == (
+        "Judged sequences: where the dots are, and where the prediction probe puts them\n"
+        "RMSE 4.12 px (action dot 1.00, random dot 6.50, stationary dot 0.25) over all judged sequences"
+    )
 
 
-def test_losses_have_a_panel_each_and_say_where_they_end() -> None:
-    figure = losses_figure(records(30.0, 3.0, 0.25))
+def has(line: Line2D, points: np.ndarray) -> bool:
+    return np.array_equal(line.get_xydata(), points)
+
+
+def test_one_dot_has_a_colour_for_the_truth_and_one_for_the_guess() -> None:
+    data = samples(count=1)
+    figure = samples_figure(data, METRICS)
+    assert figure is not None
+    first = figure.axes[0]
+    [true] = {line.get_color() for line in first.lines if has(line, data.true_px[0, 0])}
+    [predicted] = {line.get_color() for line in first.lines if has(line, data.predicted_px[0, 0])}
+    assert [line.get_color() for line in figure.legends[0].get_lines()][:2] == [true, predicted] and true != predicted
+    assert "where the dot is" in figure.get_suptitle() and "RMSE 2.00 px over" in figure.get_suptitle()
+
+
+def test_losses_have_a_panel_each_and_say_what_they_show() -> None:
+    figure = losses_figure(records(30.0, 3.0, 0.25), {"prediction": "× 118.4"})
     assert figure is not None
     total, prediction = figure.axes
-    assert texts(figure) == ["total    last 0.25", "prediction    last 0.5"]
+    assert [axis.get_title() for axis in figure.axes] == [
+        "total (the weighted sum)\nlast 0.25",
+        "prediction (× 118.4 in the total)\nlast 0.5",
+    ]
     assert total.get_yscale() == "log" and prediction.get_yscale() == "linear"
+    assert [axis.get_ylabel() for axis in figure.axes] == ["logarithmic axis", "linear axis"]
     np.testing.assert_allclose(total.lines[0].get_xydata(), [[0.5, 30.0], [1.0, 3.0], [1.5, 0.25]])
+    assert "before they are weighted" in figure.get_suptitle()
 
-    broken = losses_figure(records(30.0, None, 0.25))
+    broken = losses_figure(records(30.0, None, 0.25), {})
     assert broken is not None
-    assert texts(broken)[0] == "total    not finite at epoch 1"
-    negative = losses_figure(records(30.0, -1.0))
+    assert [axis.get_title() for axis in broken.axes] == [
+        "total (the weighted sum)\nnot finite at epoch 1",
+        "prediction\nlast 0.5",
+    ]
+    negative = losses_figure(records(30.0, -1.0), {})
     assert negative is not None and negative.axes[0].get_yscale() == "linear"
 
 
-def test_every_reference_line_is_drawn_and_named() -> None:
-    figure = rmse_per_step_figure(METRICS)
+def drawn(axis: Axes) -> list[list[float]]:
+    """The dashed lines of a panel: their heights."""
+    return [list(line.get_ydata()) for line in axis.lines if line.get_linestyle() == "--"]
+
+
+def test_each_probe_has_its_own_reference_lines_by_time_step() -> None:
+    figure = rmse_per_step_figure(METRICS, REFERENCE)
     assert figure is not None
-    [axis] = figure.axes
-    heights = {float(np.ravel(line.get_ydata())[0]) for line in axis.lines if line.get_linestyle() == "--"}
-    assert {value for _, value in REFERENCE_LINES} <= heights
-    assert {f"{label}  {value:.2f}" for label, value in REFERENCE_LINES} <= set(texts(figure))
-    assert {"prediction probe (2.00 px)", "encoder probe (0.50 px)", "RMSE, px"} <= set(texts(figure))
+    for axis, probe in zip(figure.axes, ("prediction", "encoder"), strict=True):
+        lines = REFERENCE[probe]["lines"]
+        assert drawn(axis) == [line["per_step_px"] for line in lines]
+        assert {text.get_text() for text in axis.texts} == {line["name"] for line in lines}
+        [own] = [line for line in axis.lines if line.get_linestyle() == "-"]
+        assert list(own.get_ydata()) == list(METRICS[f"{probe}_rmse_px_per_step"])  # type: ignore[call-overload]
+    titles = {"prediction probe: 2.00 px over all steps", "encoder probe: 0.50 px at step 0", "RMSE, px"}
+    assert titles <= set(texts(figure))
+
+
+@pytest.mark.parametrize("reference", [None, PUBLISHED])  # the latter has no lines by time step
+def test_without_lines_by_time_step_the_errors_are_drawn_alone(reference: dict[str, Any] | None) -> None:
+    figure = rmse_per_step_figure({**METRICS, "prediction_rmse_px_per_dot": [1.0, 2.0]}, reference)
+    assert figure is not None
+    assert [drawn(axis) for axis in figure.axes] == [[], []]
+    assert figure.get_suptitle() == "Error of the location by time step, over all dots"
 
 
 def test_labels_of_reference_lines_do_not_overlap() -> None:
-    figure = rmse_per_step_figure(METRICS)
+    figure = rmse_per_step_figure(METRICS, reference_lines(num_dots=1, num_steps=5, padding=5.0))
     assert figure is not None
     figure.canvas.draw()
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
-    assert all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
+    assert len(boxes) == 5 and all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
 
 
 def test_nothing_is_drawn_without_data(tmp_path: Path) -> None:
@@ -120,7 +174,7 @@ def test_a_diverged_run_can_be_drawn(tmp_path: Path, value: float | None) -> Non
         "prediction_rmse_px_per_step": [value] * T,
         "encoder_rmse_px_per_step": [1.0],
     }
-    paths = draw_all(tmp_path, samples=data, metrics=metrics, records=records(value))
+    paths = draw_all(tmp_path, samples=data, metrics=metrics, records=records(value), reference=REFERENCE)
     assert len(paths) == 3
 
 
