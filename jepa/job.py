@@ -258,13 +258,13 @@ class Job:
             metrics["sequences_per_second"] = self.step * spec.dataset.batch_size / self.train_seconds
         objective = metrics.get(spec.objective_metric, math.nan) if error is None else math.nan
         reference = self._reference()
-        words, reason = verdict(metrics, reference)
+        words, no_verdict = verdict(metrics, reference)
         result = {
             "status": status,
             "objective": objective,
             "objective_metric": spec.objective_metric,
             "verdict": words,
-            "verdict_reason": reason,
+            "verdict_reason": no_verdict,
             "warnings": list(self._warnings),
             "metrics": metrics,
             "reference": reference,
