@@ -25,6 +25,7 @@ from jepa.config import TRUSTED_TARGETS, compose, config_dir, prepare_arguments,
 from jepa.config_errors import all_keys, explain, one_line
 from jepa.config_search import SWEEP_GROUP, groups
 from jepa.errors import ConfigError, RunFailed
+from jepa.screen import forgive
 
 if TYPE_CHECKING:
     from jepa.run_folder import Earlier
@@ -98,6 +99,7 @@ def check(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The command line: exit code 0, 1 for a run that failed, 2 for a bad configuration, 130 when interrupted."""
+    forgive()
     sys.exit(command_line(sys.argv[1:]))
 
 

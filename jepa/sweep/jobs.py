@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from jepa.config import config_hash
 from jepa.config_errors import all_keys, explain
 from jepa.errors import ConfigError
+from jepa.estimate import Workload
 from jepa.sweep import points
 
 Check = Callable[[DictConfig], None]
@@ -36,6 +37,7 @@ class Job:
     sequences: float | None  # that training will see, where the configuration tells
     epochs: float | None = None  # in which it sees them
     metric: str | None = None  # what the sweep minimises; None: what the run was asked for
+    workload: Workload | None = None  # what it has to do, for estimates of time
     deaths: int = 0  # how often it was killed in this sitting
     extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in its configuration
 
@@ -135,6 +137,7 @@ class Composer:
             sequences=sequences_of(config),
             epochs=OmegaConf.select(config, "trainer.epochs"),
             metric=objective_of(config),
+            workload=Workload.of(lambda key: OmegaConf.select(config, key)),
         )
         return job, config
 

@@ -1,109 +1,38 @@
-"""What a sweep shows while it runs: one line a running job and one for the whole, read from the jobs' own files."""
+"""What a sweep shows while it runs: on a terminal a bar for each job at work and one for the whole, else lines."""
 
 from __future__ import annotations
 
 import logging
-import math
-import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from pathlib import Path
-from typing import Any, TextIO
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
-from jepa.sweep import lease, records
+from jepa.estimate import clock
+from jepa.screen import Screen
+from jepa.sweep import records
 from jepa.sweep.jobs import Job
+from jepa.sweep.overview import AtWork, Overview
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 log = logging.getLogger(__name__)
 
-LIVE_S = 1.0  # between two looks, on a terminal
-LINES_S = 30.0  # between two lines that only say "still running", elsewhere
-MAX_LINES = 16  # running jobs shown
-
-
-class Overview:
-    """The state of a set of jobs, re-read from their folders at every look; results, once seen, are remembered."""
-
-    def __init__(self, *, parallel: int) -> None:
-        """parallel: jobs side by side, for the estimate of the time left."""
-        self.parallel = parallel
-        self.jobs: dict[str, Job] = {}
-        self.results: dict[str, dict[str, Any]] = {}
-        self._outdated: dict[str, int | None] = {}
-
-    def add(self, jobs: Iterable[Job]) -> None:
-        """Watch these jobs as well."""
-        for job in jobs:
-            if job.hash not in self.jobs:
-                self.jobs[job.hash] = job
-
-    def forget(self, job: Job) -> None:
-        """The job is about to be run again: the result that it has, and keeps until it starts, no longer counts."""
-        self.results.pop(job.hash, None)
-        self._outdated[job.hash] = records.result_version(job.folder)
-
-    def settle(self) -> None:
-        """No job will be run again: what its folder holds counts, a result from before included."""
-        self._outdated.clear()
-        self.look()
-
-    def look(self) -> list[Job]:
-        """Read results that are new; the jobs that have one since the last look."""
-        found = []
-        for job in list(self.jobs.values()):
-            known = self.results.get(job.hash)
-            if known is not None and known["status"] in records.DONE:
-                continue
-            outdated = self._outdated.get(job.hash)
-            current = outdated is None or records.result_version(job.folder) != outdated
-            result = records.read_result(job.folder, job.metric) if current else None
-            if result is None:
-                self.results.pop(job.hash, None)
-            elif known is None or known.get("finished") != result.get("finished"):
-                self.results[job.hash] = result
-                found.append(job)
-        return found
-
-    def running(self) -> list[tuple[Job, dict[str, Any]]]:
-        """Jobs at work, each with its latest records."""
-        open_jobs = [job for job in list(self.jobs.values()) if job.hash not in self.results]
-        return [(job, records.last_metrics(job.folder)) for job in open_jobs if lease.holder(job.folder) is not None]
-
-    def count(self, *statuses: str) -> int:
-        """Jobs whose result says one of ``statuses``."""
-        return sum(result["status"] in statuses for result in list(self.results.values()))
-
-    def best(self) -> tuple[Job, float] | None:
-        """The finished job with the smallest objective."""
-        finished = [
-            (self.jobs[key], value["objective"]) for key, value in list(self.results.items()) if _finished(value)
-        ]
-        return min(finished, key=lambda pair: pair[1], default=None)
-
-    def seconds_left(self) -> float | None:
-        """An estimate from the training times so far; None before the first job has finished."""
-        rest = [job for job in list(self.jobs.values()) if job.hash not in self.results]
-        return estimate_seconds(rest, self.results, self.jobs, self.parallel)
-
-    def summary(self, running: int) -> str:
-        """The line for the whole sweep."""
-        done, failed = self.count(*records.DONE), self.count("failed")
-        waiting = len(self.jobs) - len(self.results) - running
-        parts = [f"{done} of {len(self.jobs)} done", f"{running} running"]
-        parts += [f"{waiting} waiting"] if waiting > 0 else []
-        parts += [f"{self.count('pruned')} pruned"] if self.count("pruned") else []
-        parts += [f"{failed} failed"]
-        best = self.best()
-        parts += [f"best {best[1]:.4g} ({best[0].label})"] if best else []
-        left = self.seconds_left()
-        parts += [f"{clock(left)} left"] if left else []
-        return " · ".join(parts)
+LOOK_S = 1.0  # between two looks at the files
+TICK_S = 0.2  # between two looks at the terminal's size
+LINES_S = 30.0  # between two lines that only say "still running", where there is no terminal
+MAX_LINES = 16  # jobs at work that are listed then
+WIDE = 100  # columns from which a line has room for the rate
 
 
 class Display:
-    """Shows an :class:`Overview` from a thread of its own: a live block on a terminal, plain lines elsewhere."""
+    """Shows an :class:`Overview` from a thread of its own: a live block on a terminal, plain lines elsewhere.
+
+    No error of the terminal's and no unreadable file ends the sweep.
+    """
 
     def __init__(
         self,
@@ -121,29 +50,66 @@ class Display:
         """
         self._overview = overview
         self._on_result = on_result
-        self._stream = stream or sys.stdout
-        if mode == "auto":
-            mode = "live" if self._stream.isatty() else "lines"
-        self._mode = mode
+        self._screen = Screen(stream or sys.stdout, mode=mode)
+        self._running: list[AtWork] = []
+        self._said = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Display:
         self._thread.start()
+        return self
 
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join()
 
-    def say(self, line: str) -> None:
-        """One plain line, at once."""
-        print(line, file=self._stream, flush=True)
+    def note(self, text: str) -> None:
+        """Say something at once, above the block; where there is no terminal, on standard error."""
+        if self._screen.live and not self._screen.broken:
+            self._screen.lines([text])
+        else:
+            Screen(sys.stderr, mode="lines").lines([text])
 
     def _show(self) -> None:
-        if self._mode == "live":
-            self._show_live()
-        else:
-            self._show_lines()
+        while True:
+            over = self._wait()
+            try:
+                self._update(over)
+            except Exception:  # a file that cannot be read, for example: the next look may succeed
+                log.debug("the display could not be updated", exc_info=True)
+            if over:
+                return
+
+    def _wait(self) -> bool:
+        """Wait for the next look, or for the end (true); a terminal that has been resized is drawn anew meanwhile."""
+        for _ in range(round(LOOK_S / TICK_S)):
+            if self._over.wait(TICK_S):
+                return True
+            if self._screen.resized():
+                self._draw([])
+        return False
+
+    def _update(self, over: bool) -> None:
+        columns = self._screen.size()[0] - 1 if self._screen.live else None
+        news = [result_line(job, self._overview.results[job.hash], columns) for job in self._new_results()]
+        if over:
+            self._screen.lines(news)  # and the block is gone: the sweep's last lines say the same
+            return
+        if self._screen.live:
+            self._running = self._overview.running()
+            self._draw(news)
+            return
+        self._screen.lines(news)
+        if not self._screen.broken and time.monotonic() - self._said > LINES_S:
+            self._said = time.monotonic()
+            running = self._overview.running()
+            left = self._overview.programs_left(running)
+            lines = [running_line(one, left[one.program]) for one in running[:MAX_LINES]]
+            self._screen.lines([*lines, self._overview.summary(running)])
+
+    def _draw(self, news: Sequence[str]) -> None:
+        self._screen.block(live_view(self._overview, self._running, self._screen.size()), above=news)
 
     def _new_results(self) -> list[Job]:
         found = self._overview.look()
@@ -155,136 +121,104 @@ class Display:
                 log.exception("%s: its result could not be passed on", job.hash)
         return found
 
-    def _show_live(self) -> None:
-        from rich.console import Console, Group
-        from rich.live import Live
-        from rich.text import Text
 
-        console = Console(file=self._stream)
-        with Live(console=console, refresh_per_second=2, redirect_stdout=False, redirect_stderr=False) as live:
-            while True:
-                over = self._over.wait(LIVE_S)
-                for job in self._new_results():
-                    console.print(Text(result_line(job, self._overview.results[job.hash])))
-                running = self._overview.running()
-                lines = [running_line(job, metrics) for job, metrics in running[:MAX_LINES]]
-                lines += [f"  … and {len(running) - MAX_LINES} more running"] if len(running) > MAX_LINES else []
-                live.update(Group(*(Text(line) for line in [*lines, self._overview.summary(len(running))])))
-                if over:
-                    return
-
-    def _show_lines(self) -> None:
-        said = time.monotonic()
-        while True:
-            over = self._over.wait(LIVE_S)
-            for job in self._new_results():
-                if self._mode == "lines":
-                    self.say(result_line(job, self._overview.results[job.hash]))
-            if self._mode == "lines" and not over and time.monotonic() - said > LINES_S:
-                said = time.monotonic()
-                running = self._overview.running()
-                for job, metrics in running[:MAX_LINES]:
-                    self.say(running_line(job, metrics))
-                self.say(self._overview.summary(len(running)))
-            if over:
-                return
+# --- what is shown ---------------------------------------------------------------------------------------------------
 
 
-def running_line(job: Job, metrics: dict[str, Any]) -> str:
-    """One line about a job at work."""
-    parts = []
-    epoch = metrics.get("epoch")
-    if epoch is not None:
-        parts.append(f"epoch {epoch:.1f}" + (f" of {job.epochs:g}" if job.epochs else ""))
-    if metrics.get("loss/total") is not None:
-        parts.append(f"loss {metrics['loss/total']:.4g}")
-    if metrics.get("prediction_rmse_px") is not None:
-        parts.append(f"{metrics['prediction_rmse_px']:.3g} px")
-    rate = metrics.get("sequences_per_second")
-    if rate:
-        parts.append(f"{rate:.0f} sequences/s")
-        if epoch is not None and job.sequences and job.epochs:
-            left = job.sequences * (1 - epoch / job.epochs) / rate
-            parts.append(f"{clock(left)} left" if left > 0 else "judging")
-    return f"  {job.hash} {job.label}: " + (" · ".join(parts) or "starting")
+def live_view(overview: Overview, running: Sequence[AtWork], size: tuple[int, int]) -> RenderableType:
+    """The block: a line and a bar for each job at work, as many as there is room for, and the whole sweep below them.
 
-
-def result_line(job: Job, result: dict[str, Any]) -> str:
-    """One line about a job that has ended."""
-    place = f"{job.hash} {job.label}"
-    if result["status"] == "failed":
-        return f"failed   {place}: {result.get('error')} ({job.folder / 'run.log'})"
-    words = f"{result.get('objective_metric', 'objective')} {_number(result.get('objective'))}"
-    if result.get("verdict"):
-        words += f" ({result['verdict']})"
-    return f"{result['status']:<8} {place}: {words}"
-
-
-def estimate_seconds(
-    rest: Sequence[Job], results: dict[str, dict[str, Any]], jobs: dict[str, Job], parallel: int
-) -> float | None:
-    """Seconds that the jobs ``rest`` will take, from what finished jobs took a training sequence, model by model.
-
-    Args:
-        rest: jobs still to run.
-        results: results by job hash.
-        jobs: the jobs of those results.
-        parallel: how many run side by side.
-
-    Returns:
-        None where nothing has been measured yet.
+    size: columns and rows of the terminal.
     """
-    costs: dict[str, list[float]] = {}
-    for key, result in list(results.items()):
-        seconds, job = _seconds(result), jobs.get(key)
-        if seconds > 0 and job is not None and _finished(result):
-            costs.setdefault(job.model, []).append(seconds / (job.sequences or 1.0))
-    if not costs:
-        return None
-    overall = statistics.median(cost for group in costs.values() for cost in group)
-    total = sum(
-        (statistics.median(costs[job.model]) if job.model in costs else overall) * (job.sequences or 1.0)
-        for job in rest
-    )
-    return total / max(1, min(parallel, len(rest) or 1))
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    wide, room = size[0] >= WIDE, max(1, size[1] - 4)
+    shown = running if len(running) <= room else running[: room - 1]
+    left_of = overview.programs_left(running)
+    jobs = Table.grid(padding=(0, 1), expand=True)
+    jobs.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for _ in range(5 if wide else 4):
+        jobs.add_column(no_wrap=True, justify="right")
+    for one, label in zip(shown, telling([one.job.label for one in shown]), strict=True):
+        words = [_place(one), _value(one), *([_rate(one)] if wide else []), _left(one, left_of[one.program])]
+        bar = ProgressBar(total=1.0, completed=min(1.0, one.state.share), width=24 if wide else 10)
+        jobs.add_row(Text(label), bar, *map(Text, words))
+    more = [Text(f"… and {len(running) - len(shown)} more running")] if len(shown) < len(running) else []
+    done = overview.count(*records.DONE, "failed") + sum(min(1.0, one.state.share) for one in running)
+    left = overview.seconds_left(running)
+    whole = Table.grid(padding=(0, 1), expand=True)
+    whole.add_column(ratio=1, no_wrap=True)
+    whole.add_column(no_wrap=True)
+    whole.add_column(no_wrap=True)
+    bar = ProgressBar(total=float(max(1, overview.total)), completed=done, width=None)
+    words = [" · ".join(overview.counts(len(running))), "" if left is None else f"{clock(left)} left"]
+    whole.add_row(bar, *map(Text, words))
+    remarks = overview.remarks()
+    return Group(jobs, *more, whole, *([Text(" · ".join(remarks))] if remarks else []))
 
 
-def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[str, Job]]:
-    """Every result below these sweep folders, and the job it is of: what is known of how long jobs take."""
-    results: dict[str, dict[str, Any]] = {}
-    jobs: dict[str, Job] = {}
-    for path in (path for folder in folders for path in sorted(folder.glob(f"*/{records.RESULT}"))):
-        result = records.read_result(path.parent)
-        if result is None:
-            continue
-        key, config = path.parent.name, result.get("config") or {}
-        epochs, size = config.get("trainer", {}).get("epochs"), config.get("dataset", {}).get("size")
-        model = str((result.get("choices") or {}).get("model"))
-        results[key] = result
-        jobs[key] = Job(key, [], "", path.parent, model, float(epochs * size) if epochs and size else None)
-    return results, jobs
+def telling(labels: Sequence[str]) -> list[str]:
+    """Labels with the words first in which they differ, so that a cut leaves these."""
+    words = [label.split() for label in labels]
+    counts = Counter(word for label in words for word in set(label))
+    if len(labels) < 2:
+        return list(labels)
+    return [" ".join(sorted(label, key=lambda word: counts[word] == len(labels))) for label in words]
 
 
-def clock(seconds: float) -> str:
-    """1:02:03, or 2:03."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+def running_line(one: AtWork, left: float | None = None) -> str:
+    """One plain line about a job at work. left: seconds until it ends, where they are known."""
+    words = [_place(one, " of "), _value(one), _rate(one), _left(one, left)]
+    return f"  {one.job.hash} {one.job.label}: " + (" · ".join(filter(None, words)) or "starting")
 
 
-def _seconds(result: dict[str, Any]) -> float:
-    """What a job took: from its start to its end, or its training time where that is longer (it was continued)."""
-    seconds = float((result.get("metrics") or {}).get("train_seconds") or 0.0)
-    try:
-        started, finished = (datetime.fromisoformat(str(result[key])) for key in ("started", "finished"))
-    except (KeyError, ValueError):
-        return seconds
-    return max(seconds, (finished - started).total_seconds())
+def result_line(job: Job, result: Mapping[str, Any], columns: int | None = None) -> str:
+    """One line about a job that has ended. columns: where it has to end; the label is cut first."""
+    if result["status"] == "failed":
+        head, tail = f"failed   {job.hash} ", f": {result.get('error')} ({job.folder / 'run.log'})"
+    else:
+        head = f"{result['status']:<8} {job.hash} "
+        tail = f": {result.get('objective_metric', 'objective')} {_number(result.get('objective'))}"
+        tail += f" ({result['verdict']})" if result.get("verdict") else ""
+    if columns is None:
+        return f"{head}{job.label}{tail}"
+    return _cut(head + _cut(job.label, max(16, columns - len(head) - len(tail))) + tail, columns)
 
 
-def _finished(result: dict[str, Any]) -> bool:
-    objective = result.get("objective")
-    return result["status"] == "finished" and objective is not None and math.isfinite(objective)
+def _place(one: AtWork, of: str = "/") -> str:
+    epoch = one.metrics.get("epoch")
+    if epoch is None:
+        return ""
+    return f"epoch {epoch:.1f}" + (f"{of}{one.job.epochs:g}" if one.job.epochs else "")
+
+
+def _value(one: AtWork) -> str:
+    """The error where it has been probed, else the loss."""
+    if one.metrics.get("prediction_rmse_px") is not None:
+        return f"{one.metrics['prediction_rmse_px']:.3g} px"
+    return f"loss {one.metrics['loss/total']:.4g}" if one.metrics.get("loss/total") is not None else ""
+
+
+def _rate(one: AtWork) -> str:
+    rate = one.metrics.get("sequences_per_second")
+    return f"{rate:.0f} sequences/s" if rate else ""
+
+
+def _left(one: AtWork, left: float | None) -> str:
+    if one.judging:
+        return "judging"
+    return f"{clock(left)} left" if left is not None else ""
+
+
+def _cut(text: str, columns: int) -> str:
+    from rich.text import Text
+
+    line = Text(text, end="")
+    line.truncate(columns, overflow="ellipsis")
+    return line.plain
 
 
 def _number(value: Any) -> str:

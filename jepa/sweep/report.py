@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from jepa.estimate import clock
 from jepa.sweep import records
 from jepa.sweep.execution import LauncherKind
 from jepa.sweep.jobs import Job
-from jepa.sweep.progress import Overview, clock, estimate_seconds, measured
+from jepa.sweep.overview import Overview, estimate_seconds, measured
 
 PLAN_LINES = 200
 
@@ -59,6 +62,7 @@ def ending(overview: Overview, jobs: Sequence[Job], *, folder: Path, failed: Seq
     words += [f"best {best[1]:.4g}: {best[0].label} ({best[0].hash})"] if best else []
     print(" · ".join(words))
     print(f"in {folder}")
+    print(f"tables and figures: python -m jepa.results {shlex.quote(_short(folder))}")
 
 
 def _state(job: Job, reuse: Sequence[str]) -> str:
@@ -66,3 +70,9 @@ def _state(job: Job, reuse: Sequence[str]) -> str:
     if state not in records.DONE and any(records.done_result(Path(f) / job.hash, job.hash, job.metric) for f in reuse):
         return "reused"
     return state
+
+
+def _short(folder: Path) -> str:
+    """The folder as a user would type it: relative, unless that is the longer way."""
+    relative = os.path.relpath(folder)
+    return str(folder) if relative.startswith("..") else relative

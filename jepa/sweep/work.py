@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,8 @@ from jepa.errors import ConfigError
 from jepa.sweep import lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
-from jepa.sweep.progress import Display, Overview
+from jepa.sweep.overview import Overview
+from jepa.sweep.progress import Display
 from jepa.sweep.sitting import Sitting
 from jepa.sweep.spec import Switches
 from jepa.sweep.task import job_in_this_process
@@ -132,8 +132,8 @@ class Work:
         )
         if (done := self.overview.count(*records.DONE)) and not self.switches.rerun:
             print(f"{done} of {len(self.jobs)} jobs are done already", flush=True)
-        display = Display(self.overview, mode=self.switches.progress, on_result=on_result)
-        with self._sitting.held(), self._signals(), display:
+        self._display = Display(self.overview, mode=self.switches.progress, on_result=on_result)
+        with self._sitting.held(), self._signals(), self._display:
             yield
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -151,10 +151,8 @@ class Work:
             self._sitting.stop()
         if self._stopped:
             done = sum(records.done_result(job.folder, job.hash, job.metric) is not None for job in self.jobs)
-            print(
-                f"interrupted: {done} of {len(self.jobs)} jobs are done; the same command goes on:\n  {self.command}",
-                file=sys.stderr,
-                flush=True,
+            self._display.note(
+                f"interrupted: {done} of {len(self.jobs)} jobs are done; the same command goes on:\n  {self.command}"
             )
             raise SystemExit(INTERRUPTED)
 
@@ -221,9 +219,7 @@ class Work:
             self._sitting.stop()
             if again or job_in_this_process():
                 raise KeyboardInterrupt
-            print(
-                "stopping: the running jobs save their checkpoints (Ctrl-C again: at once)", file=sys.stderr, flush=True
-            )
+            self._display.note("stopping: the running jobs save their checkpoints (Ctrl-C again: at once)")
             threading.Thread(target=insist, daemon=True).start()
 
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

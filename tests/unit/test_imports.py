@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "jepa"
 # From the ground up. A module may import from its own unit and from lower layers; units beside each other in a layer
 # do not know each other. A unit is a top-level module or package of jepa/; a trailing * stands for any ending.
 LAYERS: list[list[set[str]]] = [
-    [{"errors", "interrupts"}, {"files"}, {"operational"}, {"processor"}, {"openmp"}],
+    [{"errors", "interrupts"}, {"files"}, {"operational"}, {"processor"}, {"openmp"}, {"screen"}, {"estimate"}],
     [{"provenance"}, {"runtime"}],
     [{"results"}, {"config", "config_*"}, {"types", "seeding"}],
     [{"data"}],

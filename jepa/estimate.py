@@ -1,0 +1,182 @@
+"""How long runs take: what a run has still to do, times what the work has taken so far.
+
+A run trains and is judged. A pack of J runs is one program: its runs train together, and each is charged 1/J of the
+time. All times are in seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PROBE_SHARE = 0.3  # what a sequence takes in a probe, as a share of what it takes in training: no backward pass
+PLOTS_S = 1.5  # of one run
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one run has to do."""
+
+    sequences: float  # trained in all
+    record_sequences: float  # trained between two records
+    probes: int  # how often the model is probed, the last time included
+    probe_sequences: float  # looked at by one probing
+    plots: bool
+
+    @classmethod
+    def of(cls, value: Callable[[str], Any]) -> Workload:
+        """The workload of a configuration. value: gives the value of a dotted key, or None."""
+
+        def number(key: str, default: float = 0.0) -> float:
+            found = value(key)
+            return float(found) if isinstance(found, (int, float)) else default
+
+        epochs, size = number("trainer.epochs"), number("dataset.size")
+        every = int(number("trainer.probe_every_epochs"))
+        passes = number("probe.epochs", 1.0) if value("probe.fresh") is True else 1.0
+        return cls(
+            sequences=epochs * size,
+            record_sequences=min(size, number("trainer.log_every_steps", 1.0) * number("dataset.batch_size", 1.0)),
+            probes=1 + (max(0, int(epochs) - 1) // every if every > 0 else 0),
+            probe_sequences=passes * number("probe.fit_sequences") + number("probe.judge_sequences"),
+            plots=value("plots") is True,
+        )
+
+    def judging(self, per_sequence: float, share: float = 0.0) -> float:
+        """Time for the probes and plots that are left after ``share`` of the training."""
+        probes = max(1.0, self.probes * (1.0 - share))
+        return probes * self.probe_sequences * PROBE_SHARE * per_sequence + (PLOTS_S if self.plots else 0.0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a run that has ended took."""
+
+    kind: str  # runs of one kind are alike: the option chosen for the group "model"
+    workload: Workload
+    share: float  # of its training that it did; a pruned run did less than 1
+    train_seconds: float  # charged to it
+    wall_seconds: float | None  # from its start to its end, where that is known
+    pack: int  # runs of its pack
+
+    @property
+    def per_sequence(self) -> float:
+        """Training time charged for one sequence."""
+        return self.train_seconds / max(1.0, self.workload.sequences * self.share)
+
+
+class Costs:
+    """What work takes, kind by kind, from runs that have ended."""
+
+    def __init__(self, samples: Iterable[Sample], measured: Mapping[str, float] | None = None) -> None:
+        """measured: training time for one sequence by kind, from elsewhere; used where no sample tells."""
+        self._per_sequence: dict[str, float] = dict(measured or {})
+        self._judging: dict[str, float] = {}
+        samples = list(samples)
+        self.share = statistics.mean(sample.share for sample in samples) if samples else 1.0
+        kinds: dict[str, list[Sample]] = {}
+        for sample in samples:
+            kinds.setdefault(sample.kind, []).append(sample)
+        for kind, group in kinds.items():
+            self._per_sequence[kind] = statistics.median(sample.per_sequence for sample in group)
+            ratios = [ratio for sample in group if (ratio := _judging_ratio(sample)) is not None]
+            if ratios:
+                self._judging[kind] = statistics.median(ratios)
+
+    def per_sequence(self, kind: str) -> float | None:
+        """Training time for one sequence of a run of this kind; of all kinds where this one is new; None: unknown."""
+        if kind in self._per_sequence:
+            return self._per_sequence[kind]
+        return statistics.median(self._per_sequence.values()) if self._per_sequence else None
+
+    def judging(self, kind: str, workload: Workload, per_sequence: float, share: float = 0.0) -> float:
+        """Time to start and to judge a run: as the probe's settings say, corrected by the runs that have ended."""
+        known = self._judging
+        factor = known.get(kind, statistics.median(known.values()) if known else 1.0)
+        return factor * workload.judging(per_sequence, share)
+
+    def whole(self, kind: str, workload: Workload, *, share: float = 1.0) -> float | None:
+        """Time charged to a run that has not started; None where nothing is known.
+
+        share: of its training that it is expected to do.
+        """
+        cost = self.per_sequence(kind)
+        if cost is None:
+            return None
+        return share * workload.sequences * cost + self.judging(kind, workload, cost, 1.0 - share)
+
+
+def _judging_ratio(sample: Sample) -> float | None:
+    """The time besides training over what :meth:`Workload.judging` expects; None where it cannot be told."""
+    expected = sample.workload.judging(sample.per_sequence, 1.0 - sample.share)
+    if sample.wall_seconds is None or expected <= 0:
+        return None
+    besides = sample.wall_seconds / sample.pack - sample.train_seconds
+    return besides / expected if besides > 0 else None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run at work, as its last record shows it."""
+
+    kind: str
+    workload: Workload
+    started: float  # time.time() at its start
+    recorded: float | None  # time.time() at its last record; None before the first one
+    share: float  # of its training that was done then
+    per_sequence: float | None  # training time charged for one sequence, as it was then
+
+
+def running_seconds(pack: Sequence[Running], costs: Costs, now: float) -> float | None:
+    """Time until the runs of one program end; None where nothing is known.
+
+    A record that is due and does not come stops the clock: training that was not recorded is not assumed.
+
+    Args:
+        pack: the runs that train together; one for a run alone.
+        costs: of runs that have ended.
+        now: time.time().
+    """
+    training = judging = step = 0.0
+    for run in pack:
+        cost = run.per_sequence if run.per_sequence is not None else costs.per_sequence(run.kind)
+        if cost is None:
+            return None
+        training = max(training, (1.0 - run.share) * run.workload.sequences * cost * len(pack))
+        step = max(step, run.workload.record_sequences * cost * len(pack))
+        judging += costs.judging(run.kind, run.workload, cost, run.share)
+    since = max(0.0, now - max(run.started if run.recorded is None else run.recorded for run in pack))
+    if training > 0:
+        probing = judging / max(1, pack[0].workload.probes) if pack[0].workload.probes > 1 else 0.0
+        since = min(since, step + probing)
+    return max(0.0, training + judging - since)
+
+
+def makespan(running: Sequence[float], waiting: Iterable[float], workers: int) -> float:
+    """When the last of all is done, if every free worker takes the next one that waits.
+
+    Args:
+        running: times until each of those at work ends.
+        waiting: times that the others take, in order.
+        workers: how many work side by side.
+    """
+    free = [*running, *[0.0] * (workers - len(running))]
+    heapq.heapify(free)
+    for seconds in waiting:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free, default=0.0)
+
+
+def packs(seconds: Sequence[float], size: int) -> list[float]:
+    """Times of packs of ``size`` runs, from the times charged to each run."""
+    return [sum(seconds[first : first + size]) for first in range(0, len(seconds), max(1, size))]
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

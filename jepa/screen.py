@@ -1,0 +1,203 @@
+"""The screen: lines, and on a terminal a block of live lines below them. A broken screen never ends a program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PLAIN_WIDTH = 80  # of a terminal whose width is unknown
+# For terminals that cannot show them. One character stands for one, so that a line keeps its width.
+_PLAIN_LETTERS = str.maketrans({"·": "|", "…": "~", "±": "~", "×": "x", "σ": "s", "²": "2", "–": "-", "━": "-"})
+
+
+class Screen:
+    """Writes whole lines to a stream and keeps a block of live lines below them, if the stream is a terminal.
+
+    After the first error of the stream (a closed pipe, a full disk, a terminal that is gone) nothing is written.
+    Lines and blocks may come from several threads.
+    """
+
+    def __init__(self, stream: IO[str] | None, *, mode: str = "auto") -> None:
+        """Args:
+        stream: where to write; None where the program was started without one.
+        mode: ``live``, ``lines``, ``none``, or ``auto``: live on a terminal, lines elsewhere.
+        """
+        if mode == "auto":
+            mode = "live" if is_terminal(stream) else "lines"
+        self.live = mode == "live"
+        self._stream = None if mode == "none" else stream
+        self._lock = threading.RLock()
+        self._console: Console | None = None
+        self._shown: list[int] = []  # the widths of the block's lines, in columns
+        self._size = (0, 0)
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._stream is None
+
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal as it is now."""
+        try:
+            found = os.get_terminal_size(cast(IO[str], self._stream).fileno())
+            if found.columns > 0 and found.lines > 0:
+                return found.columns, found.lines
+        except (AttributeError, OSError, ValueError):  # no terminal: a test, or mode=live into a file
+            pass
+        return tuple(shutil.get_terminal_size((PLAIN_WIDTH, 24)))  # type: ignore[return-value]
+
+    def resized(self) -> bool:
+        """Whether the terminal has another size than when the block was drawn."""
+        return self.live and bool(self._shown) and self.size() != self._size
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Write whole lines, above the block where there is one."""
+        with self._lock:
+            self._write(self._erase() + "".join(f"{line}\n" for line in lines))
+
+    def block(self, content: RenderableType, *, above: Sequence[str] = ()) -> None:
+        """Draw the block anew.
+
+        Args:
+            content: what it shows; what is too wide or too high for the terminal is cut, at the right and at the top.
+            above: whole lines to write above the block.
+        """
+        if self._stream is None or not self.live:
+            return
+        with self._lock:
+            size = self.size()
+            rendered = self._render(content, size)
+            text = self._erase() + "".join(f"{line}\n" for line in above)
+            self._shown, self._size = [width for _, width in rendered], size
+            self._write(text + "\n".join(line for line, _ in rendered))
+
+    def close(self) -> None:
+        """Leave the block as it is; what is written later starts below it."""
+        with self._lock:
+            if self._shown:
+                self._shown = []
+                self._write("\n")
+
+    def _render(self, content: RenderableType, size: tuple[int, int]) -> list[tuple[str, int]]:
+        """Lines with their escape codes, and their widths. The last column stays free, so that no terminal wraps."""
+        from rich.console import Console
+        from rich.text import Text
+
+        if self._console is None:
+            self._console = Console(file=cast(IO[str], self._stream), force_terminal=True, highlight=False)
+        console = self._console
+        console.size = (max(1, size[0] - 1), size[1])
+        with console.capture() as capture:
+            console.print(content, no_wrap=True, overflow="ellipsis", crop=True)
+        lines = capture.get().splitlines()[1 - max(2, size[1]) :]
+        return [(line, Text.from_ansi(line).cell_len) for line in lines]
+
+    def _erase(self) -> str:
+        """Codes that remove the block and leave the cursor where it began."""
+        if not self._shown:
+            return ""
+        columns = self.size()[0]
+        rows = sum(max(1, -(-width // columns)) if _REFLOWS else 1 for width in self._shown)
+        self._shown = []
+        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
+
+    def _write(self, text: str) -> None:
+        if self._stream is None or not text:
+            return
+        try:
+            self._stream.write(encodable(text, self._stream))
+            self._stream.flush()
+        except (OSError, ValueError):  # nobody reads any more, the disk is full, or the stream has been closed
+            silence(self._stream)
+            self._stream = None
+
+
+def _terminal_reflows() -> bool:
+    """Whether the terminal wraps long lines anew when it becomes narrower, as most do today."""
+    if "TMUX" in os.environ:
+        return True
+    return "XTERM_VERSION" not in os.environ and not os.environ.get("TERM", "").startswith(("rxvt", "screen", "linux"))
+
+
+_REFLOWS = _terminal_reflows()
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether ``stream`` is a terminal on which the cursor can be moved."""
+    with contextlib.suppress(ValueError):  # the stream has been closed
+        return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return False
+
+
+def encodable(text: str, stream: Any) -> str:
+    """``text`` with plain letters for those that the encoding of ``stream`` lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN_LETTERS).encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def silence(stream: Any) -> None:
+    """Let later writes to ``stream`` go nowhere, so that the flush at the end of the program does not fail."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+
+
+class Forgiving:
+    """Standard output or error whose failures end nothing: after the first one, what is written goes nowhere."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write ``text``; letters that the encoding lacks are replaced."""
+        try:
+            return self._stream.write(encodable(text, self._stream))
+        except (OSError, ValueError):
+            silence(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what is buffered."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            silence(self._stream)
+
+    def writelines(self, lines: Sequence[str]) -> None:
+        """Write every one of ``lines``."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def forgive() -> None:
+    """Make standard output and error of this process :class:`Forgiving`; those that are closed go nowhere.
+
+    A closed descriptor would be given to the next file that is opened, and a print would end up in that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- as long as the program runs
+        if not isinstance(stream, Forgiving):
+            setattr(sys, name, Forgiving(stream))

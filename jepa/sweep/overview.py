@@ -1,0 +1,315 @@
+"""The state of a sweep's jobs, read from their files, and how long the rest of them will take."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jepa.estimate import Costs, Running, Sample, Workload, clock, makespan, packs, running_seconds
+from jepa.sweep import lease, records
+from jepa.sweep.jobs import Job
+
+Program = tuple[str, int]  # machine and process
+_TAIL_BYTES = 16384  # of metrics.jsonl, for the latest records and the rate
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A job that is running, with its latest records merged into one."""
+
+    job: Job
+    metrics: Mapping[str, Any]
+    program: Program  # jobs of one pack share it
+    state: Running
+
+    @property
+    def judging(self) -> bool:
+        """Whether its training is over."""
+        return self.state.share >= 1.0
+
+
+class Overview:
+    """The state of a set of jobs, read again from their folders at every look; results, once seen, are remembered."""
+
+    def __init__(self, *, parallel: int, now: Callable[[], float] = time.time) -> None:
+        """parallel: programs side by side. now: the clock, in seconds since 1970."""
+        self.parallel = parallel
+        self.jobs: dict[str, Job] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+        self._now = now
+        self._expected = 0
+        self._outdated: dict[str, int | None] = {}
+        self._samples: dict[str, Sample] = {}
+        self._pack_size = 1
+        self._lock = threading.RLock()
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Watch these jobs as well; results that they have already are no news."""
+        with self._lock:
+            for job in jobs:
+                if job.hash not in self.jobs:
+                    self.jobs[job.hash] = job
+                    self._read(job)
+
+    def expect(self, total: int) -> None:
+        """There will be ``total`` jobs; a search does not know all of them in advance."""
+        self._expected = total
+
+    @property
+    def total(self) -> int:
+        """Jobs in all, those to come included."""
+        return max(len(self.jobs), self._expected)
+
+    def forget(self, job: Job) -> None:
+        """The job is about to be run again: the result that it has, and keeps until it starts, no longer counts."""
+        with self._lock:
+            self.results.pop(job.hash, None)
+            self._samples.pop(job.hash, None)
+            self._outdated[job.hash] = records.result_version(job.folder)
+
+    def settle(self) -> None:
+        """No job will be run again: what its folder holds counts, a result from before included."""
+        self._outdated.clear()
+        self.look()
+
+    def look(self) -> list[Job]:
+        """Read results that are new; the jobs that have one since the last look."""
+        with self._lock:
+            return [job for job in list(self.jobs.values()) if self._read(job)]
+
+    def _read(self, job: Job) -> bool:
+        """Whether the job has a result that it did not have before."""
+        known = self.results.get(job.hash)
+        if known is not None and known["status"] in records.DONE:
+            return False
+        outdated = self._outdated.get(job.hash)
+        current = outdated is None or records.result_version(job.folder) != outdated
+        result = records.read_result(job.folder, job.metric) if current else None
+        if result is None:
+            self.results.pop(job.hash, None)
+            return False
+        if known is not None and known.get("finished") == result.get("finished"):
+            return False
+        self.results[job.hash] = result
+        sample = sample_of(job, result)
+        if sample is not None:
+            self._samples[job.hash] = sample
+        return True
+
+    def running(self) -> list[AtWork]:
+        """Jobs at work, each with its latest records."""
+        open_jobs = [job for job in list(self.jobs.values()) if job.hash not in self.results]
+        found = [(job, lease.holder(job.folder)) for job in open_jobs]
+        return [_at_work(job, holder, self._now()) for job, holder in found if holder is not None]
+
+    def count(self, *statuses: str) -> int:
+        """Jobs whose result says one of ``statuses``."""
+        return sum(result["status"] in statuses for result in list(self.results.values()))
+
+    def best(self) -> tuple[Job, float] | None:
+        """The finished job with the smallest objective."""
+        finished = [
+            (self.jobs[key], value["objective"]) for key, value in list(self.results.items()) if _finished(value)
+        ]
+        return min(finished, key=lambda pair: pair[1], default=None)
+
+    def costs(self, running: Sequence[AtWork] = ()) -> Costs:
+        """What work takes, from the jobs that have ended and the rates of those at work."""
+        rates: dict[str, float] = {}
+        for one in running:
+            if one.state.per_sequence is not None:
+                rates.setdefault(one.state.kind, one.state.per_sequence)
+        return Costs(list(self._samples.values()), rates)
+
+    def programs_left(self, running: Sequence[AtWork]) -> dict[Program, float | None]:
+        """Time until each program at work ends, a pack's jobs together; None while nothing is known."""
+        costs, programs = self.costs(running), dict[Program, list[Running]]()
+        for one in running:
+            programs.setdefault(one.program, []).append(one.state)
+        self._pack_size = max([self._pack_size, *map(len, programs.values())])
+        return {program: running_seconds(pack, costs, self._now()) for program, pack in programs.items()}
+
+    def seconds_left(self, running: Sequence[AtWork]) -> float | None:
+        """Time until the last job ends: those at work and those that wait; None while nothing is known."""
+        busy = list(self.programs_left(running).values())
+        at_work = {one.job.hash for one in running}
+        rest = [job for job in list(self.jobs.values()) if job.hash not in self.results and job.hash not in at_work]
+        unknown = [list(self.jobs.values())[-1]] * (self.total - len(self.jobs)) if self.jobs else []
+        waiting = _charged([*rest, *unknown], self.costs(running))
+        if waiting is None or None in busy:
+            return None
+        known = [seconds for seconds in busy if seconds is not None]
+        left = makespan(known, packs(waiting, self._pack_size), self.parallel)
+        return max(left, 1.0) if running else left
+
+    def summary(self, running: Sequence[AtWork]) -> str:
+        """The line for the whole sweep."""
+        parts = [*self.counts(len(running)), *self.remarks(always_failed=True)]
+        left = self.seconds_left(running)
+        return " · ".join([*parts, f"{clock(left)} left"] if left else parts)
+
+    def counts(self, running: int) -> list[str]:
+        """How many jobs are done, at work and waiting."""
+        waiting = self.total - len(self.results) - running
+        parts = [f"{self.count(*records.DONE)} of {self.total} done", f"{running} running"]
+        return [*parts, f"{waiting} waiting"] if waiting > 0 else parts
+
+    def remarks(self, *, always_failed: bool = False) -> list[str]:
+        """How many jobs were pruned and failed, and the best of the others."""
+        failed, pruned, best = self.count("failed"), self.count("pruned"), self.best()
+        parts = [f"{pruned} pruned"] if pruned else []
+        parts += [f"{failed} failed"] if failed or always_failed else []
+        return [*parts, f"best {best[1]:.4g} ({best[0].label})"] if best else parts
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+
+def estimate_seconds(
+    rest: Sequence[Job],
+    results: Mapping[str, Mapping[str, Any]],
+    jobs: Mapping[str, Job],
+    parallel: int,
+    *,
+    pack_size: int = 1,
+    measured: Mapping[str, float] | None = None,
+) -> float | None:
+    """Seconds that the jobs ``rest`` will take: each one's training and judging, in order, ``parallel`` at a time.
+
+    Args:
+        rest: jobs still to run.
+        results: results by job hash.
+        jobs: the jobs of those results.
+        parallel: how many programs run side by side.
+        pack_size: jobs of one program.
+        measured: seconds of training for one sequence, by model, where no result tells.
+
+    Returns:
+        None where nothing has been measured yet.
+    """
+    samples = [sample_of(jobs[key], result) for key, result in results.items() if key in jobs]
+    costs = Costs([sample for sample in samples if sample is not None], measured)
+    charged = _charged(rest, costs)
+    return None if charged is None else makespan([], packs(charged, pack_size), max(1, parallel))
+
+
+def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[str, Job]]:
+    """Every result below these sweep folders, and the job it is of: what is known of how long jobs take."""
+    results: dict[str, dict[str, Any]] = {}
+    jobs: dict[str, Job] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob(f"*/{records.RESULT}"))):
+        result = records.read_result(path.parent)
+        if result is None:
+            continue
+        key, config = path.parent.name, result.get("config") or {}
+        workload = Workload.of(lambda dotted, config=config: _select(config, dotted))  # type: ignore[misc]
+        model = str((result.get("choices") or {}).get("model"))
+        results[key] = result
+        jobs[key] = Job(key, [], "", path.parent, model, workload.sequences or None, workload=workload)
+    return results, jobs
+
+
+def sample_of(job: Job, result: Mapping[str, Any]) -> Sample | None:
+    """What the job took; None where the result does not tell: it failed, or was made elsewhere."""
+    seconds = (result.get("metrics") or {}).get("train_seconds")
+    if result["status"] not in records.DONE or not isinstance(seconds, (int, float)):
+        return None
+    total, trained = result.get("epochs_total"), result.get("epochs_trained")
+    share = float(trained) / float(total) if total and isinstance(trained, (int, float)) else 1.0
+    pack = (result.get("pack") or {}).get("size", 1)
+    return Sample(job.model, _workload(job), share, float(seconds), _wall_seconds(job.folder, result), int(pack))
+
+
+def _wall_seconds(folder: Path, result: Mapping[str, Any]) -> float | None:
+    """From the start of the last process that was at the job, where that is known, to the job's end."""
+    try:
+        finished = datetime.fromisoformat(str(result["finished"])).timestamp()
+        started = datetime.fromisoformat(str(result["started"])).timestamp()
+    except (KeyError, ValueError):
+        return None
+    with contextlib.suppress(OSError):  # times in results are whole seconds
+        written = (folder / records.RESULT).stat().st_mtime
+        finished = written if abs(written - finished) < 2.0 else finished
+    held = lease.last_holder(folder).get("started")
+    if isinstance(held, (int, float)) and started - 60.0 < held < finished:
+        started = held
+    return finished - started
+
+
+def _charged(jobs: Sequence[Job], costs: Costs) -> list[float] | None:
+    """The time that each job will be charged; None while nothing is known."""
+    charged = [costs.whole(job.model, _workload(job), share=costs.share) for job in jobs]
+    return None if None in charged else [seconds for seconds in charged if seconds is not None]
+
+
+def _workload(job: Job) -> Workload:
+    return job.workload or Workload(job.sequences or 1.0, 0.0, 1, 0.0, plots=False)
+
+
+def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
+    """The job's place in its training, its rate and when it wrote them, from the end of ``metrics.jsonl``."""
+    found, written = _tail(job.folder)
+    started = float(holder.get("started") or now)
+    metrics: dict[str, Any] = {}
+    for record in found:
+        metrics.update({name: value for name, value in record.items() if value is not None})
+    epochs = job.epochs or 0.0
+    share = min(1.0, metrics.get("epoch", 0.0) / epochs) if epochs else (1.0 if metrics else 0.0)
+    state = Running(
+        kind=job.model,
+        workload=_workload(job),
+        started=started,
+        recorded=written if found and written is not None and written >= started else None,
+        share=share,
+        per_sequence=_per_sequence(found, job),
+    )
+    return AtWork(job, metrics, (str(holder.get("host")), int(holder.get("pid") or id(job))), state)
+
+
+def _per_sequence(found: Sequence[Mapping[str, Any]], job: Job) -> float | None:
+    """Training time charged for one sequence over the latest records."""
+    train = [record for record in found if record.get("kind") == "train"]
+    if len(train) > 1 and job.sequences and job.epochs:
+        epochs, seconds = (float(train[-1][key]) - float(train[0][key]) for key in ("epoch", "time_s"))
+        if epochs > 0 and seconds > 0:
+            return seconds / (epochs * job.sequences / job.epochs)
+    rate = train[-1].get("sequences_per_second") if train else None
+    return 1.0 / rate if rate else None
+
+
+def _tail(folder: Path) -> tuple[list[dict[str, Any]], float | None]:
+    """The latest records of ``metrics.jsonl`` and when the file was written; empty and None where there are none."""
+    try:
+        with open(folder / "metrics.jsonl", "rb") as file:
+            status = os.fstat(file.fileno())
+            file.seek(max(0, status.st_size - _TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return [], None
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the first line may begin in its middle, the last may still be written
+            record = json.loads(line)
+            found += [record] if isinstance(record, dict) else []
+    return found, status.st_mtime
+
+
+def _select(config: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = config
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _finished(result: Mapping[str, Any]) -> bool:
+    objective = result.get("objective")
+    return result["status"] == "finished" and objective is not None and math.isfinite(objective)
