@@ -76,6 +76,7 @@ class Costs:
         self._per_sequence: dict[str, float] = dict(measured or {})
         self._judging: dict[str, float] = {}
         samples = list(samples)
+        self.from_ended = bool(samples)  # not only from first records of runs at work
         self.share = statistics.mean(sample.share for sample in samples) if samples else 1.0
         kinds: dict[str, list[Sample]] = {}
         for sample in samples:
@@ -85,6 +86,10 @@ class Costs:
             ratios = [ratio for sample in group if (ratio := _judging_ratio(sample)) is not None]
             if ratios:
                 self._judging[kind] = statistics.median(ratios)
+
+    def knows(self, kind: str) -> bool:
+        """Whether a run of this kind has been measured."""
+        return kind in self._per_sequence
 
     def per_sequence(self, kind: str) -> float | None:
         """Training time for one sequence of a run of this kind; of all kinds where this one is new; None: unknown."""
@@ -143,8 +148,9 @@ def running_seconds(pack: Sequence[Running], costs: Costs, now: float) -> float 
     training = judging = step = 0.0
     for run in pack:
         cost = run.per_sequence if run.per_sequence is not None else costs.per_sequence(run.kind)
-        if cost is None:
-            return None
+        first_of_its_kind = run.per_sequence is None and not costs.knows(run.kind) and not costs.from_ended
+        if cost is None or first_of_its_kind:
+            return None  # its first record will tell more than the runs of other kinds beside it
         training = max(training, (1.0 - run.share) * run.workload.sequences * cost * len(pack))
         step = max(step, run.workload.record_sequences * cost * len(pack))
         judging += costs.judging(run.kind, run.workload, cost, run.share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -92,7 +93,7 @@ class Screen:
         from rich.text import Text
 
         if self._console is None:
-            self._console = Console(file=cast(IO[str], self._stream), force_terminal=True, highlight=False)
+            self._console = Console(file=_Nowhere(self._stream), force_terminal=True, highlight=False)
         console = self._console
         console.size = (max(1, size[0] - 1), size[1])
         with console.capture() as capture:
@@ -118,6 +119,19 @@ class Screen:
         except (OSError, ValueError):  # nobody reads any more, the disk is full, or the stream has been closed
             silence(self._stream)
             self._stream = None
+
+
+class _Nowhere(io.StringIO):
+    """Takes what a console writes of its own accord. The console asks it for the encoding of the real stream."""
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        super().__init__()
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The name of the encoding."""
+        return self._encoding
 
 
 def _terminal_reflows() -> bool:

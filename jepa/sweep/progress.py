@@ -26,6 +26,7 @@ TICK_S = 0.2  # between two looks at the terminal's size
 LINES_S = 30.0  # between two lines that only say "still running", where there is no terminal
 MAX_LINES = 16  # jobs at work that are listed then
 WIDE = 100  # columns from which a line has room for the rate
+NARROW = 60  # columns up to which it has none for bars
 
 
 class Display:
@@ -135,29 +136,32 @@ def live_view(overview: Overview, running: Sequence[AtWork], size: tuple[int, in
     from rich.table import Table
     from rich.text import Text
 
-    wide, room = size[0] >= WIDE, max(1, size[1] - 4)
+    columns, room = size[0], max(1, size[1] - 4)
     shown = running if len(running) <= room else running[: room - 1]
-    left_of = overview.programs_left(running)
+    left_of, left = overview.programs_left(running), overview.seconds_left(running)
     jobs = Table.grid(padding=(0, 1), expand=True)
     jobs.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for _ in range(5 if wide else 4):
-        jobs.add_column(no_wrap=True, justify="right")
     for one, label in zip(shown, telling([one.job.label for one in shown]), strict=True):
-        words = [_place(one), _value(one), *([_rate(one)] if wide else []), _left(one, left_of[one.program])]
-        bar = ProgressBar(total=1.0, completed=min(1.0, one.state.share), width=24 if wide else 10)
-        jobs.add_row(Text(label), bar, *map(Text, words))
+        share = min(1.0, one.state.share)
+        cells: list[RenderableType] = [Text(f"{share:.0%}")]
+        if columns > NARROW:
+            bar = ProgressBar(total=1.0, completed=share, width=16 if columns >= WIDE else 10)
+            cells = [bar, Text(_place(one)), Text(_value(one)), *([Text(_rate(one))] if columns >= WIDE else [])]
+        jobs.add_row(Text(label), *cells, Text(_left(one, left_of[one.program])))
+    for column in jobs.columns[1:]:
+        column.no_wrap, column.justify = True, "right"
     more = [Text(f"… and {len(running) - len(shown)} more running")] if len(shown) < len(running) else []
-    done = overview.count(*records.DONE, "failed") + sum(min(1.0, one.state.share) for one in running)
-    left = overview.seconds_left(running)
-    whole = Table.grid(padding=(0, 1), expand=True)
-    whole.add_column(ratio=1, no_wrap=True)
-    whole.add_column(no_wrap=True)
-    whole.add_column(no_wrap=True)
-    bar = ProgressBar(total=float(max(1, overview.total)), completed=done, width=None)
-    words = [" · ".join(overview.counts(len(running))), "" if left is None else f"{clock(left)} left"]
-    whole.add_row(bar, *map(Text, words))
+    counts, rest = " · ".join(overview.counts(len(running))), "" if left is None else f"{clock(left)} left"
+    whole: RenderableType = Text(f"{rest} · {counts}" if rest else counts)
+    if columns > NARROW:
+        done = overview.count(*records.DONE, "failed") + sum(min(1.0, one.state.share) for one in running)
+        whole = Table.grid(padding=(0, 1), expand=True)
+        whole.add_column(ratio=1)
+        whole.add_column(no_wrap=True)
+        whole.add_column(no_wrap=True)
+        whole.add_row(ProgressBar(total=max(1, overview.total), completed=done), Text(counts), Text(rest))
     remarks = overview.remarks()
-    return Group(jobs, *more, whole, *([Text(" · ".join(remarks))] if remarks else []))
+    return Group(jobs, *more, *([Text(" · ".join(remarks))] if remarks else []), whole)
 
 
 def telling(labels: Sequence[str]) -> list[str]:
@@ -176,16 +180,22 @@ def running_line(one: AtWork, left: float | None = None) -> str:
 
 
 def result_line(job: Job, result: Mapping[str, Any], columns: int | None = None) -> str:
-    """One line about a job that has ended. columns: where it has to end; the label is cut first."""
+    """One line about a job that has ended. columns: where it has to end; the folder's name and the label are cut."""
+    words = _outcome(result, short=columns is not None)
     if result["status"] == "failed":
-        head, tail = f"failed   {job.hash} ", f": {result.get('error')} ({job.folder / 'run.log'})"
-    else:
-        head = f"{result['status']:<8} {job.hash} "
-        tail = f": {result.get('objective_metric', 'objective')} {_number(result.get('objective'))}"
-        tail += f" ({result['verdict']})" if result.get("verdict") else ""
+        words = f"{' '.join(str(result.get('error')).split())} ({job.folder / 'run.log'})"
     if columns is None:
-        return f"{head}{job.label}{tail}"
-    return _cut(head + _cut(job.label, max(16, columns - len(head) - len(tail))) + tail, columns)
+        return f"{result['status']:<8} {job.hash} {job.label}: {words}"
+    head = f"{result['status']:<8} "
+    line = f"{head}{_cut(job.label, max(24, columns - len(head) - len(words) - 2))}: {words}"
+    place = f" · {job.hash}"
+    return line + place if len(line) + len(place) <= columns else _cut(line, columns)
+
+
+def _outcome(result: Mapping[str, Any], *, short: bool) -> str:
+    metric, value = str(result.get("objective_metric", "objective")), _number(result.get("objective"))
+    words = f"{value} px" if short and metric.endswith("_rmse_px") else f"{metric} {value}"
+    return f"{words} ({result['verdict']})" if result.get("verdict") else words
 
 
 def _place(one: AtWork, of: str = "/") -> str:

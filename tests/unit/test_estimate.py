@@ -1,0 +1,208 @@
+"""The estimate of the time left, against sweeps and runs that are played on a simulated clock."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jepa.estimate import Costs, Running, Workload, clock, makespan, packs, running_seconds
+from jepa.sweep import lease
+from jepa.sweep.jobs import Job
+from jepa.sweep.overview import Overview, estimate_seconds, measured
+
+START = 1_700_000_000.0
+WORKLOAD = Workload(sequences=3000.0, record_sequences=50.0, probes=1, probe_sequences=1000.0, plots=False)
+PER_SEQUENCE = {"vicreg": 0.01, "rssm": 0.03}  # seconds, of a run alone
+JUDGING_S = {"vicreg": 12.0, "rssm": 20.0}  # of a run; four times and twice what the probe's settings let expect
+
+
+def judging(jobs: list[Job]) -> float:
+    return sum(JUDGING_S[job.model] for job in jobs)
+
+
+@dataclass
+class Play:
+    """Jobs that are played: the files that they would have written by a given time."""
+
+    folder: Path
+    models: list[str]
+    workers: int
+    pack: int
+
+    def __post_init__(self) -> None:
+        self.now = START
+        self.jobs = [
+            Job(f"job{i:03}", [], f"job {i}", self.folder / f"job{i:03}", model, 3000.0, 10.0, WORKLOAD)
+            for i, model in enumerate(self.models)
+        ]
+        self.held: dict[str, lease.Lease] = {}
+        self.programs: list[tuple[list[Job], float, float]] = []  # jobs, start, training time of the whole
+        free = [START] * self.workers
+        for first in range(0, len(self.jobs), self.pack):
+            jobs = self.jobs[first : first + self.pack]
+            worker = free.index(min(free))
+            training = sum(3000.0 * PER_SEQUENCE[job.model] for job in jobs)
+            self.programs.append((jobs, free[worker], training))
+            free[worker] += training + judging(jobs)
+        self.end = max(free)
+
+    def at(self, seconds: float) -> None:
+        """Write what is there ``seconds`` after the start."""
+        self.now = START + seconds
+        for number, (jobs, start, training) in enumerate(self.programs):
+            for job in jobs if self.now >= start else []:
+                if self.now >= start + training + judging(jobs):
+                    self._finish(job, start, training, judging(jobs), len(jobs))
+                elif not (job.folder / "result.json").exists():
+                    self._train(job, number, start, training, len(jobs))
+
+    def _train(self, job: Job, number: int, start: float, training: float, size: int) -> None:
+        if job.hash not in self.held:
+            held = lease.Lease.take(job.folder, {})
+            assert held is not None
+            held.write({"host": os.uname().nodename, "pid": 1 + number, "started": start})
+            self.held[job.hash] = held
+        step = math.floor(60 * min(1.0, (self.now - start) / training))  # 60 records of 50 sequences
+        lines = [
+            json.dumps({"kind": "train", "epoch": i / 6, "time_s": i * training / 60 / size}) + "\n"
+            for i in range(1, step + 1)
+        ]
+        if lines:
+            (job.folder / "metrics.jsonl").write_text("".join(lines))
+            os.utime(job.folder / "metrics.jsonl", (self.now, start + step * training / 60))
+
+    def _finish(self, job: Job, start: float, training: float, judging: float, size: int) -> None:
+        if (job.folder / "result.json").exists():
+            return
+        if job.hash in self.held:
+            self.held.pop(job.hash).release()
+        job.folder.mkdir(exist_ok=True)
+        times = {"started": start, "finished": start + training + judging}
+        result: dict[str, Any] = {
+            "status": "finished",
+            "objective": 1.0,
+            "metrics": {"train_seconds": training / size},
+            "pack": {"size": size},
+            "config_hash": job.hash,
+            **{key: datetime.fromtimestamp(value, timezone.utc).isoformat() for key, value in times.items()},
+        }
+        (job.folder / "result.json").write_text(json.dumps(result))
+
+    def close(self) -> None:
+        for held in self.held.values():
+            held.release()
+
+
+def estimates(play: Play, every_s: float) -> list[tuple[float, float | None]]:
+    """(time left, estimate) at intervals from the start to the end."""
+    overview = Overview(parallel=play.workers, now=lambda: play.now)
+    overview.add(play.jobs)
+    found = []
+    with closing(play):
+        for number in range(int((play.end - START) / every_s)):
+            play.at(number * every_s)
+            overview.look()
+            found.append((play.end - play.now, overview.seconds_left(overview.running())))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("models", "workers", "pack"),
+    [
+        (["vicreg"] * 4, 1, 1),
+        (["vicreg"] * 7, 3, 1),
+        (["rssm", "vicreg"] * 3, 2, 1),
+        (["vicreg"] * 10, 1, 4),
+        (["vicreg"] * 32, 2, 8),
+    ],
+    ids=["one by one", "more workers", "two models", "packs", "packs side by side"],
+)
+def test_the_estimate_is_near_and_moves_every_second(
+    tmp_path: Path, models: list[str], workers: int, pack: int
+) -> None:
+    play = Play(tmp_path, models, workers, pack)
+    whole = play.end - START
+    found = estimates(play, whole / 60)
+    # After the first records rates are known; what judging takes is known once a job of each model has ended.
+    ends = {jobs[0].model: start + training + judging(jobs) for jobs, start, training in reversed(play.programs)}
+    measured_at = max(ends.values()) - START
+    unknown = [left for left, estimate in found if estimate is None]
+    assert all(left > 0.9 * whole for left in unknown)
+    for left, estimate in found[len(unknown) :]:
+        assert estimate is not None
+        share = 0.06 if whole - left > measured_at + 1 else 0.35
+        assert abs(estimate - left) < share * whole, (whole - left, left, estimate)
+    shown = [estimate for _, estimate in found if estimate is not None]
+    # It stands still only where the first judging takes longer than the probe's settings let expect.
+    assert sum(later < earlier for earlier, later in zip(shown, shown[1:], strict=False)) > 0.8 * len(shown)
+
+
+def test_a_pack_takes_as_long_as_its_jobs_together(tmp_path: Path) -> None:
+    play = Play(tmp_path, ["vicreg"] * 8, 1, 8)
+    overview = Overview(parallel=1, now=lambda: play.now)
+    overview.add(play.jobs)
+    with closing(play):
+        play.at(120.0)  # of 240 s of training
+        left = overview.seconds_left(overview.running())
+    assert left is not None and left > 120.0
+
+
+def test_training_that_was_not_recorded_is_not_assumed() -> None:
+    run = Running("vicreg", WORKLOAD, started=0.0, recorded=100.0, share=0.5, per_sequence=0.01)
+    costs = Costs([])
+    judging = WORKLOAD.judging(0.01)
+    assert running_seconds([run], costs, now=100.0) == pytest.approx(15.0 + judging)
+    assert running_seconds([run], costs, now=100.25) == pytest.approx(14.75 + judging)
+    hours_later = running_seconds([run], costs, now=10_000.0)
+    assert hours_later == pytest.approx(14.5 + judging)  # less one interval between records
+    assert running_seconds([Running("new", WORKLOAD, 0.0, None, 0.0, None)], costs, now=1.0) is None
+
+
+def test_pruned_trials_shorten_the_estimate(tmp_path: Path) -> None:
+    jobs = {name: Job(name, [], name, tmp_path / name, "vicreg", 3000.0, 10.0, WORKLOAD) for name in "abc"}
+    whole = {"status": "finished", "metrics": {"train_seconds": 30.0}, "epochs_trained": 10, "epochs_total": 10}
+    pruned = {"status": "pruned", "metrics": {"train_seconds": 6.0}, "epochs_trained": 2, "epochs_total": 10}
+    results = {"a": whole, "b": pruned}
+    alone = estimate_seconds([jobs["c"]], {"a": whole}, jobs, 1)
+    both = estimate_seconds([jobs["c"]], results, jobs, 1)
+    assert alone is not None and both is not None
+    assert alone == pytest.approx(30.0 + WORKLOAD.judging(0.01))
+    assert both == pytest.approx(18.0 + WORKLOAD.judging(0.01))
+
+
+def test_a_dry_run_may_bring_rates_of_its_own(tmp_path: Path) -> None:
+    job = Job("a", [], "a", tmp_path / "a", "vicreg", 3000.0, 10.0, WORKLOAD)
+    assert estimate_seconds([job], {}, {}, 1) is None
+    found = estimate_seconds([job] * 4, {}, {}, 2, measured={"vicreg": 0.02})
+    assert found == pytest.approx(2 * (60.0 + WORKLOAD.judging(0.02)))
+
+
+def test_results_of_other_sweeps_carry_their_workload(tmp_path: Path) -> None:
+    config = {
+        "trainer": {"epochs": 4, "log_every_steps": 10, "probe_every_epochs": 2},
+        "dataset": {"size": 100, "batch_size": 5},
+        "probe": {"fit_sequences": 30, "judge_sequences": 20},
+        "plots": True,
+    }
+    (tmp_path / "abc").mkdir()
+    result = {"status": "finished", "objective": 1.0, "config": config, "choices": {"model": "idm"}, "metrics": {}}
+    (tmp_path / "abc" / "result.json").write_text(json.dumps(result))
+    _, jobs = measured([tmp_path])
+    assert jobs["abc"].workload == Workload(400.0, 50.0, 2, 50.0, plots=True)
+    assert jobs["abc"].model == "idm"
+
+
+def test_free_workers_take_what_waits() -> None:
+    assert makespan([], [], 2) == 0.0
+    assert makespan([5.0], [3.0, 3.0], 2) == 6.0
+    assert makespan([5.0, 1.0, 1.0], [3.0], 1) == 5.0  # more at work than there are workers here
+    assert packs([1.0, 2.0, 3.0], 2) == [3.0, 3.0]
+    assert [clock(seconds) for seconds in (0.4, 61, 3599.7, 3723)] == ["0:00", "1:01", "1:00:00", "1:02:03"]
