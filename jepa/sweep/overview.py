@@ -230,19 +230,23 @@ def sample_of(job: Job, result: Mapping[str, Any]) -> Sample | None:
 
 
 def _wall_seconds(folder: Path, result: Mapping[str, Any]) -> float | None:
-    """From the start of the last process that was at the job, where that is known, to the job's end."""
-    try:
-        finished = datetime.fromisoformat(str(result["finished"])).timestamp()
-        started = datetime.fromisoformat(str(result["started"])).timestamp()
-    except (KeyError, ValueError):
-        return None
-    with contextlib.suppress(OSError):  # times in results are whole seconds
+    """From the start of the last process that was at the job to the job's end; None where that is not known."""
+    started, finished = _moment(result.get("started")), _moment(result.get("finished"))
+    with contextlib.suppress(OSError):  # the times in a result are whole seconds
         written = (folder / records.RESULT).stat().st_mtime
-        finished = written if abs(written - finished) < 2.0 else finished
+        finished = written if finished is None or abs(written - finished) < 2.0 else finished
     held = lease.last_holder(folder).get("started")
-    if isinstance(held, (int, float)) and started - 60.0 < held < finished:
+    if isinstance(held, (int, float)) and (started is None or held > started - 60.0):
         started = held
-    return finished - started
+    return None if started is None or finished is None or finished < started else finished - started
+
+
+def _moment(text: Any) -> float | None:
+    """Seconds since 1970 of an ISO 8601 time."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None
 
 
 def _charged(jobs: Sequence[Job], costs: Costs) -> list[float] | None:

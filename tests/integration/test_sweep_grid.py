@@ -111,7 +111,7 @@ def test_a_dry_run_tells_the_jobs_the_state_and_the_time_and_starts_nothing(in_t
     assert run(GRID).code == 0
     planned = run([*GRID[:1], "seed=0,1,2,3", *GRID[2:], "dry_run=true"])
     assert "8 jobs" in planned.out and "4 finished, 4 new" in planned.out, planned
-    assert "time: about 0:01 for the 4 jobs left" in planned.out
+    assert "time: about 0:0" in planned.out and " for the 4 jobs left, from 4 results" in planned.out
 
 
 @pytest.mark.parametrize(
