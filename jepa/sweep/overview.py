@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +17,6 @@ from jepa.sweep import lease, records
 from jepa.sweep.jobs import Job
 
 Program = tuple[str, int]  # machine and process
-_TAIL_BYTES = 16384  # of metrics.jsonl, for the latest records and the rate
 
 
 @dataclass(frozen=True)
@@ -261,7 +258,7 @@ def _workload(job: Job) -> Workload:
 
 def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
     """The job's place in its training, its rate and when it wrote them, from the end of ``metrics.jsonl``."""
-    found, written = _tail(job.folder)
+    found, written = records.last_records(job.folder)
     started = float(holder.get("started") or now)
     metrics: dict[str, Any] = {}
     for record in found:
@@ -288,23 +285,6 @@ def _per_sequence(found: Sequence[Mapping[str, Any]], job: Job) -> float | None:
             return seconds / (epochs * job.sequences / job.epochs)
     rate = train[-1].get("sequences_per_second") if train else None
     return 1.0 / rate if rate else None
-
-
-def _tail(folder: Path) -> tuple[list[dict[str, Any]], float | None]:
-    """The latest records of ``metrics.jsonl`` and when the file was written; empty and None where there are none."""
-    try:
-        with open(folder / "metrics.jsonl", "rb") as file:
-            status = os.fstat(file.fileno())
-            file.seek(max(0, status.st_size - _TAIL_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return [], None
-    found = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the first line may begin in its middle, the last may still be written
-            record = json.loads(line)
-            found += [record] if isinstance(record, dict) else []
-    return found, status.st_mtime
 
 
 def _select(config: Mapping[str, Any], dotted: str) -> Any:

@@ -188,20 +188,21 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
-def last_metrics(folder: Path, tail_bytes: int = 4096) -> dict[str, Any]:
-    """The latest records of ``metrics.jsonl`` merged into one; empty where there are none."""
+def last_records(folder: Path, tail_bytes: int = 16384) -> tuple[list[dict[str, Any]], float | None]:
+    """The latest records of ``metrics.jsonl`` and when the file was written; empty and None where there are none."""
     try:
         with open(folder / "metrics.jsonl", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - tail_bytes))
+            status = os.fstat(file.fileno())
+            file.seek(max(0, status.st_size - tail_bytes))
             lines = file.read().splitlines()
     except OSError:
-        return {}
-    merged: dict[str, Any] = {}
+        return [], None
+    found = []
     for line in lines:
         with contextlib.suppress(ValueError):  # the first line may begin in its middle, the last may still be written
             record = json.loads(line)
-            merged.update(record if isinstance(record, dict) else {})
-    return merged
+            found += [record] if isinstance(record, dict) else []
+    return found, status.st_mtime
 
 
 def recorded_bytes(folder: Path) -> int:

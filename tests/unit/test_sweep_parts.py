@@ -149,8 +149,9 @@ def test_the_sweeps_own_file_keeps_earlier_jobs_and_can_be_lost(tmp_path: Path) 
 def test_the_latest_metrics_are_read_from_the_end(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step, "epoch": step / 10, "loss/total": 1.0 / (step + 1)}) for step in range(500)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 500, "ep')
-    assert records.last_metrics(tmp_path)["step"] == 499
-    assert records.last_metrics(tmp_path / "nowhere") == {}
+    found, written = records.last_records(tmp_path)
+    assert found[-1]["step"] == 499 and written is not None
+    assert records.last_records(tmp_path / "nowhere") == ([], None)
 
 
 # --- devices -------------------------------------------------------------------------------------------------------
