@@ -193,7 +193,7 @@ def result_line(job: Job, result: Mapping[str, Any], columns: int | None = None)
 
 
 def _outcome(result: Mapping[str, Any], *, short: bool) -> str:
-    metric, value = str(result.get("objective_metric", "objective")), _number(result.get("objective"))
+    metric, value = str(result.get("objective_metric") or "objective"), _number(result.get("objective"))
     words = f"{value} px" if short and metric.endswith("_rmse_px") else f"{metric} {value}"
     return f"{words} ({result['verdict']})" if result.get("verdict") else words
 
