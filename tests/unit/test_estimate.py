@@ -40,7 +40,7 @@ class Play:
     def __post_init__(self) -> None:
         self.now = START
         self.jobs = [
-            Job(f"job{i:03}", [], f"job {i}", self.folder / f"job{i:03}", model, 3000.0, 10.0, WORKLOAD)
+            Job(f"job{i:03}", [], f"job {i}", self.folder / f"job{i:03}", model, 3000.0, 10.0, workload=WORKLOAD)
             for i, model in enumerate(self.models)
         ]
         self.held: dict[str, lease.Lease] = {}
@@ -167,7 +167,7 @@ def test_training_that_was_not_recorded_is_not_assumed() -> None:
 
 
 def test_pruned_trials_shorten_the_estimate(tmp_path: Path) -> None:
-    jobs = {name: Job(name, [], name, tmp_path / name, "vicreg", 3000.0, 10.0, WORKLOAD) for name in "abc"}
+    jobs = {name: Job(name, [], name, tmp_path / name, "vicreg", 3000.0, 10.0, workload=WORKLOAD) for name in "abc"}
     whole = {"status": "finished", "metrics": {"train_seconds": 30.0}, "epochs_trained": 10, "epochs_total": 10}
     pruned = {"status": "pruned", "metrics": {"train_seconds": 6.0}, "epochs_trained": 2, "epochs_total": 10}
     results = {"a": whole, "b": pruned}
@@ -179,7 +179,7 @@ def test_pruned_trials_shorten_the_estimate(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_may_bring_rates_of_its_own(tmp_path: Path) -> None:
-    job = Job("a", [], "a", tmp_path / "a", "vicreg", 3000.0, 10.0, WORKLOAD)
+    job = Job("a", [], "a", tmp_path / "a", "vicreg", 3000.0, 10.0, workload=WORKLOAD)
     assert estimate_seconds([job], {}, {}, 1) is None
     found = estimate_seconds([job] * 4, {}, {}, 2, measured={"vicreg": 0.02})
     assert found == pytest.approx(2 * (60.0 + WORKLOAD.judging(0.02)))
