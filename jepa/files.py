@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# What ``atomic_path`` calls its temporary files, and what earlier versions and copies of results called theirs.
+_TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]+)(-[0-9a-f]{6}(\.\w+)?|\.tmp)")
 
 
 @contextmanager
@@ -42,6 +49,24 @@ def write_json_atomic(path: Path, value: Any) -> None:
     write_text_atomic(path, json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n")
 
 
+def remove_leftovers(*folders: Path) -> None:
+    """Remove temporary files that killed processes left in ``folders``; call it while nobody else writes there.
+
+    A file is left over where its process is gone from this machine, or where it is older than an hour.
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for path in list(folder.iterdir()):
+                found = _TEMPORARY.fullmatch(path.name)
+                if found and (not _is_running(int(found["pid"])) or time.time() - path.stat().st_mtime > 3600):
+                    path.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether ``error`` says that there is no space left, or that the user's share of the disk is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def to_plain(value: Any) -> Any:
     """``value`` as JSON can hold it, in dictionaries and lists throughout.
 
@@ -58,6 +83,16 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's process
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -65,7 +65,9 @@ def run(cfg: DictConfig) -> float:
     with RunLog(screen=plan.config.progress != "none") as run_log:
         trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
         _check_continues(plan, trainer)
-        with occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun):
+        with occupied(
+            plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun, seen=earlier.seen
+        ):
             run_log.open(plan.folder)
             log.info("%s", provenance.command(plan.overrides))
             _say_if_busy(others)

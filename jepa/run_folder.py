@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config import scientific_config
-from jepa.errors import ConfigError
-from jepa.files import write_text_atomic
+from jepa.errors import ConfigError, RunFailed
+from jepa.files import is_disk_full, remove_leftovers, write_json_atomic, write_text_atomic
+from jepa.provenance import timestamp
 
 CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")  # as in jepa.checkpoint, which would bring torch
 _TRACES = ("config.yaml", "metrics.jsonl", *CHECKPOINTS)  # of a run that has begun
-_STAY = (".lock", ".lease", "output.log")  # a run's and a sweep's claims to the folder, and what is being written
+_FILES = ("config.yaml", "overrides.yaml", "result.json", "metrics.jsonl", "run.log")
+_FOLDERS = ("checkpoints", "plots")
+_MOVING = ".moving_aside"  # is there while a run is moved aside; holds the name of the folder that it goes to
+_STAY = (".lock", ".lease", "output.log", _MOVING)  # claims to the folder, and what is being written
+MOVED_ASIDE = "moved_aside.json"  # in a folder whose run made way for another
 _DIFFERENCES_SHOWN = 4
 _REMEDY = "rerun=true moves what is there aside and runs again"
 
@@ -36,6 +41,7 @@ class Earlier:
     exists: bool = False
     checkpoint: bool = False
     result: dict[str, Any] | None = None
+    seen: tuple[int | None, ...] | None = None  # the versions of the files that this was read from
 
     @property
     def status(self) -> str | None:
@@ -52,7 +58,27 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
     Raises:
         ConfigError: the folder cannot be used, holds unreadable files, or a run of another configuration.
     """
+    seen = versions(folder)
+    return replace(_inspect(folder, wanted), seen=seen)
+
+
+def versions(folder: Path) -> tuple[int | None, ...]:
+    """What tells the result and the checkpoints in ``folder`` from those that replace them; None for a missing one."""
+    return tuple(_version(folder / name) for name in ("result.json", *CHECKPOINTS))
+
+
+def _version(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
+
+
+def _inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
     _check_usable(folder)
+    if (folder / _MOVING).exists():
+        return Earlier()  # what is there is being moved aside; whoever takes the folder goes on with that
+    _check_kinds(folder)
     result = _result(folder)
     begun = any((folder / name).exists() for name in _TRACES)
     if not begun and result is None:
@@ -73,31 +99,57 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
 
 
 @contextmanager
-def occupied(folder: Path, *, config: Mapping[str, Any], overrides: list[str], aside: bool) -> Iterator[None]:
+def occupied(
+    folder: Path,
+    *,
+    config: Mapping[str, Any],
+    overrides: list[str],
+    aside: bool,
+    seen: tuple[int | None, ...] | None = None,
+) -> Iterator[None]:
     """Work in ``folder``: nobody else does meanwhile, it holds the configuration, and ``run.log`` is being written.
 
     Args:
         config, overrides: written to ``config.yaml`` and ``overrides.yaml``.
         aside: move what is there to a numbered sibling first (``<folder>.1``, ``<folder>.2``, ...).
+        seen: of :func:`inspect`; refuse a folder in which another process has worked since.
 
     Raises:
         ConfigError: the folder cannot be made or written, or another process works in it.
+        RunFailed: the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "a", encoding="utf-8")  # noqa: SIM115 - held as long as the run
-    except OSError as error:
-        raise ConfigError(f"folder={folder}: cannot be written ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise _unwritable(folder, error) from error
     with lock:
         _take(lock.fileno(), folder)
-        if aside:
-            move_aside(folder)
-        earlier = folder / "result.json"
-        if earlier.exists():  # of a failed or pruned run that is tried again
-            os.replace(earlier, _free_name(earlier))
-        write_text_atomic(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-        write_text_atomic(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        if seen is not None and seen != versions(folder):
+            raise ConfigError(f"folder={folder}: another process has just worked in it; give the same command again")
+        try:
+            _make_ready(folder, config, overrides, aside)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         yield
+
+
+def _make_ready(folder: Path, config: Mapping[str, Any], overrides: list[str], aside: bool) -> None:
+    remove_leftovers(folder, *(folder / name for name in _FOLDERS))
+    if aside or (folder / _MOVING).exists():
+        move_aside(folder)
+    earlier = folder / "result.json"
+    if earlier.exists():  # of a failed or pruned run that is tried again
+        os.replace(earlier, _free_name(earlier))
+    write_text_atomic(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    write_text_atomic(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+
+
+def _unwritable(folder: Path, error: OSError | ValueError) -> ConfigError | RunFailed:
+    if is_disk_full(error):
+        return RunFailed(f"no space left on the device of {folder}; free some and give the same command again")
+    where = getattr(error, "filename", None) or folder
+    return ConfigError(f"folder={folder}: {where} cannot be written ({getattr(error, 'strerror', None) or error})")
 
 
 class RunLog:
@@ -169,13 +221,36 @@ class _Screen(logging.Handler):
 
 
 def _check_usable(folder: Path) -> None:
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
+    try:
+        existing = folder
+        while not _is_there(existing) and existing != existing.parent:
+            existing = existing.parent
+        is_folder = existing.is_dir()
+    except (OSError, ValueError) as error:  # a name too long, a loop of links, a folder that may not be entered
+        raise ConfigError(f"folder={folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+    if not is_folder:
         raise ConfigError(f"folder={folder}: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"folder={folder}: {existing} cannot be written")
+
+
+def _is_there(path: Path) -> bool:
+    """As ``path.exists()``, which takes a loop of links and a name that cannot be for a missing file."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _check_kinds(folder: Path) -> None:
+    """Refuse a folder where a run would write a file, and a file where it would make a folder."""
+    for name in _FILES:
+        if (folder / name).is_dir():
+            raise ConfigError(f"{folder / name}: is a folder, a run has a file of that name; {_REMEDY}")
+    for name in _FOLDERS:
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise ConfigError(f"{folder / name}: is a file, a run has a folder of that name; {_REMEDY}")
 
 
 def _config_there(folder: Path) -> dict[str, Any]:
@@ -242,14 +317,34 @@ def _has_metrics(result: Mapping[str, Any]) -> bool:
 def move_aside(folder: Path) -> None:
     """What an earlier run left in ``folder`` goes to a new sibling (``<folder>.1``); claims to the folder stay.
 
-    The caller holds such a claim. Where nothing is left, no sibling is made.
+    The caller holds such a claim. Where no run has left anything, no sibling is made. A move that was cut short is
+    completed by the next call.
     """
-    moving = [entry for entry in folder.iterdir() if entry.name not in _STAY]
-    if moving:
+    folder = Path(os.path.abspath(folder))
+    marker = folder / _MOVING
+    if not marker.exists() and not any((folder / name).exists() for name in (*_FILES, *_FOLDERS)):
+        return
+    sibling = _sibling_begun(marker)
+    if sibling is None:
         sibling = _free_name(folder)
         sibling.mkdir()
-        for entry in moving:
-            os.replace(entry, sibling / entry.name)
+        write_json_atomic(sibling / MOVED_ASIDE, {"from": folder.name, "moved": timestamp()})
+        write_text_atomic(marker, sibling.name)
+    moving = [entry for entry in folder.iterdir() if entry.name not in _STAY]
+    # The result first: without it nobody takes what is left for a finished run.
+    for entry in sorted(moving, key=lambda entry: entry.name != "result.json"):
+        os.replace(entry, sibling / entry.name)
+    marker.unlink()
+
+
+def _sibling_begun(marker: Path) -> Path | None:
+    """The sibling to which a move that was cut short goes, or None."""
+    try:
+        name = marker.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    sibling = marker.parent.with_name(name) if name and "/" not in name else None
+    return sibling if sibling is not None and (sibling / MOVED_ASIDE).is_file() else None
 
 
 # --- who works there -----------------------------------------------------------------------------------------------

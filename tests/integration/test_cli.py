@@ -99,7 +99,8 @@ def test_rerun_moves_the_earlier_run_aside(in_tmp: Path) -> None:
     assert jepa_run("folder=here") == 0
     before = contents(in_tmp / "here")
     assert jepa_run("folder=here", "rerun=true") == 0
-    assert contents(in_tmp / "here.1") == before
+    moved = contents(in_tmp / "here.1")
+    assert json.loads(moved.pop("moved_aside.json"))["from"] == "here" and moved == before
     assert result(in_tmp / "here")["objective"] == result(in_tmp / "here.1")["objective"]
     assert jepa_run("folder=here", "rerun=true", "seed=1") == 0
     assert result(in_tmp / "here")["seed"] == 1 and result(in_tmp / "here.2")["seed"] == 0
