@@ -85,7 +85,7 @@ class RSSM(Objective):
         return Losses(total, {"reconstruction": reconstruction, "kl": kl.mean()})
 
     def loss_weights(self) -> dict[str, str]:
-        return {"reconstruction": "× 1", "kl": f"× 1, a frame at least {self.free_nats.item():.4g}"}
+        return {"reconstruction": "× 1", "kl": f"× 1 and at least {self.free_nats.item():.4g} a frame"}
 
     def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
         """Encodings, and beliefs b_1 ... b_{T-1} from the first frame, the actions and samples of the prior alone."""

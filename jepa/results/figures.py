@@ -69,6 +69,8 @@ def metric_figure(
     curves = _reference_curves(table, panels, x, panel, metric) if is_rmse(metric) else []
     values = [summary.mean for lines in panels.values() for series in lines for _, summary in series.points]
     _dress_y(axes, metric, values, curves or [])
+    if curves and _differ(curves):
+        figure.set_figwidth(figure.get_figwidth() + 1.8 * (_columns(len(axes)) - 1))  # names beside each panel
     no_lines = "no reference lines: the runs differ in their environment" if curves is None else ""
     notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)), no_lines)))
     heading = "\n".join(filter(None, (notes, ", ".join(names[key] for key in by))))
@@ -109,9 +111,13 @@ def _dress_y(axes: Sequence[Axes], metric: str, values: Sequence[float], curves:
     if not any(curves):
         scale_y(axes[0], values)
         return
-    alike = all(lines == curves[0] for lines in curves)
     last = [(position + 1) % columns == 0 or position + 1 == len(axes) for position in range(len(axes))]
-    draw_reference(axes, curves, [is_last or not alike for is_last in last])
+    draw_reference(axes, curves, [is_last or _differ(curves) for is_last in last])
+
+
+def _differ(curves: Sequence[Sequence[Curve]]) -> bool:
+    """Whether the panels have different reference lines."""
+    return any(lines != curves[0] for lines in curves)
 
 
 def _x_values(lines: Sequence[Series]) -> list[Any]:

@@ -198,7 +198,8 @@ def _together(values: Sequence[Any]) -> Cell:
         return next(iter(counts))
     if len(counts) > _MOST_WORDS:
         return f"{len(counts)} values"
-    return ", ".join(f"{value}" if count == 1 else f"{value} ×{count}" for value, count in counts.most_common())
+    words = {value: "–" if value is None else str(value) for value in counts}  # as a missing value is shown alone
+    return ", ".join(words[value] + (f" ×{count}" if count > 1 else "") for value, count in counts.most_common())
 
 
 def _orderable(cell: Cell) -> tuple[int, Any] | None:

@@ -47,6 +47,27 @@ def test_the_table(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Student's t" in out and "always the centre 9.39" in out
 
 
+def test_the_lines_below_a_table_and_in_a_run_are_the_runs_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {
+        "prediction": {"lines": [{"name": "start alone", "rmse_px": 3.25}]},
+        "encoder": {"lines": [{"name": "always the centre", "rmse_px": 8.5}]},
+    }
+    for noise in (0.0, 1.0):
+        changes = {"reference": own, "verdict": None, "verdict_reason": "too short", "warnings": ["too few sequences"]}
+        folder = write_run(tmp_path, ["dataset.num_steps=5", f"dataset.static_noise={noise}"], **changes)
+    _, out, _ = ask(tmp_path, capsys=capsys)
+    assert "  prediction_rmse_px: start alone 3.25\n  encoder_rmse_px: always the centre 8.50\n" in out
+    assert "2 runs have warnings (" in out and "): too few sequences" in out
+    _, out, _ = ask(folder, capsys=capsys)
+    assert "finished, no verdict: too short\nwarning: too few sequences\n" in out
+    assert "to compare prediction_rmse_px with:\n  start alone  3.25" in out and "reference" not in out
+    write_run(tmp_path, ["dataset.num_steps=9", "dataset.static_noise=0.0"])
+    _, out, _ = ask(tmp_path, capsys=capsys)
+    assert "these runs differ in their environment" in out and "start alone" not in out
+
+
 def test_questions(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = ask(grid, "--where", "model=vicreg and static_noise>0.5", "--sort", "-rmse", capsys=capsys)
     lines = out.splitlines()

@@ -116,7 +116,7 @@ def test_loss_terms_and_gradients(changes):
 
 
 def test_the_weight_of_the_divergence_names_its_floor():
-    assert build(free_nats=2.5).loss_weights() == {"reconstruction": "× 1", "kl": "× 1, a frame at least 2.5"}
+    assert build(free_nats=2.5).loss_weights() == {"reconstruction": "× 1", "kl": "× 1 and at least 2.5 a frame"}
 
 
 def test_rollout_uses_the_prior_alone():

@@ -145,6 +145,9 @@ def test_words_of_several_runs(tmp_path: Path) -> None:
         write_run(tmp_path, [f"seed={seed}"], verdict=verdict)
     table = table_of(runs_in(tmp_path))
     assert table.cell(table.rows[0], "verdict") == "tracks ×2, ignores the dot"
+    write_run(tmp_path, ["seed=3"], verdict=None, verdict_reason="no lines")
+    table = table_of(runs_in(tmp_path))
+    assert table.cell(table.rows[0], "verdict") == "tracks ×2, ignores the dot, –"
 
 
 def test_sorting(tmp_path: Path) -> None:
