@@ -84,7 +84,7 @@ def scientific_config(cfg: DictConfig) -> dict[str, Any]:
             node = node.get(parent, {}) if isinstance(node, dict) else {}
         if isinstance(node, dict):
             node.pop(last, None)
-    return {key: _canonical(value) for key, value in plain.items()}
+    return {key: canonical(value) for key, value in plain.items()}
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -103,11 +103,12 @@ def _plain(cfg: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
+    """``value`` with numbers in one spelling: 1.0 is 1."""
     if isinstance(value, Mapping):
-        return {str(key): _canonical(item) for key, item in value.items()}
+        return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         return int(value)
     return value

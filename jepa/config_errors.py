@@ -49,6 +49,12 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Ite
     return ConfigError(one_line(error))
 
 
+def missing_key(error: BaseException) -> str | None:
+    """The key that Hydra could not set because its configuration has none of that name."""
+    found = _NO_SUCH_KEY.search(str(error))
+    return found["key"] if found else None
+
+
 def all_keys(cfg: DictConfig) -> list[str]:
     """The full names of every key of ``cfg``, groups of keys included."""
     found: list[str] = []

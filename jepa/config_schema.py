@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jepa.errors import ConfigError, check_choice, check_count, nearest
+from jepa.errors import ConfigError, check_choice, check_count, check_number, check_path, is_text, nearest, shown
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 WANDB_MODES = ("offline", "online", "disabled")
@@ -36,9 +37,10 @@ class TrainerConfig:
     cuda_graph: bool
 
     def __post_init__(self) -> None:
-        check_count("trainer.epochs", self.epochs, minimum=0)
-        check_count("trainer.log_every_steps", self.log_every_steps)
-        check_count("trainer.probe_every_epochs", self.probe_every_epochs, minimum=0)
+        check_count("trainer.epochs", self.epochs, minimum=0, maximum=10**6)
+        check_number("trainer.warmup_epochs", self.warmup_epochs, minimum=0, maximum=1e6)
+        check_count("trainer.log_every_steps", self.log_every_steps, maximum=10**9)
+        check_count("trainer.probe_every_epochs", self.probe_every_epochs, minimum=0, maximum=10**6)
         if not isinstance(self.compile, bool):
             check_choice("trainer.compile", self.compile, ("auto", "true", "false"))
 
@@ -50,7 +52,7 @@ class CheckpointConfig:
     every_epochs: int
 
     def __post_init__(self) -> None:
-        check_count("checkpoint.every_epochs", self.every_epochs, minimum=0)
+        check_count("checkpoint.every_epochs", self.every_epochs, minimum=0, maximum=10**6)
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,10 @@ class RunConfig:
         _check_device(self.device)
         check_choice("precision", self.precision, PRECISIONS)
         if self.threads is not None:
-            check_count("threads", self.threads)
-        if not self.folder.strip():
-            raise ConfigError(f"folder={self.folder!r}: must name a folder")
+            check_count("threads", self.threads, maximum=1024)
+        check_path("folder", self.folder)
+        if self.init_from is not None:
+            check_path("init_from", self.init_from)
         if not isinstance(self.resume, bool):
             check_choice("resume", self.resume, ("auto", "true", "false"))
         check_objective(self.objective)
@@ -127,7 +130,7 @@ def check_objective(name: str) -> str:
 
 def _check_device(name: str) -> None:
     kind, _, index = name.partition(":")
-    if index and kind == "cuda" and index.isdigit():
+    if kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", index):
         return
     check_choice("device", name, ("auto", "cpu", "cuda", "cuda:N", "mps") if name != "cuda:N" else ())
 
@@ -157,7 +160,7 @@ def typed(key: str, value: Any, hint: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
             return closed(hint, value, key)
-        raise ConfigError(f"{key}={_shown(value)}: must be a group of keys")
+        raise ConfigError(f"{key}={shown(value)}: must be a group of keys")
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         options = typing.get_args(hint)
         if value is None and type(None) in options:
@@ -170,7 +173,24 @@ def typed(key: str, value: Any, hint: Any) -> Any:
                 return value
     elif _is_a(value, hint):
         return float(value) if hint is float else value
-    raise ConfigError(f"{key}={_shown(value)}: must be {_words(hint)}")
+    raise ConfigError(f"{key}={shown(value)}: must be {_words(hint)}")
+
+
+def check_text(key: str, value: Any) -> None:
+    """Refuse text below ``key`` that no file could hold: lone surrogates and NUL.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            check_text(key, str(name))
+            check_text(join(key, str(name)), item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            check_text(key, item)
+    elif isinstance(value, str) and not is_text(value):
+        raise ConfigError(f"{key}={shown(value)}: holds characters that no file can hold")
 
 
 def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
@@ -219,7 +239,3 @@ def _words(hint: Any) -> str:
     if typing.get_origin(hint) is list:
         return f"a list, each {_words(typing.get_args(hint)[0])}"
     return names.get(hint, "a group of keys")
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else repr(value)

@@ -6,6 +6,9 @@ import difflib
 import math
 from collections.abc import Iterable
 
+_SHOWN = 120  # characters of a value in a message
+_PATH, _NAME = 4000, 255  # bytes of a path and of one of its parts that file systems take
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run. Raised before any work starts; the command ends with exit code 2."""
@@ -15,9 +18,17 @@ class RunFailed(RuntimeError):
     """Work that started and ended without a result; its files say why. The command ends with exit code 1."""
 
 
+def shown(value: object) -> str:
+    """``value`` as a message shows it: printable, and cut where it is long."""
+    if value is None:
+        return "null"
+    text = ascii(value) if isinstance(value, str) and not is_text(value) else _short_repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 20]}… ({len(text)} characters)"
+
+
 def nearest(value: object, allowed: Iterable[str]) -> str | None:
     """The allowed spelling closest to ``value``, or None where nothing is close."""
-    found = difflib.get_close_matches(str(value).lower(), [str(name) for name in allowed], n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(value)[:_SHOWN].lower(), [str(name) for name in allowed], n=1, cutoff=0.5)
     return found[0] if found else None
 
 
@@ -26,7 +37,7 @@ def choice_error(key: str, value: object, allowed: Iterable[str]) -> ConfigError
     allowed = [str(name) for name in allowed]
     hint = nearest(value, allowed)
     suffix = f"; did you mean {hint!r}?" if hint else ""
-    return ConfigError(f"{key}={value!r}: must be one of {', '.join(allowed)}{suffix}")
+    return ConfigError(f"{key}={shown(value)}: must be one of {', '.join(allowed)}{suffix}")
 
 
 def check_choice(key: str, value: str, allowed: Iterable[str]) -> str:
@@ -44,19 +55,21 @@ def check_number(
     minimum: float = -math.inf,
     maximum: float = math.inf,
     above: float = -math.inf,
+    below: float = math.inf,
 ) -> float:
-    """Return ``value`` if it is a finite number in ``[minimum, maximum]`` and greater than ``above``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"{key}={value!r}: must be a finite number")
-    if value < minimum or value > maximum or value <= above:
-        raise ConfigError(f"{key}={value!r}: must be {_range_words(minimum, maximum, above)}")
+    """Return ``value`` if it is a finite number in ``[minimum, maximum]``, over ``above`` and under ``below``."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"{key}={shown(value)}: must be a finite number")
+    if value < minimum or value > maximum or value <= above or value >= below:
+        raise ConfigError(f"{key}={shown(value)}: must be {_range_words(minimum, maximum, above, below)}")
     return value
 
 
 def check_count(key: str, value: int, *, minimum: int = 1, maximum: int | None = None) -> int:
     """Return ``value`` if it is a whole number of at least ``minimum`` (and at most ``maximum``)."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{key}={value!r}: must be a whole number")
+        raise ConfigError(f"{key}={shown(value)}: must be a whole number")
     check_number(key, value, minimum=minimum, maximum=math.inf if maximum is None else maximum)
     return value
 
@@ -64,11 +77,62 @@ def check_count(key: str, value: int, *, minimum: int = 1, maximum: int | None =
 def check_flag(key: str, value: bool) -> bool:
     """Return ``value`` if it is true or false."""
     if not isinstance(value, bool):
-        raise ConfigError(f"{key}={value!r}: must be true or false")
+        raise ConfigError(f"{key}={shown(value)}: must be true or false")
     return value
 
 
-def _range_words(minimum: float, maximum: float, above: float) -> str:
-    low = f"greater than {above:g}" if above > -math.inf else f"at least {minimum:g}" if minimum > -math.inf else ""
-    high = f"at most {maximum:g}" if maximum < math.inf else ""
+def check_widths(key: str, text: str | int | None) -> list[int]:
+    """Layer widths written as ``"512-512"``; ``""`` and None are none.
+
+    Raises:
+        ConfigError: names ``key`` where a width is no whole number from 1 to 65536, or layers are more than 32.
+    """
+    parts = [] if text is None or text == "" else str(text).split("-") if isinstance(text, (str, int)) else ["?"]
+    sound = all(len(part) <= 5 and part.isascii() and part.isdigit() and 0 < int(part) <= 2**16 for part in parts)
+    if not sound or len(parts) > 32 or isinstance(text, bool):
+        allowed = "must be widths of 1 to 65536 joined by '-' such as '512-512', at most 32 of them, or '' for none"
+        raise ConfigError(f"{key}={shown(text)}: {allowed}")
+    return [int(part) for part in parts]
+
+
+def _range_words(minimum: float, maximum: float, above: float, below: float) -> str:
+    low = f"at least {_plain(minimum)}" if minimum > -math.inf else ""
+    low = f"greater than {above:g}" if above > -math.inf else low
+    high = f"less than {below:g}" if below < math.inf else f"at most {_plain(maximum)}" if maximum < math.inf else ""
     return " and ".join(part for part in (low, high) if part)
+
+
+def check_path(key: str, text: str) -> str:
+    """Return ``text`` if a file could have this name: no control characters, not too long."""
+    if not text.strip():
+        raise ConfigError(f"{key}={text!r}: must name a file or folder")
+    if not is_text(text) or any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ConfigError(f"{key}={shown(text)}: no path has such characters")
+    if len(text.encode()) > _PATH or any(len(part.encode()) > _NAME for part in text.split("/")):
+        raise ConfigError(f"{key}={shown(text)}: too long for a path ({_NAME} bytes a name)")
+    return text
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, without control characters, of a length that a terminal can show."""
+    line = "".join(c if c.isprintable() else _escaped(c) for c in text.replace("\n", "; "))
+    return line if len(line) <= 1000 else f"{line[:1000]}…"
+
+
+def _escaped(character: str) -> str:
+    return " " if character in "\t\r" else ascii(character)[1:-1]
+
+
+def is_text(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: no lone surrogates, no NUL."""
+    return "\0" not in text and not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
+def _short_repr(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 400:
+        return f"a number of {value.bit_length()} bits"  # Python refuses to print larger ones
+    return repr(value)
+
+
+def _plain(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"

@@ -35,3 +35,6 @@ OPERATIONAL_NESTED_KEYS = frozenset(
         "dataset.cifar10_folder",  # the same images wherever they lie
     }
 )
+
+# Keys of the top level that steer a sweep itself; no job is given them.
+CONTROL_KEYS = ("sweep", "dry_run", "yes", "retry_failed", "reuse")

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from jepa import openmp, provenance
 from jepa.config import TRUSTED_TARGETS, compose, config_dir, prepare_arguments, register
-from jepa.config_errors import all_keys, explain, one_line
-from jepa.config_search import SWEEP_GROUP, groups
-from jepa.errors import ConfigError, RunFailed
+from jepa.config_arguments import deferred, prepare
+from jepa.config_errors import all_keys, explain, missing_key, one_line
+from jepa.config_search import groups
+from jepa.errors import ConfigError, RunFailed, printable
 from jepa.screen import forgive
 
 if TYPE_CHECKING:
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
     from jepa.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-_SHOW = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
-_DECIDES_MODE = _SHOW | {"--run", "-r", "--multirun", "-m", "--experimental-rerun", "hydra.mode"}
 
 
 def run(cfg: DictConfig) -> float:
@@ -51,17 +50,20 @@ def run(cfg: DictConfig) -> float:
     """
     others = openmp.OtherProcesses()
     from jepa.run_folder import Earlier, RunLog, inspect, occupied
-    from jepa.run_plan import build_spec, make_plan
-    from jepa.runtime import prepare
+    from jepa.run_plan import build_spec, check_model, make_plan
+    from jepa.runtime import prepare as prepare_torch
     from jepa.trainer import Trainer
 
     plan = make_plan(cfg)
     rerun = plan.config.rerun
     earlier = Earlier() if rerun else inspect(plan.folder, plan.scientific)
+    if plan.config.dry_run:
+        return _announced(plan, earlier)
     if earlier.status == "finished":
         return _shown_again(plan, earlier)
     _check_resume(plan, earlier)
-    prepare(device=plan.device, threads=plan.config.threads, precision=plan.config.precision)
+    check_model(plan)
+    prepare_torch(device=plan.device, threads=plan.config.threads, precision=plan.config.precision)
     with RunLog(screen=plan.config.progress != "none") as run_log:
         trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
         _check_continues(plan, trainer)
@@ -87,16 +89,13 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: the configuration cannot be run.
     """
-    import torch
-
     from jepa.run_folder import inspect
-    from jepa.run_plan import make_plan
+    from jepa.run_plan import check_model, make_plan
 
     plan = make_plan(cfg)
     if not plan.config.rerun:
         inspect(plan.folder, plan.scientific)
-    with torch.random.fork_rng(devices=[]):
-        plan.build_objective()
+    check_model(plan)
 
 
 def main() -> None:
@@ -114,15 +113,13 @@ def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] |
         print(", ".join(f"{name} {version}" for name, version in provenance.versions().items()))
         return 0
     openmp.shorten_spin()
-    register()
-    arguments, notes = prepare_arguments(arguments)
-    for note in notes:
-        print(note)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    start = hydra.main(config_path=str(config_dir()), config_name="config", execution_whitelist=TRUSTED_TARGETS)
     try:
-        with _hydra_raises(), _argv(with_multirun(arguments)):
-            start(task or _task)()
+        register()
+        arguments, notes = prepare_arguments(prepare(arguments))
+        for note in notes:
+            print(note)
+        return _started(list(arguments), task or _task)
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the checkpoint", file=sys.stderr)
         return 130
@@ -133,7 +130,22 @@ def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] |
         if wants_traceback:
             raise error from None
         return _report(error, arguments)
-    return 0
+
+
+def _started(arguments: list[str], task: Callable[[DictConfig], float]) -> int:
+    """Hand the command line to Hydra; once more where a key has to be left to the jobs of a sweep."""
+    start = hydra.main(config_path=str(config_dir()), config_name="config", execution_whitelist=TRUSTED_TARGETS)
+    while True:
+        try:
+            with _hydra_raises(), _argv(arguments):
+                start(task)()
+            return 0
+        except ConfigCompositionException as error:
+            key = missing_key(error)
+            again = None if key is None else deferred(arguments, key)
+            if again is None:
+                raise
+            arguments = again
 
 
 class _Stopped(BaseException):
@@ -157,26 +169,14 @@ def _task(cfg: DictConfig) -> float:
 def _report(error: BaseException, arguments: Sequence[str]) -> int:
     """Say on one line what ended the command; the exit code."""
     if isinstance(error, RunFailed):
-        print(f"error: the run failed: {error}", file=sys.stderr)
+        print(f"error: the run failed: {printable(str(error))}", file=sys.stderr)
         return 1
     explained = explain(error, known_keys(arguments), arguments)
     if explained is None:
         traceback.print_exception(error)
         return 1
-    print(f"error: {explained}", file=sys.stderr)
+    print(f"error: {printable(str(explained))}", file=sys.stderr)
     return 2
-
-
-def with_multirun(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` with ``sweep=NAME`` spelt as Hydra wants it, and ``--multirun`` where a sweep file is to be run.
-
-    Hydra decides between one run and many before it composes, so a sweep file cannot say so itself. A mode that is
-    given keeps the last word, as do the flags that only show something.
-    """
-    spelt = [f"+{word}" if word.startswith(f"{SWEEP_GROUP}=") else word for word in arguments]
-    names_sweep = any(word.startswith(f"+{SWEEP_GROUP}=") for word in spelt)
-    decided = any(word.split("=")[0] in _DECIDES_MODE for word in spelt)
-    return ["--multirun", *spelt] if names_sweep and not decided else spelt
 
 
 def known_keys(arguments: Sequence[str]) -> list[str]:
@@ -212,6 +212,27 @@ def _say_if_busy(others: openmp.OtherProcesses) -> None:
     if words is not None:
         log.info("%s", words)
         print(words, flush=True)
+
+
+def _announced(plan: Plan, earlier: Earlier) -> float:
+    """Say what the run would do (``dry_run=true``); nothing is written."""
+    from jepa.run_plan import check_model
+
+    if earlier.status != "finished":
+        _check_resume(plan, earlier)
+    num_parameters = check_model(plan)
+    what = "starts it"
+    if plan.config.rerun and plan.folder.exists():
+        what = "runs it again; the earlier run is moved aside"
+    if earlier.status == "finished":
+        what = "shows the finished result again"
+    elif earlier.checkpoint:
+        what = "continues from the checkpoint"
+    length = f"{plan.config.trainer.epochs} epochs of {plan.dataset.steps_per_epoch} steps"
+    print(f"one run in {plan.folder}: this command {what}")
+    print(f"{num_parameters:,} parameters, {length}, on {plan.device} in {plan.config.precision}")
+    print("dry run: nothing has been started")
+    return math.nan
 
 
 def _wanted_resume(plan: Plan) -> bool | None:

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from jepa import provenance
+from jepa import checkpoint, provenance
 from jepa.config import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
 from jepa.config_check import check_open, qualified
 from jepa.config_errors import one_line
@@ -30,6 +30,9 @@ from jepa.optim.base import Optimizer
 from jepa.probing import Probe
 
 _Component = TypeVar("_Component")
+
+MAX_PARAMETERS = 2**31  # with gradients and an optimizer's state 26 to 34 GB: more than one such program should take
+MAX_STEPS = 10**8  # years; the table of learning rates would fill the memory
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,45 @@ def make_plan(cfg: DictConfig) -> Plan:
         probe=_component(cfg, plain, "probe", instantiate),
         build_objective=lambda: _component(cfg, plain, "model", _objective, shapes=dataset.shapes),
     )
+
+
+def check_model(plan: Plan) -> int:
+    """Build the model without its numbers, and check what depends on it: its size, its schedule, ``init_from``.
+
+    Returns:
+        The number of its parameters.
+
+    Raises:
+        ConfigError: a size that does not fit, a warm-up as long as the run, or weights that ``init_from`` lacks.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        objective = plan.build_objective()
+    num_parameters = sum(parameter.numel() for parameter in objective.parameters())
+    if num_parameters > MAX_PARAMETERS:
+        raise ConfigError(f"model: has {num_parameters:,} parameters; at most {MAX_PARAMETERS:,} are allowed")
+    num_steps = plan.config.trainer.epochs * plan.dataset.steps_per_epoch
+    if num_steps > MAX_STEPS:
+        raise ConfigError(
+            f"trainer.epochs={plan.config.trainer.epochs}: makes {num_steps:,} steps with dataset.size="
+            f"{plan.dataset.size} and dataset.batch_size={plan.dataset.batch_size}; at most {MAX_STEPS:,} are allowed"
+        )
+    if objective.trainable:
+        _check_schedule(plan, num_steps)
+    if plan.config.init_from is not None:
+        checkpoint.initial_model(Path(plan.config.init_from), objective.state_dict())
+    return num_parameters
+
+
+def _check_schedule(plan: Plan, num_steps: int) -> None:
+    """A warm-up that does not fit is named by the key that was set, which may be another than the schedule's."""
+    try:
+        plan.optimizer.schedule.check(num_steps, plan.dataset.steps_per_epoch)
+    except ConfigError as error:
+        told = {text.lstrip("+").partition("=")[0] for text in plan.overrides}
+        key = "optimizer.schedule.warmup_epochs"
+        if key in told or not str(error).startswith(key):
+            raise
+        raise ConfigError(f"trainer.warmup_epochs{str(error)[len(key) :]}") from error
 
 
 def build_spec(plan: Plan, *, resume: bool) -> RunSpec:

@@ -36,6 +36,7 @@ from jepa.types import Batch, DataShapes
 __all__ = ["Draws", "MovingDots", "NoiseCoefficients", "Normalizer", "Stream", "Streams"]
 
 SOURCES = ("cifar10", "photos")
+MAX_BATCH_NUMBERS = 2**31  # 8 GiB of frames, before a model has seen them
 
 
 class MovingDots:
@@ -61,17 +62,19 @@ class MovingDots:
         """All arguments as in ``conf/dataset/single.yaml``. Raises ConfigError for a value that cannot be used."""
         self.num_dots = check_count("dataset.num_dots", num_dots, maximum=len(DOT_NAMES))
         self.channels = _check_channels(channels, num_dots)
-        self.num_steps = check_count("dataset.num_steps", num_steps, minimum=2)
-        self.dot_std = check_number("dataset.dot_std", dot_std, above=0, maximum=(IMAGE_SIZE - 2) / 4)
-        self.noise = check_number("dataset.noise", noise, minimum=0)
-        self.static_noise = check_number("dataset.static_noise", static_noise, minimum=0)
-        self.static_noise_speed = check_number("dataset.static_noise_speed", static_noise_speed, minimum=0)
+        self.num_steps = check_count("dataset.num_steps", num_steps, minimum=2, maximum=10_000)
+        self.dot_std = check_number("dataset.dot_std", dot_std, minimum=0.1, maximum=(IMAGE_SIZE - 2) / 4)
+        self.noise = check_number("dataset.noise", noise, minimum=0, maximum=1000)
+        self.static_noise = check_number("dataset.static_noise", static_noise, minimum=0, maximum=1000)
+        check_number("dataset.static_noise_speed", static_noise_speed, minimum=0, maximum=1000)
+        self.static_noise_speed = static_noise_speed
         self.structured_noise = _check_bool("dataset.structured_noise", structured_noise)
         self.structured_source = _check_source(structured_source, needed=structured_noise)
         self.cifar10_folder = _check_folder(cifar10_folder)
-        self.batch_size = check_count("dataset.batch_size", batch_size)
-        self.size = check_count("dataset.size", size, minimum=batch_size)
+        self.batch_size = check_count("dataset.batch_size", batch_size, maximum=2**20)
+        self.size = check_count("dataset.size", size, minimum=batch_size, maximum=10**9)
         self.normalize = _check_bool("dataset.normalize", normalize)
+        _check_memory(num_steps, batch_size, channels)
         self.padding = 2 * self.dot_std  # px; no dot's centre comes closer to the border
 
     @property
@@ -269,6 +272,15 @@ def _check_channels(channels: int, num_dots: int) -> int:
         allowed = "1" if num_dots == 1 else f"1 (images summed) or {num_dots} (one image a dot)"
         raise ConfigError(f"dataset.channels={channels}: must be {allowed} with dataset.num_dots={num_dots}")
     return channels
+
+
+def _check_memory(num_steps: int, batch_size: int, channels: int) -> None:
+    numbers = num_steps * batch_size * channels * IMAGE_SIZE**2
+    if numbers > MAX_BATCH_NUMBERS:
+        raise ConfigError(
+            f"dataset.batch_size={batch_size}: a batch of {num_steps} frames a sequence (dataset.num_steps) takes "
+            f"{4 * numbers / 2**30:.0f} GiB; at most {4 * MAX_BATCH_NUMBERS / 2**30:.0f} GiB are allowed"
+        )
 
 
 def _check_folder(folder: str | None) -> str | None:

@@ -33,7 +33,8 @@ class Decoder(nn.Module):
 
     def __init__(self, *, input_size: int, channels: int, image_size: int, width_factor: int) -> None:
         super().__init__()
-        narrow, wide = (size * check_count("model.decoder.width_factor", width_factor) for size in (16, 32))
+        check_count("model.decoder.width_factor", width_factor, maximum=512)
+        narrow, wide = (size * width_factor for size in (16, 32))
         self.fc = nn.Linear(input_size, wide * _FIRST_SIDE**2)
         self.layers = nn.ModuleList(
             [

@@ -59,9 +59,10 @@ class MeNet5(Encoder):
     def __init__(
         self, *, in_channels: int, image_size: int, width_factor: int, embedding_size: int, mlp: str | int | None
     ) -> None:
-        check_count("model.encoder.embedding_size", embedding_size)
+        check_count("model.encoder.embedding_size", embedding_size, maximum=2**16)
         super().__init__(features_size=embedding_size, mlp=mlp)
-        narrow, wide = (size * check_count("model.encoder.width_factor", width_factor) for size in (16, 32))
+        check_count("model.encoder.width_factor", width_factor, maximum=512)
+        narrow, wide = (size * width_factor for size in (16, 32))
         self._narrow = narrow
         self.layer1 = nn.Sequential(
             nn.Conv2d(in_channels, narrow, kernel_size=5, stride=2, padding=2),
@@ -110,7 +111,7 @@ class ResNet18(Encoder):
     """
 
     def __init__(self, *, in_channels: int, image_size: int, base_width: int, mlp: str | int | None) -> None:
-        check_count("model.encoder.base_width", base_width)
+        check_count("model.encoder.base_width", base_width, maximum=2**13)
         super().__init__(features_size=8 * base_width, mlp=mlp)
         _checked_side("resnet18", image_size, (image_size + 7) // 8)
         widths = [base_width * factor for factor in (1, 2, 4, 8)]
@@ -164,7 +165,7 @@ class LeNet5(Encoder):
     """
 
     def __init__(self, *, in_channels: int, image_size: int, embedding_size: int, mlp: str | int | None) -> None:
-        check_count("model.encoder.embedding_size", embedding_size)
+        check_count("model.encoder.embedding_size", embedding_size, maximum=2**16)
         super().__init__(features_size=embedding_size, mlp=mlp)
         side = _checked_side("lenet5", image_size, ((image_size - 4) // 2 - 4) // 2)
         self.layer1 = nn.Sequential(
@@ -190,7 +191,7 @@ class MLPEncoder(Encoder):
     """
 
     def __init__(self, *, in_channels: int, image_size: int, embedding_size: int, mlp: str | int | None) -> None:
-        check_count("model.encoder.embedding_size", embedding_size)
+        check_count("model.encoder.embedding_size", embedding_size, maximum=2**16)
         super().__init__(features_size=embedding_size, mlp=mlp)
         self.fc1 = nn.Linear(in_channels * image_size**2, embedding_size)
         self.fc2 = nn.Linear(embedding_size, embedding_size)

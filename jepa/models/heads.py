@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, check_widths
 from jepa.models.normalization import normalize_steps
 
 
@@ -18,10 +18,7 @@ def parse_widths(key: str, text: str | int | None) -> list[int]:
     Raises:
         ConfigError: names ``key`` where a width is no positive whole number.
     """
-    parts = [] if text is None or text == "" else str(text).split("-")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"{key}={text!r}: must be widths joined by '-' such as '512-512', or '' for none")
-    return [int(part) for part in parts]
+    return check_widths(key, text)
 
 
 class Projector(nn.Module, ABC):

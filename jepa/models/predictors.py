@@ -37,7 +37,7 @@ class RNN(Predictor):
 
     def __init__(self, *, embedding_size: int, action_size: int, num_layers: int) -> None:
         super().__init__()
-        check_count("model.predictor.num_layers", num_layers)
+        check_count("model.predictor.num_layers", num_layers, maximum=64)
         self.rnn = GRU(input_size=action_size, hidden_size=embedding_size, num_layers=num_layers)
 
     def forward(self, encodings: Tensor, actions: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ class RNNBurnIn(Predictor):
 
     def __init__(self, *, embedding_size: int, action_size: int, num_layers: int, burn_in: int) -> None:
         super().__init__()
-        check_count("model.predictor.num_layers", num_layers)
-        self.burn_in = check_count("model.predictor.burn_in", burn_in, minimum=2)
+        check_count("model.predictor.num_layers", num_layers, maximum=64)
+        self.burn_in = check_count("model.predictor.burn_in", burn_in, minimum=2, maximum=10_000)
         self.rnn = GRU(input_size=embedding_size + action_size, hidden_size=embedding_size, num_layers=num_layers)
         self.output_projector = nn.Linear(embedding_size, embedding_size)
 

@@ -15,6 +15,9 @@ from jepa.models.heads import Projector
 from jepa.models.predictors import Predictor
 from jepa.types import Batch, DataShapes, Losses, Rollout
 
+# What a coefficient may be: products of a loss with these are numbers in float32, and so are their gradients.
+SMALLEST, LARGEST = 1e-6, 1e6
+
 
 class EncoderFactory(Protocol):
     """What conf/model/encoder gives: an encoder but for what the data decide."""
@@ -59,9 +62,9 @@ class Objective(nn.Module, ABC):
         """Hold ``value`` as the 0-d buffer ``name``, which is no part of a checkpoint; returns whether it is non-zero.
 
         Raises:
-            ConfigError: names ``model.<name>``; not finite, below ``minimum``, or 0 though ``positive``.
+            ConfigError: names ``model.<name>``; outside [minimum, LARGEST]; less than SMALLEST though ``positive``.
         """
-        check_number(f"model.{name}", value, minimum=minimum, above=0.0 if positive else -float("inf"))
+        check_number(f"model.{name}", value, minimum=max(minimum, SMALLEST if positive else minimum), maximum=LARGEST)
         self.register_buffer(name, torch.tensor(float(value)), persistent=False)
         self.hyperparameter_names = (*self.hyperparameter_names, name)
         return value != 0

@@ -31,10 +31,12 @@ class _Adaptive(Optimizer):
         super().__init__(base_lr=base_lr, scale_lr_with_batch=scale_lr_with_batch, schedule=schedule)
         self.beta1 = check_number("optimizer.beta1", beta1, minimum=0.0, maximum=1.0 - 1e-12)
         self.beta2 = check_number("optimizer.beta2", beta2, minimum=0.0, maximum=1.0 - 1e-12)
-        self.eps = check_number("optimizer.eps", eps, above=0.0)
-        self.weight_decay = check_number("optimizer.weight_decay", weight_decay, minimum=0.0)
+        self.eps = check_number("optimizer.eps", eps, minimum=1e-30, maximum=1e6)
+        self.weight_decay = check_number("optimizer.weight_decay", weight_decay, minimum=0.0, maximum=1e6)
         self.clip_grad_norm = (
-            None if clip_grad_norm is None else check_number("optimizer.clip_grad_norm", clip_grad_norm, above=0.0)
+            None
+            if clip_grad_norm is None
+            else check_number("optimizer.clip_grad_norm", clip_grad_norm, minimum=1e-30, maximum=1e30)
         )
 
     def hyperparameters(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ class Optimizer(ABC):
     """
 
     def __init__(self, *, base_lr: float, scale_lr_with_batch: bool, schedule: Schedule) -> None:
-        self.base_lr = check_number("optimizer.base_lr", base_lr, above=0.0)
+        self.base_lr = check_number("optimizer.base_lr", base_lr, minimum=1e-30, maximum=1e30)
         if not isinstance(scale_lr_with_batch, bool):
             raise ConfigError(f"optimizer.scale_lr_with_batch={scale_lr_with_batch!r}: must be true or false")
         if not isinstance(schedule, Schedule):

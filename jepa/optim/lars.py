@@ -30,9 +30,10 @@ class LARS(Optimizer):
         schedule: Schedule,
     ) -> None:
         super().__init__(base_lr=base_lr, scale_lr_with_batch=scale_lr_with_batch, schedule=schedule)
-        self.momentum = check_number("optimizer.momentum", momentum, minimum=0.0, maximum=1.0)
-        self.weight_decay = check_number("optimizer.weight_decay", weight_decay, minimum=0.0)
-        self.trust_coefficient = check_number("optimizer.trust_coefficient", trust_coefficient, above=0.0)
+        self.momentum = check_number("optimizer.momentum", momentum, minimum=0.0, below=1.0)
+        self.weight_decay = check_number("optimizer.weight_decay", weight_decay, minimum=0.0, maximum=1e6)
+        check_number("optimizer.trust_coefficient", trust_coefficient, minimum=1e-12, maximum=1e6)
+        self.trust_coefficient = trust_coefficient
 
     def hyperparameters(self) -> dict[str, float]:
         """base_lr, momentum, weight_decay and trust_coefficient."""

@@ -18,6 +18,10 @@ class Schedule(ABC):
     def factors(self, num_steps: int, steps_per_epoch: int) -> Tensor:
         """The factors ``[num_steps]``, float64 on the CPU, of a run with ``num_steps`` steps altogether."""
 
+    def check(self, num_steps: int, steps_per_epoch: int) -> None:
+        """Raise ConfigError where ``factors`` would, without computing them."""
+        _check_length(num_steps, steps_per_epoch)
+
 
 class Constant(Schedule):
     """The base learning rate throughout."""
@@ -36,19 +40,25 @@ class WarmupCosine(Schedule):
     """
 
     def __init__(self, *, warmup_epochs: float, final_factor: float) -> None:
-        self.warmup_epochs = check_number("optimizer.schedule.warmup_epochs", warmup_epochs, minimum=0.0)
+        self.warmup_epochs = check_number("optimizer.schedule.warmup_epochs", warmup_epochs, minimum=0.0, maximum=1e6)
         self.final_factor = check_number("optimizer.schedule.final_factor", final_factor, minimum=0.0, maximum=1.0)
 
     def factors(self, num_steps: int, steps_per_epoch: int) -> Tensor:
         """The factors ``[num_steps]``. Raises ConfigError where the warm-up is not shorter than the run."""
-        _check_length(num_steps, steps_per_epoch)
-        num_warmup = round(self.warmup_epochs * steps_per_epoch)
-        if num_warmup >= num_steps > 0:
+        self.check(num_steps, steps_per_epoch)
+        return warmup_cosine(num_steps, self._num_warmup(steps_per_epoch), self.final_factor)
+
+    def check(self, num_steps: int, steps_per_epoch: int) -> None:
+        """Raise ConfigError where the warm-up is not shorter than the run."""
+        super().check(num_steps, steps_per_epoch)
+        if self._num_warmup(steps_per_epoch) >= num_steps > 0:
             raise ConfigError(
                 f"optimizer.schedule.warmup_epochs={self.warmup_epochs:g}: must be less than the run's "
-                f"{num_steps / steps_per_epoch:g} epochs"
+                f"{num_steps / steps_per_epoch:g} epochs (trainer.epochs)"
             )
-        return warmup_cosine(num_steps, num_warmup, self.final_factor)
+
+    def _num_warmup(self, steps_per_epoch: int) -> int:
+        return round(self.warmup_epochs * steps_per_epoch)
 
 
 def warmup_cosine(num_steps: int, num_warmup: int, final_factor: float) -> Tensor:

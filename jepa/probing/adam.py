@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from jepa.errors import ConfigError, check_count, check_number
+from jepa.errors import ConfigError, check_count, check_number, check_widths
 from jepa.probing.base import FitPass, Probe, Readouts
 from jepa.probing.features import Features
 
@@ -50,13 +50,13 @@ class AdamProbe(Probe):
             every_frame=every_frame,
             num_samples=num_samples,
         )
-        self.learning_rate = float(check_number("probe.learning_rate", learning_rate, above=0))
-        self.epochs = check_count("probe.epochs", epochs)
+        self.learning_rate = float(check_number("probe.learning_rate", learning_rate, minimum=1e-30, maximum=1e6))
+        self.epochs = check_count("probe.epochs", epochs, maximum=10**6)
         self.hidden = _parse_widths(hidden)
         if not isinstance(fresh, bool):
             raise ConfigError(f"probe.fresh={fresh!r}: must be true or false")
         self.fresh = fresh
-        self.cache_gib = float(check_number("probe.cache_gib", cache_gib, minimum=0))
+        self.cache_gib = float(check_number("probe.cache_gib", cache_gib, minimum=0, maximum=4096))
 
     @property
     def fit_passes(self) -> int:
@@ -209,8 +209,4 @@ def _shuffled(kept: Features, batch_size: int, generators: Sequence[torch.Genera
 
 
 def _parse_widths(hidden: str) -> list[int]:
-    try:
-        return [check_count("probe.hidden", int(width)) for width in str(hidden).split("-")] if hidden != "" else []
-    except ValueError as error:
-        allowed = 'must be widths such as "512-256", or "" for a linear map'
-        raise ConfigError(f"probe.hidden={hidden!r}: {allowed}") from error
+    return check_widths("probe.hidden", hidden)

@@ -61,12 +61,12 @@ class Probe(ABC):
           sequences; false: on frame 0 alone.
         num_samples: how many judged sequences the report keeps for plots (at most one batch).
         """
-        self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2)
-        self.judge_sequences = check_count("probe.judge_sequences", judge_sequences)
+        self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2, maximum=10**8)
+        self.judge_sequences = check_count("probe.judge_sequences", judge_sequences, maximum=10**8)
         if not isinstance(every_frame, bool):
             raise ConfigError(f"probe.every_frame={every_frame!r}: must be true or false")
         self.every_frame = every_frame
-        self.num_samples = check_count("probe.num_samples", num_samples, minimum=0)
+        self.num_samples = check_count("probe.num_samples", num_samples, minimum=0, maximum=1000)
 
     def run(
         self,

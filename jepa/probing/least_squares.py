@@ -34,7 +34,7 @@ class LeastSquares(Probe):
             every_frame=every_frame,
             num_samples=num_samples,
         )
-        self.ridge = float(check_number("probe.ridge", ridge, minimum=0))
+        self.ridge = float(check_number("probe.ridge", ridge, minimum=0, maximum=1e6))
 
     def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:
         prediction, encoder = NormalEquations(), NormalEquations()

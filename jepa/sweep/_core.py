@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from jepa.sweep import points, records, report
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
 from jepa.sweep.points import Arguments, Grid, Point, bare
-from jepa.sweep.spec import read_sweep, sweep_name
+from jepa.sweep.spec import read_sweep, sweep_names
 from jepa.sweep.work import FAILED, Context, Work
 
 __all__ = ["Context", "main"]
@@ -76,13 +77,16 @@ class Sweep:
     # --- a grid --------------------------------------------------------------------------------------------------
 
     def _grid(self) -> list[dict[str, Any]]:
-        spec = dataclasses.asdict(self.spec)
-        self._check_size(points.grid_size(spec, self.arguments), "jobs")
-        grid = points.build_grid(spec, self.arguments)
+        grid = self._built(self.arguments, 1, "jobs")
         work = self.work(self.arguments, {key: _values(grid, key) for key in grid.varied})
+        given = self._fitting(grid)
         made = [
-            self.composer.job(grid.overrides(point), label=points.label(point, grid.varied), sweep_folder=work.folder)
-            for point in grid.points
+            self.composer.job(
+                overrides,
+                label=points.label(_among(point, set(overrides)), grid.varied),
+                sweep_folder=work.folder,
+            )
+            for point, overrides in zip(grid.points, given, strict=True)
         ]
         for job, config in made:
             if records.done_result(job.folder, job.hash, job.metric) is None:
@@ -105,12 +109,12 @@ class Sweep:
 
         searched = searched_keys(self.spec.space)
         outer = {key: values for key, values in self.arguments.axes.items() if bare(key) not in searched}
-        grid = points.build_grid(
-            dataclasses.asdict(self.spec),
-            Arguments(self.arguments.fixed, self.arguments.deletions, outer, self.arguments.intervals),
-        )
-        self._check_size(len(grid.points) * n_trials, "trials")
-        searches = [SearchWork(self, grid, point, n_trials) for point in grid.points]
+        arguments = Arguments(self.arguments.fixed, self.arguments.deletions, outer, self.arguments.intervals)
+        grid = self._built(arguments, n_trials, "trials")
+        for key in sorted({bare(key) for key in grid.keys} & searched):
+            if key not in {bare(key) for key in self.arguments.fixed}:
+                raise ConfigError(f"{key}: set by sweep.space and by another block of the sweep; leave one out")
+        searches = [SearchWork(self, *part, n_trials) for part in self._parts(grid)]
         results: list[dict[str, Any]] = []
         failed = False
         for search in searches:
@@ -124,13 +128,45 @@ class Sweep:
             raise SystemExit(FAILED)
         return results
 
+    def _parts(self, grid: Grid) -> list[tuple[Grid, Point]]:
+        """Each point of the grid around several searches, without the keys that its options do not have."""
+        kept = [set(overrides) for overrides in self._fitting(grid)]
+        return [
+            (
+                dataclasses.replace(grid, fixed=_among(grid.fixed, overrides)),
+                _among(point, overrides),
+            )
+            for point, overrides in zip(grid.points, kept, strict=True)
+        ]
+
     def arguments_at(self, point: Point) -> Arguments:
         """The command line as if it had named one point of the grid around several searches."""
         return Arguments({**self.arguments.fixed, **point}, self.arguments.deletions, {}, {})
 
     # --- both ----------------------------------------------------------------------------------------------------
 
+    def _built(self, arguments: Arguments, trials: int, what: str) -> Grid:
+        """The grid, once its size is known to be bearable; ``trials`` at each of its points."""
+        spec = dataclasses.asdict(self.spec)
+        self._check_size(points.grid_size(spec, arguments) * trials, what)
+        return points.build_grid(spec, arguments)
+
+    def _fitting(self, grid: Grid) -> list[list[str]]:
+        """The overrides of each job. A key that only some jobs' options have is left out of the others, and said."""
+        given = [self.composer.fitting(grid.overrides(point), grid.shared) for point in grid.points]
+        left_out: dict[str, int] = {}
+        for _, dropped in given:
+            for key in dropped:
+                left_out[key] = left_out.get(key, 0) + 1
+        for key, count in left_out.items():
+            if count == len(given):
+                self.composer.compose(grid.overrides(grid.points[0]))  # raises, with the nearest spelling
+            print(f"{key}: {count} of {len(given)} points have no such key and do without it")
+        return [kept for kept, _ in given]
+
     def _check_size(self, size: int, what: str) -> None:
+        if size > points.MAX_VALUES:
+            raise ConfigError(f"{size} {what}: a sweep has at most {points.MAX_VALUES}")
         if size > self.spec.max_jobs and not self.switches.yes:
             raise ConfigError(f"{size} {what}: more than sweep.max_jobs={self.spec.max_jobs}; yes=true starts them all")
 
@@ -141,7 +177,9 @@ class Sweep:
             return Path(str(config.hydra.sweep.dir)).absolute()
         node = OmegaConf.to_container(config.hydra.sweep, resolve=False)
         assert isinstance(node, dict)
-        return (Path(str(node["dir"]).partition("${")[0]) / sweep_name(self.spec, _file(config), arguments)).absolute()
+        outputs = Path(str(node["dir"]).partition("${")[0]).absolute()
+        names = sweep_names(self.spec, _file(config), arguments)
+        return outputs / next((name for name in names if os.path.isdir(outputs / name)), names[0])
 
 
 def _file(config: DictConfig) -> str | None:
@@ -152,3 +190,7 @@ def _file(config: DictConfig) -> str | None:
 
 def _values(grid: Grid, key: str) -> list[str]:
     return list(dict.fromkeys(point[key] for point in grid.points if key in point))
+
+
+def _among(point: Point, overrides: set[str]) -> Point:
+    return {key: value for key, value in point.items() if f"{key}={value}" in overrides}

@@ -82,14 +82,38 @@ class Composer:
                 raise
             raise ConfigError(f"{explained} (in the job {' '.join(overrides)})") from error
 
+    def fitting(self, overrides: Sequence[str], shared: frozenset[str]) -> tuple[list[str], list[str]]:
+        """``overrides`` without those of the ``shared`` keys that this job's group options do not have.
+
+        Returns:
+            The overrides kept, and the keys left out.
+        """
+        parsed = [self._parse(text) for text in overrides]
+        choices = tuple(text for text, override in zip(overrides, parsed, strict=True) if not self._is_value(override))
+        try:
+            base = self._base(choices)
+        except Exception:  # said by compose, in one line
+            return list(overrides), []
+        kept, dropped = [], []
+        for text, override in zip(overrides, parsed, strict=True):
+            key = override.key_or_group
+            if self._is_value(override) and key in shared and "." in key and not _has(base, key):
+                dropped.append(key)
+            else:
+                kept.append(text)
+        return kept, dropped
+
+    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+        if choices not in self._bases:
+            self._bases[choices] = self._load(choices)
+        return self._bases[choices]
+
     def _from_base(self, overrides: Sequence[str]) -> DictConfig:
         """Compose the choices once, then set the values on a copy."""
         parsed = [self._parse(text) for text in overrides]
         values = [override for override in parsed if self._is_value(override)]
         choices = tuple(text for text, override in zip(overrides, parsed, strict=True) if not self._is_value(override))
-        if choices not in self._bases:
-            self._bases[choices] = self._load(choices)
-        config = copy.deepcopy(self._bases[choices])
+        config = copy.deepcopy(self._base(choices))
         try:
             for override in values:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
@@ -179,6 +203,16 @@ def objective_of(config: DictConfig) -> str | None:
     """The metric that ``config`` asks to minimise."""
     name = OmegaConf.select(config, "objective")
     return None if name is None else str(name)
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    """Whether ``config`` has the dotted ``key``, whatever its value."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or node._is_none() or part not in list(node):
+            return False
+        node = node._get_node(part)
+    return True
 
 
 def load_check(path: str | None) -> Check | None:

@@ -10,19 +10,25 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
+from jepa.config_arguments import quoted
+from jepa.config_search import group_options
 from jepa.errors import ConfigError
+from jepa.operational import CONTROL_KEYS, OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 
-# Keys that steer the sweep itself; no job is given them.
-CONTROL_KEYS = ("sweep", "dry_run", "yes", "retry_failed", "reuse")
+# No job of a sweep is given these: the sweep itself decides them.
+_NOT_FOR_JOBS = (*CONTROL_KEYS, "folder", "hydra", "choices", "on_probe")
+
+MAX_VALUES = 100_000  # of one axis: more would only cost memory before sweep.max_jobs refuses them
+COMMAND_LINE = "the command line"
 
 Point = dict[str, str]
-Block = list[Point]
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-/]*")
 _KEYWORDS = {"true", "false", "null", "nan", "inf"}
@@ -38,6 +44,13 @@ class Arguments:
     intervals: dict[str, Override]  # key=interval(...): a dimension of a search
 
 
+class Block(NamedTuple):
+    """A factor of the product: its points, and what to call it in a message."""
+
+    name: str
+    points: list[Point]
+
+
 @dataclass(frozen=True)
 class Grid:
     """All jobs of a sweep, before composition."""
@@ -45,12 +58,18 @@ class Grid:
     fixed: Point
     deletions: list[str]
     points: list[Point]
+    shared: frozenset[str] = frozenset()  # keys that jobs are given whatever their group options are
 
     @property
     def varied(self) -> list[str]:
         """The keys in which jobs differ, in the order of the blocks."""
         keys = dict.fromkeys(key for point in self.points for key in point)
         return [key for key in keys if len({point.get(key) for point in self.points}) > 1]
+
+    @property
+    def keys(self) -> set[str]:
+        """Every key that a job is given."""
+        return {*self.fixed, *(key for point in self.points for key in point)}
 
     def overrides(self, point: Point) -> list[str]:
         """The override strings of one job."""
@@ -71,17 +90,32 @@ def parse_arguments(arguments: Sequence[str], config_loader: Any = None) -> Argu
     deletions: list[str] = []
     axes: dict[str, list[str]] = {}
     intervals: dict[str, Override] = {}
+    seen: dict[str, Override] = {}
     for override in _parsed(arguments, config_loader):
         key = override.get_key_element()
-        if bare(key).split(".")[0].split("@")[0] in CONTROL_KEYS:
+        if _top(key) in CONTROL_KEYS:
+            _refuse_axis_of_control(override)
             continue
-        if override.is_delete():
+        if _top(key) == "folder":
+            raise ConfigError(
+                f"{override.input_line}: is for a single run; a sweep's folder is outputs/<sweep.name>, or "
+                "hydra.sweep.dir"
+            )
+        earlier = seen.setdefault(bare(key), override)
+        if earlier is not override and (earlier.is_sweep_override() or override.is_sweep_override()):
+            both = f"{earlier.input_line} and {override.input_line}"
+            raise ConfigError(f"{bare(key)}: given twice, {both}; leave one out")
+        if override.is_delete() or override.is_list_extend():
             deletions.append(str(override.input_line))
         elif not override.is_sweep_override():
             fixed[key] = str(override.get_value_element_as_str())
         elif override.is_discrete_sweep():
-            axes[key] = [str(value) for value in override.sweep_string_iterator()]
-            _refuse_empty(key, axes[key])
+            values = _expanded(override)
+            _refuse_empty(key, values)
+            if len(values) == 1:
+                fixed[key] = values[0]
+            else:
+                axes[key] = values
         else:
             intervals[key] = override
     return Arguments(fixed, deletions, axes, intervals)
@@ -99,19 +133,19 @@ def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
     Raises:
         ConfigError: empty axes, zipped lists of different lengths, points that are no mappings.
     """
-    blocks = [_axis(key, values) for key, values in _mapping("sweep.axes", spec.get("axes")).items()]
-    groups = spec.get("zipped") or []
-    for group in [groups] if isinstance(groups, Mapping) else groups:
-        blocks.append(_zipped(_mapping("sweep.zipped", group)))
-    if spec.get("points"):
-        blocks.append([point for values in spec["points"] for point in _points(values)])
-    fixed = {key: override_value(value) for key, value in _mapping("sweep.overrides", spec.get("overrides")).items()}
     told = {bare(key) for key in (*arguments.fixed, *arguments.axes, *arguments.intervals)}
-    blocks = [_without(block, told) for block in blocks]
-    blocks += [[{key: value} for value in values] for key, values in arguments.axes.items()]
-    fixed = {key: value for key, value in fixed.items() if bare(key) not in told}
-    product = [_merged(points) for points in itertools.product(*(block for block in blocks if block != [{}]))]
-    return Grid({**fixed, **arguments.fixed}, arguments.deletions, _unique(product))
+    blocks = [Block(block.name, _without(block.points, told)) for block in _blocks(spec)]
+    overrides = _mapping("sweep.overrides", spec.get("overrides"))
+    fixed = {key: override_value(value) for key, value in overrides.items() if bare(key) not in told}
+    blocks += [Block(COMMAND_LINE, [{key: value} for value in values]) for key, values in arguments.axes.items()]
+    kept = [block for block in blocks if block.points != [{}]]
+    _refuse_conflicts([Block("sweep.overrides", [fixed]), *kept, Block(COMMAND_LINE, [arguments.fixed])])
+    for block in [Block("sweep.overrides", [fixed]), *kept]:
+        _refuse_keys_of_the_sweep(block)
+        _refuse_equal_jobs(block)
+    product = [_merged(points) for points in itertools.product(*(block.points for block in kept))]
+    shared = {*fixed, *arguments.fixed, *arguments.axes, *_mapping("sweep.axes", spec.get("axes"))}
+    return Grid({**fixed, **arguments.fixed}, arguments.deletions, _unique(product), frozenset(shared))
 
 
 def grid_size(spec: Mapping[str, Any], arguments: Arguments) -> int:
@@ -120,12 +154,11 @@ def grid_size(spec: Mapping[str, Any], arguments: Arguments) -> int:
     sizes = [len(values) for values in arguments.axes.values()]
     for key, values in _mapping("sweep.axes", spec.get("axes")).items():
         sizes += [] if bare(key) in told else [len(_values(key, values))]
-    groups = spec.get("zipped") or []
-    for group in [groups] if isinstance(groups, Mapping) else groups:
-        columns = _mapping("sweep.zipped", group)
+    for columns in _zipped_groups(spec):
         kept = [len(_values(key, values)) for key, values in columns.items() if bare(key) not in told]
         sizes += kept[:1]
-    lists = ([len(value) for value in point.values() if isinstance(value, list)] for point in spec.get("points") or [])
+    entries = [_mapping("sweep.points", point) for point in spec.get("points") or []]
+    lists = ([len(value) for value in point.values() if isinstance(value, list)] for point in entries)
     return math.prod(sizes) * (sum(math.prod(lengths) for lengths in lists) or 1)
 
 
@@ -144,8 +177,7 @@ def override_value(value: Any) -> str:
     text = str(value)
     if _PLAIN_WORD.fullmatch(text) and text.lower() not in _KEYWORDS:
         return text
-    escaped = re.sub(r"(\\+)(?='|$)", lambda match: match.group(1) * 2, text).replace("'", "\\'")
-    return f"'{escaped}'"
+    return quoted(text)
 
 
 def bare(key: str) -> str:
@@ -170,15 +202,26 @@ def _parsed(arguments: Sequence[str], config_loader: Any = None) -> list[Overrid
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _axis(key: str, values: Any) -> Block:
-    return [{key: value} for value in _values(key, values)]
+def _blocks(spec: Mapping[str, Any]) -> list[Block]:
+    """The blocks of a sweep file."""
+    axes = _mapping("sweep.axes", spec.get("axes"))
+    blocks = [Block("sweep.axes", [{key: value} for value in _values(key, values)]) for key, values in axes.items()]
+    blocks += [Block("sweep.zipped", _zipped(group)) for group in _zipped_groups(spec)]
+    if spec.get("points"):
+        blocks.append(Block("sweep.points", [point for values in spec["points"] for point in _points(values)]))
+    return blocks
+
+
+def _zipped_groups(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    groups = spec.get("zipped") or []
+    return [_mapping("sweep.zipped", group) for group in ([groups] if isinstance(groups, Mapping) else groups)]
 
 
 def _values(key: str, values: Any) -> list[str]:
     """A yaml list, or a string in Hydra's sweep syntax such as ``range(0, 3.5, 0.5)``."""
     if isinstance(values, str):
         override = _parsed([f"{key}={values}"])[0]
-        found = [str(value) for value in override.sweep_string_iterator()] if override.is_discrete_sweep() else [values]
+        found = _expanded(override) if override.is_discrete_sweep() else [values]
     elif isinstance(values, Sequence):
         found = [override_value(value) for value in values]
     else:
@@ -187,7 +230,31 @@ def _values(key: str, values: Any) -> list[str]:
     return found
 
 
-def _zipped(group: Mapping[str, Any]) -> Block:
+def _expanded(override: Override) -> list[str]:
+    """The values of a discrete sweep, counted before they are listed."""
+    size = axis_size(override)
+    if size > MAX_VALUES:
+        raise ConfigError(f"{override.input_line}: {size} values; an axis takes at most {MAX_VALUES}")
+    return [str(value) for value in override.sweep_string_iterator()]
+
+
+def axis_size(override: Override) -> int:
+    """How many values a discrete sweep has, without listing them.
+
+    Raises:
+        ConfigError: a range that never ends, or has no step.
+    """
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep):
+        return sum(1 for _ in override.sweep_iterator())
+    try:
+        start, stop, step = (Decimal(str(number)) for number in (sweep.start, sweep.stop, sweep.step))
+        return max(0, math.ceil((stop - start) / step))
+    except (ArithmeticError, ValueError):
+        raise ConfigError(f"{override.input_line}: must be range(start, stop, step) of finite numbers") from None
+
+
+def _zipped(group: Mapping[str, Any]) -> list[Point]:
     columns = {key: _values(key, values) for key, values in group.items()}
     lengths = {key: len(values) for key, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -208,10 +275,11 @@ def flat(node: Mapping[str, Any], is_leaf: Callable[[Any], bool], path: str = ""
     """Full key to value: yaml's ``dataset.noise: …`` is one key, ``+sweep.axes.dataset.noise=…`` makes two levels."""
     found: dict[str, Any] = {}
     for key, value in node.items():
-        if isinstance(value, Mapping) and not is_leaf(value):
-            found.update(flat(value, is_leaf, f"{path}{key}."))
-        else:
-            found[f"{path}{key}"] = value
+        inner = flat(value, is_leaf, f"{path}{key}.") if isinstance(value, Mapping) and not is_leaf(value) else None
+        for name, item in ({f"{path}{key}": value} if inner is None else inner).items():
+            if name in found:
+                raise ConfigError(f"{name}: given twice, once with dots and once as nested keys; leave one out")
+            found[name] = item
     return found
 
 
@@ -228,8 +296,70 @@ def _refuse_empty(key: str, values: Sequence[str]) -> None:
         raise ConfigError(f"{key}: an axis without values; give at least one, or leave it out")
 
 
-def _without(block: Block, keys: set[str]) -> Block:
-    return _unique([{key: value for key, value in point.items() if bare(key) not in keys} for point in block])
+def _without(points: Iterable[Point], keys: set[str]) -> list[Point]:
+    return _unique({key: value for key, value in point.items() if bare(key) not in keys} for point in points)
+
+
+# --- what blocks may not set ---------------------------------------------------------------------------------------
+
+
+def _top(key: str) -> str:
+    return re.split(r"[./@]", bare(key))[0]
+
+
+def _refuse_axis_of_control(override: Override) -> None:
+    """A key that steers the sweep has one value."""
+    if not override.is_sweep_override():
+        return
+    key = bare(override.get_key_element())
+    advice = "write reuse=[a,b]" if key == "reuse" else "it steers the sweep and takes one value"
+    raise ConfigError(f"{override.input_line}: is no axis; {advice}")
+
+
+def _refuse_keys_of_the_sweep(block: Block) -> None:
+    for key in {key: None for point in block.points for key in point}:
+        if _top(key) not in _NOT_FOR_JOBS or block.name == COMMAND_LINE:
+            continue
+        if _top(key) == "hydra":
+            how = "a sweep has one launcher; choose it by hydra/launcher=NAME on the command line"
+            raise ConfigError(f"{block.name}: {key}: belongs to the sweep, not to a job; {how}")
+        raise ConfigError(f"{block.name}: {key}: belongs to the sweep, not to a job; give it on the command line")
+
+
+def _refuse_equal_jobs(block: Block) -> None:
+    """Points that differ only in how a job is carried out would be one job."""
+    first: dict[tuple[tuple[str, str], ...], Point] = {}
+    for point in block.points:
+        science = tuple((key, value) for key, value in point.items() if not _says_how(key))
+        earlier = first.setdefault(science, point)
+        for key, value in point.items():
+            if earlier.get(key) != value:
+                raise ConfigError(
+                    f"{bare(key)}={earlier.get(key)},{value}: says how a job is carried out, not what it computes, so "
+                    "these would be one job; give one value"
+                )
+
+
+def _says_how(key: str) -> bool:
+    if bare(key) == "trainer.warmup_epochs":  # read by a schedule, under whose name it counts
+        return False
+    return _top(key) in OPERATIONAL_KEYS or bare(key) in OPERATIONAL_NESTED_KEYS
+
+
+def _refuse_conflicts(blocks: Sequence[Block]) -> None:
+    """Two blocks that set one key: one of them would win without a word, and jobs would vanish."""
+    owners: dict[str, str] = {}
+    for block in blocks:
+        for key in dict.fromkeys(bare(key) for point in block.points for key in point):
+            if key in owners:
+                both = f"{owners[key]}, twice" if owners[key] == block.name else f"both {owners[key]} and {block.name}"
+                raise ConfigError(f"{key}: set by {both}; only one of them could hold, so leave one out")
+            owners[key] = block.name
+    for key, name in owners.items():
+        parts = key.split(".")
+        for above in (".".join(parts[:count]) for count in range(1, len(parts))):
+            if above in owners and not group_options(above):
+                raise ConfigError(f"{key}: set by {name}, and {above} by {owners[above]}; leave one out")
 
 
 def _merged(points: Iterable[Point]) -> Point:

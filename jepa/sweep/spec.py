@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from jepa.config import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
-from jepa.config_schema import closed
-from jepa.errors import ConfigError, check_count
-from jepa.sweep.points import Arguments, bare, short
+from jepa.config import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
+from jepa.config_schema import check_text, closed
+from jepa.errors import ConfigError, check_count, check_path, shown
+from jepa.sweep.points import Arguments, bare, override_value, short
+
+TOP_GROUPS = ("dataset", "logger", "model", "optimizer", "probe", "trainer")
+_NAME_LENGTH = 60
+_WORD = r"[\w+=,@-][\w.+=,@-]*"
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,15 @@ class SweepConfig:
     storage: str | None
 
     def __post_init__(self) -> None:
-        check_count("sweep.max_jobs", self.max_jobs)
-        check_count("sweep.retries", self.retries, minimum=0)
+        check_count("sweep.max_jobs", self.max_jobs, maximum=10**6)
+        check_count("sweep.retries", self.retries, minimum=0, maximum=1000)
         if self.n_trials is not None:
-            check_count("sweep.n_trials", self.n_trials)
-        if self.name is not None and not re.fullmatch(r"[\w+=,@-][\w.+=,@-]*(/[\w+=,@-][\w.+=,@-]*)*", self.name):
-            raise ConfigError(f"sweep.name={self.name!r}: must be the name of a folder below outputs/")
+            check_count("sweep.n_trials", self.n_trials, maximum=10**6)
+        check_count("sweep.sampler_seed", self.sampler_seed, minimum=0, maximum=2**32 - 1)
+        for key in ("name", "axes", "zipped", "points", "overrides", "space", "storage"):
+            check_text(f"sweep.{key}", getattr(self, key))
+        if self.name is not None and (len(self.name) > 200 or not re.fullmatch(rf"{_WORD}(/{_WORD})*", self.name)):
+            raise ConfigError(f"sweep.name={shown(self.name)}: must be the name of a folder below outputs/")
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class Switches:
 
     def __post_init__(self) -> None:
         for folder in self.reuse:
-            if not Path(folder).is_dir():
-                raise ConfigError(f"reuse={folder}: no such folder")
+            if not os.path.isdir(folder):
+                raise ConfigError(f"reuse={shown(folder)}: no such folder")
 
 
 def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
@@ -72,8 +80,7 @@ def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
     plain = OmegaConf.to_container(config.sweep, resolve=True)
     assert isinstance(plain, Mapping)
     sweep = closed(SweepConfig, {str(key): value for key, value in plain.items()}, "sweep")
-    reuse = OmegaConf.select(config, "reuse")
-    folders = [] if reuse is None else [reuse] if isinstance(reuse, str) else [str(folder) for folder in reuse]
+    folders = _folders("reuse", OmegaConf.select(config, "reuse"))
     switches = {
         name: bool(_boolean(name, OmegaConf.select(config, name, default=default)))
         for name, default in (("dry_run", False), ("yes", False), ("retry_failed", True), ("rerun", False))
@@ -81,28 +88,54 @@ def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
     return sweep, Switches(reuse=folders, progress=str(OmegaConf.select(config, "progress") or "auto"), **switches)
 
 
-def sweep_name(sweep: SweepConfig, file: str | None, arguments: Arguments) -> str:
-    """The name of the sweep's folder.
+def sweep_names(sweep: SweepConfig, file: str | None, arguments: Arguments) -> list[str]:
+    """The names that the sweep's folder may have: today's first, then those that earlier versions gave it.
 
     A sweep file's own name, or for one without a file the keys it varies and a digest of what all its jobs share: so
     that the same sweep finds its folder again, also with a longer axis. A search adds what its trials share: each is a
-    study.
+    study. Numbers have one spelling (1.0 is 1).
     """
     if sweep.name is not None:
-        return sweep.name
+        return [sweep.name]
     fixed = scientific(arguments.fixed)
+    same = {key: one_spelling(value) for key, value in fixed.items()}
     if sweep.n_trials is not None:
-        return "-".join(
-            [
-                file or "search",
-                *(f"{short(key)}={_safe(value)}" for key, value in sorted(fixed.items(), key=_groups_first)),
-            ]
-        )
+        return [_search_name(file, same), _long_search_name(file, fixed)]
     if file is not None:
-        return file
+        return [file]
     varied = sorted(map(bare, arguments.axes)) + sorted(bare(key) for key in sweep.axes)
-    told = repr((varied, sorted(fixed.items()), sweep.zipped, sweep.points, sweep.overrides))
-    return "-".join(["multirun", *map(short, varied), hashlib.sha256(told.encode()).hexdigest()[:6]])
+    file_parts = (sweep.zipped, sweep.points, sweep.overrides)
+    now = (varied, sorted(same.items()), *map(canonical, file_parts))
+    before = (varied, sorted(fixed.items()), *file_parts)
+    return ["-".join(["multirun", *map(short, varied), _digest(told)]) for told in (now, before)]
+
+
+def _search_name(file: str | None, fixed: Mapping[str, str]) -> str:
+    """For example ``search-vicreg-static_noise_1.25``; a digest stands for what would make the name long."""
+    words = [
+        _safe(value) if key in TOP_GROUPS else f"{short(key)}_{_safe(value)}"
+        for key, value in sorted(fixed.items(), key=_groups_first)
+    ]
+    name = "-".join([file or "search", *words])
+    if len(name) <= _NAME_LENGTH and len(set(map(short, fixed))) == len(fixed):
+        return name
+    return f"{name[: _NAME_LENGTH - 7].rstrip('-_.')}-{_digest(sorted(fixed.items()))}"
+
+
+def _long_search_name(file: str | None, fixed: Mapping[str, str]) -> str:
+    """As earlier versions named a search: ``search-model=vicreg-static_noise=1.25``."""
+    words = (f"{short(key)}={_safe(value)}" for key, value in sorted(fixed.items(), key=_groups_first))
+    return "-".join([file or "search", *words])
+
+
+def _digest(told: object) -> str:
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:6]
+
+
+def one_spelling(value: str) -> str:
+    """An override's value as every other spelling of it would be written: ``1.0`` and ``1e0`` are ``1``."""
+    override = OverridesParser.create().parse_override(f"key={value}")
+    return value if override.is_sweep_override() else override_value(canonical(override.value()))
 
 
 def scientific(overrides: Mapping[str, str]) -> dict[str, str]:
@@ -120,6 +153,14 @@ def _groups_first(item: tuple[str, str]) -> tuple[bool, str]:
 
 def _safe(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", text).strip("_")[:60]
+
+
+def _folders(name: str, value: Any) -> list[str]:
+    """A folder or a list of several."""
+    found = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(found, (list, ListConfig)) or not all(isinstance(folder, str) for folder in found):
+        raise ConfigError(f"{name}={shown(value)}: must be a folder, or [several]")
+    return [check_path(name, folder) for folder in found]
 
 
 def _boolean(name: str, value: Any) -> bool:

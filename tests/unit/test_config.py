@@ -22,12 +22,13 @@ from jepa.config import (
     resolved,
     scientific_config,
 )
+from jepa.config_arguments import prepare
 from jepa.config_check import check_open
 from jepa.config_errors import all_keys, explain
 from jepa.config_schema import typed
 from jepa.config_search import SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
 from jepa.errors import ConfigError
-from jepa.run import check, with_multirun
+from jepa.run import check
 
 OPTIONS = [(group, option) for group in groups() for option in group_options(group)]
 YAML_FILES = sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")])
@@ -306,11 +307,11 @@ def test_values_of_another_type_are_refused(value: Any, hint: Any) -> None:
         (["seed=1"], ["seed=1"]),
         (["+sweep=x"], ["--multirun", "+sweep=x"]),
         (["sweep=x", "seed=1"], ["--multirun", "+sweep=x", "seed=1"]),
-        (["--run", "+sweep=x"], ["--run", "+sweep=x"]),
-        (["hydra.mode=RUN", "+sweep=x"], ["hydra.mode=RUN", "+sweep=x"]),
+        (["+sweep=x.yaml"], ["--multirun", "+sweep=x"]),
+        (["+sweep=sweeps/x.yaml"], ["--multirun", "+sweep=x"]),
         (["--cfg", "job", "+sweep=x"], ["--cfg", "job", "+sweep=x"]),
         (["--multirun", "+sweep=x"], ["--multirun", "+sweep=x"]),
     ],
 )
 def test_a_sweep_file_is_run_as_many_jobs(given: list[str], expected: list[str]) -> None:
-    assert with_multirun(given) == expected
+    assert prepare(given) == expected

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepa.errors import ConfigError
 from jepa.sweep.points import build_grid, grid_size, label, override_value, parse_arguments
-from jepa.sweep.spec import SweepConfig, sweep_name
+from jepa.sweep.spec import SweepConfig, sweep_names
 
 NOTHING: dict[str, Any] = {
     "name": None,
@@ -129,7 +132,7 @@ def test_a_value_survives_the_command_line(value: Any) -> None:
 
 def test_a_sweep_finds_its_folder_again() -> None:
     def name(file: str | None, *arguments: str, **changes: Any) -> str:
-        return sweep_name(SweepConfig(**{**NOTHING, **changes}), file, parse_arguments(arguments))
+        return sweep_names(SweepConfig(**{**NOTHING, **changes}), file, parse_arguments(arguments))[0]
 
     assert name("fixed_uniform", "seed=0") == "fixed_uniform"
     assert name(None, "seed=0,1", "model=a") == name(None, "seed=0,1,2", "model=a"), "a longer axis"
@@ -137,6 +140,85 @@ def test_a_sweep_finds_its_folder_again() -> None:
     assert name(None, "seed=0,1", "model=a") != name(None, "seed=0,1", "model=b")
     assert name(None, "seed=0,1", name="mine") == "mine"
     searched = name("search", "dataset.static_noise=1.25", "model=vicreg", "device=cpu", n_trials=3)
-    assert searched == "search-model=vicreg-static_noise=1.25"
+    assert searched == "search-vicreg-static_noise_1.25"
+    assert name(None, "seed=0,1", "dataset.noise=1") == name(None, "seed=0,1", "dataset.noise=1.0"), "one number"
+    assert name(None, "seed=0,1", "dataset.noise=1") != name(None, "seed=0,1", "dataset.noise=2")
+
+
+def test_a_search_has_a_short_name_that_can_be_typed_and_its_long_one_is_still_known() -> None:
+    searched = SweepConfig(**{**NOTHING, "n_trials": 3})
+    many = [f"dataset.{key}=0.123456789" for key in ("noise", "static_noise", "static_noise_speed", "dot_std")]
+    names = sweep_names(searched, "search", parse_arguments(["model=vicreg", *many]))
+    assert len(names[0]) <= 60 and re.fullmatch(r"search-vicreg-[\w.-]+-[0-9a-f]{6}", names[0]), names
+    assert names[1].startswith("search-model=vicreg-dot_std=0.123456789-noise=")
+    apart = ["model.encoder.width_factor=1", "model.decoder.width_factor=2"]
+    turned = ["model.encoder.width_factor=2", "model.decoder.width_factor=1"]
+    one, other = (sweep_names(searched, None, parse_arguments(told))[0] for told in (apart, turned))
+    assert one != other
+    assert sweep_names(searched, "search", parse_arguments(["model=vicreg", "dataset.static_noise=1.25"])) == [
+        "search-vicreg-static_noise_1.25",
+        "search-model=vicreg-static_noise=1.25",
+    ]
+
+
+def test_a_misspelt_name_is_no_name() -> None:
     with pytest.raises(ConfigError, match=r"sweep\.name"):
         SweepConfig(**{**NOTHING, "name": "../elsewhere"})
+
+
+# --- what one sweep cannot hold ------------------------------------------------------------------------------------
+
+
+def test_the_documented_file_runs_every_job_it_describes() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if "zipped:" in block]
+    found = points(yaml.safe_load(example))
+    assert len(found) == 30 and "= 30 jobs" in text
+    assert {point["model"] for point in found} == {"vicreg", "rssm", "idm"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "words"),
+    [
+        ({"axes": {"x": [1, 2]}, "points": [{"x": 3}, {"y": 1}]}, [], ["x: ", "sweep.axes", "sweep.points"]),
+        ({"axes": {"x": [1, 2]}, "zipped": [{"x": [3, 4], "y": [5, 6]}]}, [], ["x: ", "sweep.axes", "sweep.zipped"]),
+        ({"zipped": [{"x": [1], "y": [2]}, {"x": [3], "z": [4]}]}, [], ["x: ", "sweep.zipped, twice"]),
+        ({"overrides": {"x": 1}, "points": [{"x": 2}]}, [], ["x: ", "sweep.overrides", "sweep.points"]),
+        ({"axes": {"x.y": [1]}, "points": [{"x": 3}]}, [], ["x.y: ", "sweep.axes", "x by sweep.points"]),
+        ({"axes": {"x": {"y": [1]}, "x.y": [2]}}, [], ["x.y: given twice"]),
+        ({}, ["seed=1,2", "seed=3"], ["seed: given twice", "seed=1,2", "seed=3"]),
+        ({"axes": {"threads": [1, 2]}}, [], ["threads=1,2: says how"]),
+        ({}, ["threads=1,2"], ["threads=1,2: says how"]),
+        ({"points": [{"x": 1, "device": "cpu"}, {"x": 1, "device": "cuda"}]}, [], ["device=cpu,cuda: says how"]),
+        ({"axes": {"hydra/launcher": ["basic", "joblib"]}}, [], ["sweep.axes: hydra/launcher", "one launcher"]),
+        ({"axes": {"folder": ["a", "b"]}}, [], ["sweep.axes: folder", "command line"]),
+        ({"points": [{"dry_run": True}]}, [], ["sweep.points: dry_run", "command line"]),
+        ({"overrides": {"sweep.name": "x"}}, [], ["sweep.overrides: sweep.name", "command line"]),
+        ({}, ["dry_run=true,false"], ["dry_run=true,false: is no axis"]),
+        ({}, ["reuse=a,b"], ["reuse=a,b", "reuse=[a,b]"]),
+        ({}, ["+sweep=quick,seeds"], ["+sweep=quick,seeds: is no axis"]),
+        ({}, ["sweep.n_trials=2,4"], ["sweep.n_trials=2,4: is no axis"]),
+        ({}, ["folder=x"], ["folder=x", "sweep.name"]),
+        ({}, ["seed=range(0,1000000000000)"], ["seed=range(0,1000000000000): 1000000000000 values"]),
+        ({}, ["dataset.noise=range(0,1,1e-9)"], ["1000000000 values"]),
+        ({"axes": {"x": "range(0,1000000000000)"}}, [], ["1000000000000 values"]),
+        ({}, ["seed=range(0,5,0)"], ["range(start, stop, step)"]),
+        ({}, ["seed=range(5,0)"], ["seed", "without values"]),
+    ],
+)
+def test_what_would_lose_jobs_is_refused(spec: dict[str, Any], arguments: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_grid(spec, parse_arguments(arguments))
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_group_and_keys_of_its_options_may_stand_in_different_blocks() -> None:
+    spec = {"axes": {"optimizer": ["adam", "adamw"]}, "points": [{"optimizer.base_lr": [0.1, 0.2]}]}
+    assert len(points(spec)) == 4
+    carried_out = {"points": [{"model": "vicreg", "device": "cpu"}, {"model": "rssm", "device": "cuda"}]}
+    assert len(points(carried_out)) == 2, "jobs that differ otherwise may be carried out differently"
+
+
+def test_a_grid_is_counted_before_it_is_made() -> None:
+    spec = {"axes": {key: list(range(1000)) for key in "abcdefgh"}}
+    assert grid_size(spec, parse_arguments(["x=range(0,1000)"])) == 10**27
