@@ -17,7 +17,7 @@ from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from jepa.config_schema import RunConfig, closed
+from jepa.config_schema import RunConfig, check_text, closed
 from jepa.config_search import config_dir, register_search_path
 from jepa.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 
@@ -39,6 +39,7 @@ def register() -> None:
         "jepa.choice": _choice,
         "jepa.choices": _choices,
         "jepa.sweep_name": _sweep_name,
+        "jepa.warmup_epochs": _warmup_epochs,
     }
     for name, function in resolvers.items():
         OmegaConf.register_resolver(name, function, replace=True)
@@ -137,6 +138,14 @@ def _sweep_name(*, _root_: DictConfig) -> str:
     return str(_choices(_root_=_root_).get("sweep") or "multirun")
 
 
+def _warmup_epochs(epochs: Any) -> Any:
+    """A tenth of the epochs; one at least, where there are more."""
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 < epochs <= 10**9:
+        return 0
+    tenth = epochs / 10
+    return int(tenth) if tenth == int(tenth) else max(1, tenth)
+
+
 # --- checks --------------------------------------------------------------------------------------------------------
 
 
@@ -146,4 +155,7 @@ def check_closed(cfg: DictConfig) -> RunConfig:
     Raises:
         ConfigError: an unknown or missing key, a value of another type or out of range.
     """
-    return closed(RunConfig, resolved(cfg))
+    plain = resolved(cfg)
+    for key, value in plain.items():
+        check_text(key, value)
+    return closed(RunConfig, plain)

@@ -10,10 +10,23 @@ from typing import Any
 
 from jepa.config_schema import join, unknown_key
 from jepa.config_search import group_options
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, shown
 
+# What may stand where: the class that a component's own class must be derived from.
+KINDS = {
+    "dataset": "jepa.data.stream.MovingDots",
+    "optimizer": "jepa.optim.base.Optimizer",
+    "optimizer.schedule": "jepa.optim.schedules.Schedule",
+    "model": "jepa.objectives.base.Objective",
+    "model.encoder": "jepa.models.encoders.Encoder",
+    "model.predictor": "jepa.models.predictors.Predictor",
+    "model.projector": "jepa.models.heads.Projector",
+    "model.decoder": "jepa.models.decoders.Decoder",
+    "probe": "jepa.probing.base.Probe",
+}
 OPEN_NODES = ("dataset", "optimizer", "model", "probe")
-_CONTROL_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+_CONTROL_KEYS = frozenset({"_target_", "_partial_"})
+_ABSENT = object()
 _KEY_IN_MESSAGE = re.compile(r"^(?P<key>\w+)=")
 
 
@@ -30,10 +43,18 @@ def check_open(plain: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
         for path, node in _targets(plain[name], name):
             _check_keys(path, node)
+        for path in (path for path in KINDS if path.startswith(f"{name}.")):
+            key = path.rpartition(".")[2]
+            part = plain[name].get(key, _ABSENT)
+            if part is not _ABSENT and not (isinstance(part, Mapping) and "_target_" in part):
+                group = path.replace(".", "/")
+                option = part if isinstance(part, str) and part in group_options(group) else "NAME"
+                options = ", ".join(group_options(group))
+                raise ConfigError(f"{path}={shown(part)}: is chosen with a slash: {group}={option} (one of {options})")
         for path, value in _leaves(plain[name], name):
             if isinstance(value, str) and value in group_options(path.replace(".", "/")):
                 group = path.replace(".", "/")
-                raise ConfigError(f"{path}={value!r}: is chosen with a slash: {group}={value}")
+                raise ConfigError(f"{path}={shown(value)}: is chosen with a slash: {group}={value}")
 
 
 def qualified(error: ConfigError, section: str, plain: Mapping[str, Any]) -> ConfigError:
@@ -71,7 +92,12 @@ def _paths(node: Any, path: str) -> Iterator[str]:
 
 
 def _check_keys(path: str, node: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(_located(f"{path}._target_", node["_target_"])).parameters
+    located = _located(f"{path}._target_", node["_target_"])
+    _check_kind(path, node["_target_"], located)
+    partial = node.get("_partial_", False)
+    if partial is not path.startswith("model."):  # parts of a model are given their sizes by the model
+        raise ConfigError(f"{path}._partial_={shown(partial)}: must stay as the options of the group have it")
+    parameters = inspect.signature(located).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for key in node:
@@ -80,18 +106,27 @@ def _check_keys(path: str, node: Mapping[str, Any]) -> None:
             raise unknown_key(join(path, str(key)), (join(path, name) for name in given))
 
 
+def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:
+    kind = KINDS.get(path)
+    if kind is None:
+        raise ConfigError(f"{path}._target_={shown(target)}: no component stands here")
+    base = _located(path, kind)
+    assert isinstance(base, type)
+    if not (isinstance(located, type) and issubclass(located, base)) or inspect.isabstract(located):
+        article = f"{path.replace('.', '/')}=NAME (one of {', '.join(group_options(path.replace('.', '/')))})"
+        raise ConfigError(f"{path}._target_={shown(target)}: must be a class derived from {kind}, as of {article}")
+
+
 def _located(key: str, target: object) -> Callable[..., Any]:
     module, _, name = str(target).rpartition(".")
-    if not module.startswith("jepa."):
-        raise ConfigError(f"{key}={target!r}: must name a class of this package (jepa....)")
+    if not re.fullmatch(r"jepa(\.[a-z][a-z0-9_]*)+", module):
+        raise ConfigError(f"{key}={shown(target)}: must name a class of this package (jepa....)")
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("jepa"):
-            raise
-        raise ConfigError(f"{key}={target!r}: no module {error.name!r}") from error
+        raise ConfigError(f"{key}={shown(target)}: no module {error.name!r}") from error
     except AttributeError:
-        raise ConfigError(f"{key}={target!r}: no {name!r} in {module}") from None
+        raise ConfigError(f"{key}={shown(target)}: no {name!r} in {module}") from None
     if not callable(found):
-        raise ConfigError(f"{key}={target!r}: cannot be called")
+        raise ConfigError(f"{key}={shown(target)}: cannot be called")
     return found  # type: ignore[no-any-return]

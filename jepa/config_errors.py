@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
+import yaml  # type: ignore[import-untyped]
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from jepa.config_arguments import quoted
 from jepa.config_schema import unknown_key
 from jepa.config_search import group_options, groups
-from jepa.errors import ConfigError, choice_error, nearest
+from jepa.errors import ConfigError, choice_error, nearest, shown
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
 _NO_SUCH_FILE = re.compile(r"Could not find '(?P<group>.+)/(?P<option>[^/']+)'")
@@ -29,13 +32,16 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Ite
     """
     if isinstance(error, ConfigError):
         return error
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}")
+    if isinstance(error, RecursionError):
+        return ConfigError("a value is nested too deeply, or refers to itself")
     if not isinstance(error, (HydraException, OmegaConfBaseException)) and not _from_composition(error):
         return None
     text = str(error)
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"{error.override!r}: not understood; write key=value, and quote what is special to the shell"
-        )
+        return _not_understood(str(error.override))
     if isinstance(error, MissingConfigException):
         return _no_such_option(text)
     if found := _NO_SUCH_KEY.search(text):
@@ -89,7 +95,16 @@ def _from_composition(error: BaseException) -> bool:
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
         trace = trace.tb_next
-    return isinstance(error, ValueError) and (module or "").startswith(("hydra._internal.defaults_list", "yaml."))
+    return isinstance(error, Exception) and (module or "").startswith(("hydra.", "omegaconf.", "antlr4.", "yaml."))
+
+
+def _not_understood(word: str) -> ConfigError:
+    key, separator, value = word.partition("=")
+    if not separator or not value or not re.fullmatch(r"[\w./+~@-]+", key):
+        return ConfigError(f"{shown(word)}: not understood; write key=value")
+    whole = f"{key}={quoted(value)}"
+    typed = shlex.quote(whole) if re.search(r'["$`\\!]', whole) else f'"{whole}"'
+    return ConfigError(f"{shown(word)}: not understood; if all of it is one text, write {typed}")
 
 
 def _no_such_option(text: str) -> ConfigError:

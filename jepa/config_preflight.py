@@ -1,6 +1,7 @@
 """Hydra's callback that refuses a sweep of which any job is misconfigured, before the first one starts."""
 
 import itertools
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -13,8 +14,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from jepa.config_errors import all_keys, explain
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, printable
+from jepa.operational import says_how, top
 
+_MOST = 10_000  # jobs, and values of an axis
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper."
 
 
@@ -35,7 +38,11 @@ class Preflight(Callback):
         if "jepa" in sweeper:
             return
         try:
+            _refuse_blocks(config)
             axes = _axes(config)
+            most = math.prod(map(len, axes))
+            if most > _MOST and sweeper.startswith(_BASIC_SWEEPER):
+                raise ConfigError(f"more than {_MOST} jobs; hydra/sweeper=jepa with yes=true takes larger sweeps")
             for overrides in _product(axes) if sweeper.startswith(_BASIC_SWEEPER) else _one_at_a_time(axes):
                 self._check(config, overrides)
         except Exception as error:
@@ -43,7 +50,7 @@ class Preflight(Callback):
             if explained is None:
                 raise
             # Hydra only logs the exceptions of a callback; an exit passes.
-            print(f"error: {explained}", file=sys.stderr)
+            print(f"error: {printable(str(explained))}", file=sys.stderr)
             raise SystemExit(2) from error
 
     def _check(self, config: DictConfig, overrides: Sequence[str]) -> None:
@@ -55,6 +62,13 @@ class Preflight(Callback):
             raise ConfigError(f"{error} (in the job {' '.join(overrides)})") from error
 
 
+def _refuse_blocks(config: DictConfig) -> None:
+    """Hydra's own sweepers know nothing of the ``sweep:`` keys, and would run one job where a file describes many."""
+    for name in ("axes", "zipped", "points", "overrides", "space", "n_trials"):
+        if OmegaConf.select(config, f"sweep.{name}"):
+            raise ConfigError(f"sweep.{name}: is read by hydra/sweeper=jepa alone")
+
+
 def _axes(config: DictConfig) -> list[list[str]]:
     """The overrides of each axis; a plain override is an axis of one."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
@@ -62,7 +76,12 @@ def _axes(config: DictConfig) -> list[list[str]]:
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     axes: dict[str, list[str]] = {}
     for override in parser.parse_overrides(texts):
-        axes[override.get_key_element()] = list(_values(override))
+        key = override.get_key_element()
+        if top(key) == "folder":
+            raise ConfigError(f"{override.input_line}: is for a single run; a sweep's folder is hydra.sweep.dir")
+        if override.is_sweep_override() and says_how(key):
+            raise ConfigError(f"{override.input_line}: is no axis; it says how jobs are carried out: give one value")
+        axes[key] = list(itertools.islice(_values(override), _MOST + 1))
     for key, values in axes.items():
         if not values:
             raise ConfigError(f"{key}: an axis without values")

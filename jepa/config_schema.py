@@ -193,11 +193,51 @@ def check_text(key: str, value: Any) -> None:
         raise ConfigError(f"{key}={shown(value)}: holds characters that no file can hold")
 
 
+# What people call a key who come from the original code or from other programs.
+ELSEWHERE = {
+    "adam_lr": "optimizer.base_lr",
+    "arch": "model/encoder",
+    "backbone_arch": "model/encoder",
+    "backbone_mlp": "model.encoder.mlp",
+    "backbone_width_factor": "model.encoder.width_factor",
+    "checkpoint_path": "init_from",
+    "dataset_type": "dataset",
+    "embedding_dim": "model.encoder.embedding_size",
+    "encoder": "model/encoder",
+    "encoder_arch": "model/encoder",
+    "encoder_mlp": "model.encoder.mlp",
+    "encoder_width_factor": "model.encoder.width_factor",
+    "epochs": "trainer.epochs",
+    "eval_every_n_epochs": "trainer.probe_every_epochs",
+    "learning_rate": "optimizer.base_lr",
+    "load_checkpoint_path": "init_from",
+    "lr": "optimizer.base_lr",
+    "method": "model",
+    "model_type": "model",
+    "n_steps": "dataset.num_steps",
+    "n_trials": "sweep.n_trials",
+    "output_dir": "folder",
+    "output_path": "folder",
+    "output_root": "folder",
+    "predictor": "model/predictor",
+    "probe_epochs": "probe.epochs",
+    "probe_lr": "probe.learning_rate",
+    "projector": "model/projector",
+    "repr_dim": "model.encoder.embedding_size",
+    "rnn_layers": "model.predictor.num_layers",
+    "run_name": "folder",
+    "save_every_n_epochs": "checkpoint.every_epochs",
+    "warmup": "trainer.warmup_epochs",
+    "wd": "optimizer.weight_decay",
+}
+_LONGEST_NAME = 60
+
+
 def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
     """The error for ``key``, which is none of the full names ``allowed``.
 
-    Suggested is a key of that name elsewhere (``dataset.noise`` for ``noise``), else the nearest spelling: in the same
-    group, then anywhere.
+    Suggested is what the name means elsewhere (``ELSEWHERE``), a key of that name in another group (``dataset.noise``
+    for ``noise``), one with dots for underscores, or the nearest spelling: in the same group, then anywhere.
     """
     names = sorted(name for name in allowed if not name.rpartition(".")[2].startswith("_"))
     parent, _, last = key.rpartition(".")
@@ -205,12 +245,20 @@ def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
     by_last: dict[str, str] = {}
     for name in names:
         by_last.setdefault(name.rpartition(".")[2], name)
-    close = difflib.get_close_matches(last, by_last, n=1, cutoff=0.75)
-    hint = by_last.get(last) or nearest(key, siblings) or (by_last[close[0]] if close else None)
-    text = f"{key}: no such key" + (f"; did you mean {hint!r}?" if hint else "")
+    flat = {name.replace(".", "_"): name for name in names}
+    known = ELSEWHERE.get(key)
+    if known not in names and known not in ("model/encoder", "model/predictor", "model/projector"):
+        known = None
+    close = difflib.get_close_matches(last[:_LONGEST_NAME], by_last, n=1, cutoff=0.75)
+    hint = (
+        known or flat.get(key) or by_last.get(last) or nearest(key, siblings) or (by_last[close[0]] if close else None)
+    )
+    text = f"{key if len(key) <= 2 * _LONGEST_NAME else shown(key)}: no such key" + (
+        f"; did you mean {hint!r}?" if hint else ""
+    )
     if siblings:
-        shown = ", ".join(name.rpartition(".")[2] for name in siblings)
-        text += f" (keys of {parent or 'the top level'}: {shown})"
+        listed = ", ".join(name.rpartition(".")[2] for name in siblings)
+        text += f" (keys of {parent or 'the top level'}: {listed})"
     return ConfigError(text)
 
 

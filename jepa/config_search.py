@@ -3,12 +3,15 @@
 import os
 from pathlib import Path
 
+import yaml  # type: ignore[import-untyped]
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+
+from jepa.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent
 SWEEP_GROUP = "sweep"
@@ -32,6 +35,36 @@ def _data_dir(name: str, marker: str) -> Path:
     return _PACKAGE / name
 
 
+def read_sweep_file(path: Path) -> tuple[str, DictConfig]:
+    """The text of a sweep file, and what it holds.
+
+    Raises:
+        ConfigError: no text, no yaml, or no mapping; names the file and the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no text in UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        config = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
+    except yaml.MarkedYAMLError as error:
+        where = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ConfigError(f"{path}{where}: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}, line {line}: a character that yaml does not allow ({error.reason})") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply, or within itself") from error
+    except Exception as error:  # constructors of yaml and OmegaConf raise what comes up
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{path}: {words}") from error
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"{path}: must be a mapping, as in 'axes: {{seed: [0, 1]}}'")
+    return text, config
+
+
 class SweepFiles(ConfigSource):
     """The folder ``sweeps/`` as the config group ``sweep``: ``+sweep=NAME`` composes ``sweeps/NAME.yaml``."""
 
@@ -48,9 +81,9 @@ class SweepFiles(ConfigSource):
         path = self._file(config_path)
         if path is None or not path.is_file():
             raise ConfigLoadError(f"Config not found : {config_path}")
-        text = path.read_text(encoding="utf-8")
+        text, config = read_sweep_file(path)
         return ConfigResult(
-            config=OmegaConf.create(text) if text.strip() else OmegaConf.create({}),
+            config=config,
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
             header=ConfigSource._get_header_dict(text),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 _SHOWN = 120  # characters of a value in a message
 _PATH, _NAME = 4000, 255  # bytes of a path and of one of its parts that file systems take
@@ -24,6 +27,12 @@ def shown(value: object) -> str:
         return "null"
     text = ascii(value) if isinstance(value, str) and not is_text(value) else _short_repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 20]}… ({len(text)} characters)"
+
+
+def shown_path(path: Path | str) -> str:
+    """``path`` as a message shows it: as it is typed, where that can be printed."""
+    text = str(path)
+    return text if text.isprintable() and len(text) <= _SHOWN else shown(text)
 
 
 def nearest(value: object, allowed: Iterable[str]) -> str | None:
@@ -113,6 +122,31 @@ def check_path(key: str, text: str) -> str:
     return text
 
 
+def check_folder(key: str, folder: Path) -> Path:
+    """Return ``folder`` if it is one, or could be made, and can be written.
+
+    Raises:
+        ConfigError: names ``key``, and the part of the path that is in the way.
+    """
+    check_path(key, str(folder))
+    existing = folder.absolute()
+    while True:
+        try:
+            mode = os.stat(existing).st_mode
+            break
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if os.path.islink(existing):
+                raise ConfigError(f"{key}={shown_path(folder)}: {existing} is a link to nothing") from error
+            existing = existing.parent
+        except OSError as error:
+            raise ConfigError(f"{key}={shown_path(folder)}: cannot be used ({existing}: {error.strerror})") from error
+    if not stat.S_ISDIR(mode):
+        raise ConfigError(f"{key}={shown_path(folder)}: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}={shown_path(folder)}: {existing} cannot be written")
+    return folder
+
+
 def printable(text: str) -> str:
     """``text`` on one line, without control characters, of a length that a terminal can show."""
     line = "".join(c if c.isprintable() else _escaped(c) for c in text.replace("\n", "; "))
@@ -135,4 +169,4 @@ def _short_repr(value: object) -> str:
 
 
 def _plain(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:g}"
+    return str(int(number)) if abs(number) < 1e15 and number == int(number) else f"{number:g}"

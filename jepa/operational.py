@@ -38,3 +38,16 @@ OPERATIONAL_NESTED_KEYS = frozenset(
 
 # Keys of the top level that steer a sweep itself; no job is given them.
 CONTROL_KEYS = ("sweep", "dry_run", "yes", "retry_failed", "reuse")
+
+
+def top(key: str) -> str:
+    """The first part of a key or group: ``dataset`` of ``+dataset.noise``."""
+    return key.lstrip("+~").replace("/", ".").replace("@", ".").split(".")[0]
+
+
+def says_how(key: str) -> bool:
+    """Whether a key says how a run is carried out, so that jobs which differ in it alone are one job."""
+    bare = key.lstrip("+~")
+    if bare == "trainer.warmup_epochs":  # read by a schedule, under whose name it counts
+        return False
+    return top(key) in OPERATIONAL_KEYS or bare in OPERATIONAL_NESTED_KEYS

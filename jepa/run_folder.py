@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config import scientific_config
-from jepa.errors import ConfigError, RunFailed
+from jepa.errors import ConfigError, RunFailed, check_folder
 from jepa.files import is_disk_full, remove_leftovers, write_json_atomic, write_text_atomic
 from jepa.provenance import timestamp
 
@@ -75,7 +75,7 @@ def _version(path: Path) -> int | None:
 
 
 def _inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
-    _check_usable(folder)
+    check_folder("folder", folder)
     if (folder / _MOVING).exists():
         return Earlier()  # what is there is being moved aside; whoever takes the folder goes on with that
     _check_kinds(folder)
@@ -218,29 +218,6 @@ class _Screen(logging.Handler):
 
 
 # --- what is there -------------------------------------------------------------------------------------------------
-
-
-def _check_usable(folder: Path) -> None:
-    try:
-        existing = folder
-        while not _is_there(existing) and existing != existing.parent:
-            existing = existing.parent
-        is_folder = existing.is_dir()
-    except (OSError, ValueError) as error:  # a name too long, a loop of links, a folder that may not be entered
-        raise ConfigError(f"folder={folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
-    if not is_folder:
-        raise ConfigError(f"folder={folder}: {existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"folder={folder}: {existing} cannot be written")
-
-
-def _is_there(path: Path) -> bool:
-    """As ``path.exists()``, which takes a loop of links and a name that cannot be for a missing file."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _check_kinds(folder: Path) -> None:

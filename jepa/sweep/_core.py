@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from jepa.errors import ConfigError
+from jepa.config_schema import unknown_key
+from jepa.errors import ConfigError, check_folder, printable
 from jepa.sweep import points, records, report
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
@@ -35,7 +36,7 @@ def main(context: Context, arguments: Sequence[str]) -> list[dict[str, Any]]:
     try:
         return Sweep(context, arguments).run()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
@@ -160,7 +161,7 @@ class Sweep:
                 left_out[key] = left_out.get(key, 0) + 1
         for key, count in left_out.items():
             if count == len(given):
-                self.composer.compose(grid.overrides(grid.points[0]))  # raises, with the nearest spelling
+                raise unknown_key(key, self.composer.known_keys())
             print(f"{key}: {count} of {len(given)} points have no such key and do without it")
         return [kept for kept, _ in given]
 
@@ -174,12 +175,13 @@ class Sweep:
         """The sweep's folder: below the fixed part of ``hydra.sweep.dir``, or that where somebody set it."""
         config = self.context.config
         if any(str(text).lstrip("+").startswith("hydra.sweep.dir=") for text in config.hydra.overrides.hydra):
-            return Path(str(config.hydra.sweep.dir)).absolute()
+            return check_folder("hydra.sweep.dir", Path(str(config.hydra.sweep.dir)).absolute())
         node = OmegaConf.to_container(config.hydra.sweep, resolve=False)
         assert isinstance(node, dict)
         outputs = Path(str(node["dir"]).partition("${")[0]).absolute()
         names = sweep_names(self.spec, _file(config), arguments)
-        return outputs / next((name for name in names if os.path.isdir(outputs / name)), names[0])
+        name = next((name for name in names if os.path.isdir(outputs / name)), names[0])
+        return check_folder("sweep.name", outputs / name)
 
 
 def _file(config: DictConfig) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from omegaconf import OmegaConf
 
 from jepa import processor
-from jepa.config_search import sweeps_dir
+from jepa.config_search import read_sweep_file, sweeps_dir
 from jepa.sweep import devices
 
 KEY = "hydra/launcher"
@@ -45,7 +45,7 @@ def _keys_of_sweeps(arguments: Sequence[str]) -> set[str]:
     """Every key that the sweep files named by ``+sweep=NAME`` hold, at any depth; those not there are refused later."""
     names = [text.partition("=")[2] for text in arguments if text.lstrip("+").startswith("sweep=")]
     paths = [sweeps_dir() / f"{name}.yaml" for name in names]
-    return {key for path in paths if path.is_file() for key in _keys(OmegaConf.to_container(OmegaConf.load(path)))}
+    return {key for path in paths if path.is_file() for key in _keys(OmegaConf.to_container(read_sweep_file(path)[1]))}
 
 
 def _keys(node: object) -> Iterator[str]:

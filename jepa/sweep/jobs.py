@@ -103,6 +103,10 @@ class Composer:
                 kept.append(text)
         return kept, dropped
 
+    def known_keys(self) -> set[str]:
+        """The full names of the keys that some job composed so far has."""
+        return {key for config in (self._config, *self._bases.values()) for key in all_keys(config)}
+
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._bases:
             self._bases[choices] = self._load(choices)

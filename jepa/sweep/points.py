@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from jepa.config_arguments import quoted
 from jepa.config_search import group_options
 from jepa.errors import ConfigError
-from jepa.operational import CONTROL_KEYS, OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
+from jepa.operational import CONTROL_KEYS, says_how, top
 
 # No job of a sweep is given these: the sweep itself decides them.
 _NOT_FOR_JOBS = (*CONTROL_KEYS, "folder", "hydra", "choices", "on_probe")
@@ -93,10 +93,10 @@ def parse_arguments(arguments: Sequence[str], config_loader: Any = None) -> Argu
     seen: dict[str, Override] = {}
     for override in _parsed(arguments, config_loader):
         key = override.get_key_element()
-        if _top(key) in CONTROL_KEYS:
+        if top(key) in CONTROL_KEYS:
             _refuse_axis_of_control(override)
             continue
-        if _top(key) == "folder":
+        if top(key) == "folder":
             raise ConfigError(
                 f"{override.input_line}: is for a single run; a sweep's folder is outputs/<sweep.name>, or "
                 "hydra.sweep.dir"
@@ -303,10 +303,6 @@ def _without(points: Iterable[Point], keys: set[str]) -> list[Point]:
 # --- what blocks may not set ---------------------------------------------------------------------------------------
 
 
-def _top(key: str) -> str:
-    return re.split(r"[./@]", bare(key))[0]
-
-
 def _refuse_axis_of_control(override: Override) -> None:
     """A key that steers the sweep has one value."""
     if not override.is_sweep_override():
@@ -318,9 +314,9 @@ def _refuse_axis_of_control(override: Override) -> None:
 
 def _refuse_keys_of_the_sweep(block: Block) -> None:
     for key in {key: None for point in block.points for key in point}:
-        if _top(key) not in _NOT_FOR_JOBS or block.name == COMMAND_LINE:
+        if top(key) not in _NOT_FOR_JOBS or block.name == COMMAND_LINE:
             continue
-        if _top(key) == "hydra":
+        if top(key) == "hydra":
             how = "a sweep has one launcher; choose it by hydra/launcher=NAME on the command line"
             raise ConfigError(f"{block.name}: {key}: belongs to the sweep, not to a job; {how}")
         raise ConfigError(f"{block.name}: {key}: belongs to the sweep, not to a job; give it on the command line")
@@ -330,7 +326,7 @@ def _refuse_equal_jobs(block: Block) -> None:
     """Points that differ only in how a job is carried out would be one job."""
     first: dict[tuple[tuple[str, str], ...], Point] = {}
     for point in block.points:
-        science = tuple((key, value) for key, value in point.items() if not _says_how(key))
+        science = tuple((key, value) for key, value in point.items() if not says_how(key))
         earlier = first.setdefault(science, point)
         for key, value in point.items():
             if earlier.get(key) != value:
@@ -338,12 +334,6 @@ def _refuse_equal_jobs(block: Block) -> None:
                     f"{bare(key)}={earlier.get(key)},{value}: says how a job is carried out, not what it computes, so "
                     "these would be one job; give one value"
                 )
-
-
-def _says_how(key: str) -> bool:
-    if bare(key) == "trainer.warmup_epochs":  # read by a schedule, under whose name it counts
-        return False
-    return _top(key) in OPERATIONAL_KEYS or bare(key) in OPERATIONAL_NESTED_KEYS
 
 
 def _refuse_conflicts(blocks: Sequence[Block]) -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from jepa.config import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
 from jepa.config_schema import check_text, closed
-from jepa.errors import ConfigError, check_count, check_path, shown
+from jepa.errors import ConfigError, check_count, check_path, shown, shown_path
 from jepa.sweep.points import Arguments, bare, override_value, short
 
 TOP_GROUPS = ("dataset", "logger", "model", "optimizer", "probe", "trainer")
@@ -68,7 +68,7 @@ class Switches:
     def __post_init__(self) -> None:
         for folder in self.reuse:
             if not os.path.isdir(folder):
-                raise ConfigError(f"reuse={shown(folder)}: no such folder")
+                raise ConfigError(f"reuse={shown_path(folder)}: no such folder")
 
 
 def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:

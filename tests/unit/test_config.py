@@ -224,7 +224,7 @@ REFUSED: list[tuple[Sequence[str], Sequence[str]]] = [
     (["+model.encoder.widht_factor=3"], ["did you mean 'model.encoder.width_factor'?"]),
     (["+foo=1"], ["foo", "no such key"]),
     (["++trainer.epoch=1"], ["did you mean 'trainer.epochs'?"]),
-    (["~trainer.epochs"], ["trainer.epochs", "missing"]),
+    (["~trainer.epochs"], ["trainer.epochs", "not found"]),
     (["+seed=3"], ["seed", "'+'"]),
     (["+model=simclr"], ["model", "'+'"]),
     (["seed=one"], ["seed='one'", "whole number"]),

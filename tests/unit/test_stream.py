@@ -346,7 +346,7 @@ def test_missing_images_are_refused_before_anything_is_drawn(tmp_path: Path) -> 
         ({"channels": 3}, r"dataset\.channels=3: must be 1 with dataset\.num_dots=1"),
         ({"num_dots": 3, "channels": 2}, r"dataset\.channels=2: must be 1 \(images summed\) or 3 .*num_dots=3"),
         ({"num_steps": 1}, r"dataset\.num_steps=1"),
-        ({"dot_std": 0}, r"dataset\.dot_std=0: must be greater than 0"),
+        ({"dot_std": 0}, r"dataset\.dot_std=0: must be at least 0.1"),
         ({"dot_std": 7.0}, r"dataset\.dot_std=7\.0: .*at most 6\.5"),
         ({"noise": -0.5}, r"dataset\.noise=-0\.5: must be at least 0"),
         ({"noise": "loud"}, r"dataset\.noise='loud': must be a finite number"),
