@@ -89,6 +89,7 @@ class Job:
         self.outcome: Outcome | None = None
         self.found: Latest | None = None  # the checkpoint it goes on from; None: it was not asked to
         self.loss_weights: Mapping[str, str] = {}  # how each term enters the total, for the plots
+        self.context_frames: int | None = None  # how many frames predictions start from, where that is known
         self._warnings: tuple[str, ...] = ()  # of the last probe
         self._seconds_at_log = 0.0
 
@@ -229,7 +230,12 @@ class Job:
     def _reference(self) -> Mapping[str, Any] | None:
         """The data set's reference lines, where it has some and there is an error to compare with them."""
         give = getattr(self.spec.dataset, "reference_lines", None)
-        return give() if give is not None and "prediction_rmse_px" in self.metrics else None
+        if give is None or "prediction_rmse_px" not in self.metrics:
+            return None
+        lines: dict[str, Any] = give()
+        if self.context_frames is not None and self.context_frames > 1:
+            lines["no_verdict"] = f"the predictor is shown {self.context_frames} frames, the lines hold for one"
+        return lines
 
     def _take(self, report: ProbeReport) -> None:
         self._warnings = report.warnings

@@ -60,7 +60,7 @@ class Trainer:
         self.jobs = [Job(spec) for spec in specs]
         objectives = [build_objective(spec) for spec in specs]
         for job, objective in zip(self.jobs, objectives, strict=True):
-            job.loss_weights = objective.loss_weights()
+            job.loss_weights, job.context_frames = objective.loss_weights(), objective.context_frames
         self.total_steps = self.settings.epochs * self.dataset.steps_per_epoch if objectives[0].trainable else 0
         self.program = Program(
             objectives=objectives,

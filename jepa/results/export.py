@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -60,13 +61,21 @@ def run_mapping(run: Run, axes: Sequence[str]) -> dict[str, Any]:
     return {
         "folder": run.folder,
         "status": run.status,
-        **run.fields,
+        **{key: _nested(value) for key, value in run.fields.items()},
         "difference": differences(run, axes),
         "choices": run.choices,
         "metrics": run.metrics,
         "overrides": list(run.overrides),
         "config": run.config,
     }
+
+
+def _nested(value: Any) -> Any:
+    """A field that is kept as the JSON text of a mapping or list, as what it was."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def write_json(path: str, value: Any) -> None:

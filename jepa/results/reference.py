@@ -7,11 +7,11 @@ The environment of a run gives the lines; they stand in ``result.json`` under "r
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -107,13 +107,21 @@ def reference_of(stored: Any, dataset: Mapping[str, Any]) -> Reference | None:
         stored: the result's entry "reference", or its JSON text; None: it has none, or is older than this entry.
         dataset: its configuration's "dataset", of which only the keys of the setting are looked at.
     """
-    if isinstance(stored, str):
-        with suppress(ValueError):
-            stored = json.loads(stored)
-    if _is_whole(stored):
-        return stored  # type: ignore[no-any-return]
+    own = _parsed(stored) if isinstance(stored, str) else stored if _is_whole(stored) else None
+    if own is not None:
+        return own
     is_published = all(dataset.get(key) == value for key, value in _PUBLISHED_SETTING.items())
     return PUBLISHED if is_published else None
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> Reference | None:
+    """The lines that a JSON text holds; None where it holds none. A sweep's runs have the same text."""
+    try:
+        stored = json.loads(text)
+    except ValueError:
+        return None
+    return stored if _is_whole(stored) else None
 
 
 def _is_whole(stored: Any) -> bool:

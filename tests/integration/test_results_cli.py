@@ -63,6 +63,8 @@ def test_the_lines_below_a_table_and_in_a_run_are_the_runs_own(
     _, out, _ = ask(folder, capsys=capsys)
     assert "finished, no verdict: too short\nwarning: too few sequences\n" in out
     assert "to compare prediction_rmse_px with:\n  start alone  3.25" in out and "reference" not in out
+    _, out, _ = ask(folder, "--json", "-", capsys=capsys)
+    assert json.loads(out)["reference"] == own and json.loads(out)["warnings"] == ["too few sequences"]
     write_run(tmp_path, ["dataset.num_steps=9", "dataset.static_noise=0.0"])
     _, out, _ = ask(tmp_path, capsys=capsys)
     assert "these runs differ in their environment" in out and "start alone" not in out

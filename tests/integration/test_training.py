@@ -198,6 +198,13 @@ def test_a_run_is_compared_with_its_own_environment(tmp_path: Path) -> None:
     assert (found["reference"]["num_sequences"], found["reference"]["seed"]) == (20_000, 0)
 
 
+def test_no_verdict_on_a_predictor_that_is_shown_several_frames(tmp_path: Path) -> None:
+    """The frames it is shown tell more than the start alone."""
+    execute(tmp_path, "model=random", "model/predictor=rnn_burnin", "model.predictor.burn_in=3")
+    found = result(tmp_path)
+    assert found["verdict"] is None and "shown 3 frames" in found["verdict_reason"]
+
+
 def test_a_run_warns_of_a_probe_with_too_few_sequences(tmp_path: Path) -> None:
     execute(tmp_path, "model=identity", "probe.fit_sequences=10", "probe.judge_sequences=8")
     [warning] = result(tmp_path)["warnings"]
