@@ -7,6 +7,7 @@ time. All times are in seconds.
 from __future__ import annotations
 
 import heapq
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,9 +46,16 @@ class Workload:
             plots=value("plots") is True,
         )
 
-    def judging(self, per_sequence: float, share: float = 0.0) -> float:
-        """Time for the probes and plots that are left after ``share`` of the training."""
-        probes = max(1.0, self.probes * (1.0 - share))
+    def probes_by(self, share: float) -> int:
+        """How many probes a run makes that does ``share`` of its training."""
+        return max(1, round(share * self.probes))
+
+    def probes_after(self, share: float) -> int:
+        """How many probes are left once ``share`` of the training is recorded; one that is due then is left."""
+        return min(self.probes, max(1, self.probes + 1 - math.ceil(share * self.probes - 1e-9)))
+
+    def judging(self, per_sequence: float, probes: int) -> float:
+        """Time for so many probes, and for the plots."""
         return probes * self.probe_sequences * PROBE_SHARE * per_sequence + (PLOTS_S if self.plots else 0.0)
 
 
@@ -71,10 +79,19 @@ class Sample:
 class Costs:
     """What work takes, kind by kind, from runs that have ended."""
 
-    def __init__(self, samples: Iterable[Sample], measured: Mapping[str, float] | None = None) -> None:
-        """measured: training time for one sequence by kind, from elsewhere; used where no sample tells."""
+    def __init__(
+        self,
+        samples: Iterable[Sample] = (),
+        measured: Mapping[str, float] | None = None,
+        judging: Mapping[str, float] | None = None,
+    ) -> None:
+        """Args:
+        samples: of runs that have ended.
+        measured: training time for one sequence by kind, from elsewhere; used where no sample tells.
+        judging: likewise, the time that judging takes, over what the probe's settings let expect.
+        """
         self._per_sequence: dict[str, float] = dict(measured or {})
-        self._judging: dict[str, float] = {}
+        self._judging: dict[str, float] = dict(judging or {})
         samples = list(samples)
         self.from_ended = bool(samples)  # not only from first records of runs at work
         self.share = statistics.mean(sample.share for sample in samples) if samples else 1.0
@@ -97,11 +114,11 @@ class Costs:
             return self._per_sequence[kind]
         return statistics.median(self._per_sequence.values()) if self._per_sequence else None
 
-    def judging(self, kind: str, workload: Workload, per_sequence: float, share: float = 0.0) -> float:
+    def judging(self, kind: str, workload: Workload, per_sequence: float, probes: int) -> float:
         """Time to start and to judge a run: as the probe's settings say, corrected by the runs that have ended."""
         known = self._judging
         factor = known.get(kind, statistics.median(known.values()) if known else 1.0)
-        return factor * workload.judging(per_sequence, share)
+        return (factor if probes else 1.0) * workload.judging(per_sequence, probes)
 
     def whole(self, kind: str, workload: Workload, *, share: float = 1.0) -> float | None:
         """Time charged to a run that has not started; None where nothing is known.
@@ -111,12 +128,12 @@ class Costs:
         cost = self.per_sequence(kind)
         if cost is None:
             return None
-        return share * workload.sequences * cost + self.judging(kind, workload, cost, 1.0 - share)
+        return share * workload.sequences * cost + self.judging(kind, workload, cost, workload.probes_by(share))
 
 
 def _judging_ratio(sample: Sample) -> float | None:
     """The time besides training over what :meth:`Workload.judging` expects; None where it cannot be told."""
-    expected = sample.workload.judging(sample.per_sequence, 1.0 - sample.share)
+    expected = sample.workload.judging(sample.per_sequence, sample.workload.probes_by(sample.share))
     if sample.wall_seconds is None or expected <= 0:
         return None
     besides = sample.wall_seconds / sample.pack - sample.train_seconds
@@ -133,6 +150,12 @@ class Running:
     recorded: float | None  # time.time() at its last record; None before the first one
     share: float  # of its training that was done then
     per_sequence: float | None  # training time charged for one sequence, as it was then
+    probed: bool = False  # the last record is that of a probe
+
+    @property
+    def probes_left(self) -> int:
+        """How many probes it has still to make."""
+        return self.workload.probes_after(self.share) - int(self.probed)
 
 
 def running_seconds(pack: Sequence[Running], costs: Costs, now: float) -> float | None:
@@ -153,11 +176,11 @@ def running_seconds(pack: Sequence[Running], costs: Costs, now: float) -> float 
             return None  # its first record will tell more than the runs of other kinds beside it
         training = max(training, (1.0 - run.share) * run.workload.sequences * cost * len(pack))
         step = max(step, run.workload.record_sequences * cost * len(pack))
-        judging += costs.judging(run.kind, run.workload, cost, run.share)
+        judging += costs.judging(run.kind, run.workload, cost, run.probes_left)
     since = max(0.0, now - max(run.started if run.recorded is None else run.recorded for run in pack))
     if training > 0:
-        probing = judging / max(1, pack[0].workload.probes) if pack[0].workload.probes > 1 else 0.0
-        since = min(since, step + probing)
+        left = pack[0].probes_left
+        since = min(since, step + (judging / left if left > 1 else 0.0))
     return max(0.0, training + judging - since)
 
 
@@ -179,6 +202,14 @@ def makespan(running: Sequence[float], waiting: Iterable[float], workers: int) -
 def packs(seconds: Sequence[float], size: int) -> list[float]:
     """Times of packs of ``size`` runs, from the times charged to each run."""
     return [sum(seconds[first : first + size]) for first in range(0, len(seconds), max(1, size))]
+
+
+def select(config: Mapping[str, Any], dotted: str) -> Any:
+    """The value of a dotted key in a plain configuration, or None."""
+    value: Any = config
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def clock(seconds: float) -> str:

@@ -37,6 +37,8 @@ class Screen:
         self._stream = None if mode == "none" else stream
         self._lock = threading.RLock()
         self._console: Console | None = None
+        self._content: RenderableType | None = None
+        self._captured: list[tuple[str, Any]] = []
         self._shown: list[int] = []  # the widths of the block's lines, in columns
         self._size = (0, 0)
 
@@ -62,7 +64,10 @@ class Screen:
     def lines(self, lines: Sequence[str]) -> None:
         """Write whole lines, above the block where there is one."""
         with self._lock:
-            self._write(self._erase() + "".join(f"{line}\n" for line in lines))
+            if self._content is not None:
+                self.block(self._content, above=lines)
+            else:
+                self._write("".join(f"{line}\n" for line in lines))
 
     def block(self, content: RenderableType, *, above: Sequence[str] = ()) -> None:
         """Draw the block anew.
@@ -77,15 +82,27 @@ class Screen:
             size = self.size()
             rendered = self._render(content, size)
             text = self._erase() + "".join(f"{line}\n" for line in above)
-            self._shown, self._size = [width for _, width in rendered], size
+            self._content, self._shown, self._size = content, [width for _, width in rendered], size
             self._write(text + "\n".join(line for line, _ in rendered))
 
-    def close(self) -> None:
-        """Leave the block as it is; what is written later starts below it."""
+    def capture(self) -> None:
+        """Show above the block what the program prints from now on to standard output and error, until it is over."""
+        for name in ("stdout", "stderr") if self.live else ():
+            stream = getattr(sys, name)
+            if is_terminal(stream):
+                self._captured.append((name, stream))
+                setattr(sys, name, _Above(self, stream))
+
+    def close(self, *, keep: bool) -> None:
+        """The block is over. keep: its last state stays on the terminal; else it is removed."""
+        for name, stream in self._captured:
+            if isinstance(getattr(sys, name), _Above):
+                setattr(sys, name, stream)
         with self._lock:
+            self._captured, self._content = [], None
             if self._shown:
+                self._write("\n" if keep else self._erase())
                 self._shown = []
-                self._write("\n")
 
     def _render(self, content: RenderableType, size: tuple[int, int]) -> list[tuple[str, int]]:
         """Lines with their escape codes, and their widths. The last column stays free, so that no terminal wraps."""
@@ -119,6 +136,42 @@ class Screen:
         except (OSError, ValueError):  # nobody reads any more, the disk is full, or the stream has been closed
             silence(self._stream)
             self._stream = None
+
+
+class _Above(io.TextIOBase):
+    """Standard output or error while a block is shown: whole lines go above the block."""
+
+    def __init__(self, screen: Screen, stream: Any) -> None:
+        self._screen = screen
+        self._behind = stream
+        self._process = os.getpid()
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Write ``text`` when its line is complete. A forked process writes where its parent would."""
+        if os.getpid() != self._process or self._screen.broken:
+            return int(self._behind.write(text))
+        *lines, self._line = (self._line + text).split("\n")
+        if lines:
+            self._screen.lines(lines)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what is buffered."""
+        self._behind.flush()
+
+    def isatty(self) -> bool:
+        """Whether this is a terminal: it is."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor of the terminal."""
+        return int(self._behind.fileno())
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the terminal."""
+        return str(getattr(self._behind, "encoding", "utf-8"))
 
 
 class _Nowhere(io.StringIO):

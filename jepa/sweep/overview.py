@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jepa.estimate import Costs, Running, Sample, Workload, clock, makespan, packs, running_seconds
+from jepa.estimate import Costs, Running, Sample, Workload, clock, makespan, packs, running_seconds, select
 from jepa.sweep import lease, records
 from jepa.sweep.jobs import Job
 
@@ -208,7 +208,7 @@ def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[s
         if result is None:
             continue
         key, config = path.parent.name, result.get("config") or {}
-        workload = Workload.of(lambda dotted, config=config: _select(config, dotted))  # type: ignore[misc]
+        workload = Workload.of(lambda dotted, config=config: select(config, dotted))  # type: ignore[misc]
         model = str((result.get("choices") or {}).get("model"))
         results[key] = result
         jobs[key] = Job(key, [], "", path.parent, model, workload.sequences or None, workload=workload)
@@ -272,6 +272,7 @@ def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
         recorded=written if found and written is not None and written >= started else None,
         share=share,
         per_sequence=_per_sequence(found, job),
+        probed=bool(found) and found[-1].get("kind") == "probe",
     )
     return AtWork(job, metrics, (str(holder.get("host")), int(holder.get("pid") or id(job))), state)
 
@@ -285,13 +286,6 @@ def _per_sequence(found: Sequence[Mapping[str, Any]], job: Job) -> float | None:
             return seconds / (epochs * job.sequences / job.epochs)
     rate = train[-1].get("sequences_per_second") if train else None
     return 1.0 / rate if rate else None
-
-
-def _select(config: Mapping[str, Any], dotted: str) -> Any:
-    value: Any = config
-    for key in dotted.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _finished(result: Mapping[str, Any]) -> bool:

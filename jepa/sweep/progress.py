@@ -58,12 +58,14 @@ class Display:
         self._thread = threading.Thread(target=self._show, daemon=True)
 
     def __enter__(self) -> Display:
+        self._screen.capture()
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join()
+        self._screen.close(keep=False)  # the sweep's last lines say the same as the block
 
     def note(self, text: str) -> None:
         """Say something at once, above the block; where there is no terminal, on standard error."""
@@ -95,7 +97,7 @@ class Display:
         columns = self._screen.size()[0] - 1 if self._screen.live else None
         news = [result_line(job, self._overview.results[job.hash], columns) for job in self._new_results()]
         if over:
-            self._screen.lines(news)  # and the block is gone: the sweep's last lines say the same
+            self._screen.lines(news)
             return
         if self._screen.live:
             self._running = self._overview.running()

@@ -108,6 +108,8 @@ class SearchWork:
         for ask, job in zip(asks, jobs, strict=True):
             self.search.assign(ask, job)
         self.work.add(jobs)
+        to_come = self.settings.n_trials - len(self.search.trials())
+        self.work.overview.expect(len(self.work.jobs) + max(0, to_come))
         self.work.write_state()
         self.work.run(self.work.to_do(jobs))
         for job in jobs:

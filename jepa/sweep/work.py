@@ -84,7 +84,6 @@ class Work:
         for job in jobs:
             job.extras.update(self._extras(job))
         self.overview.add(jobs)
-        self.overview.look()
 
     def to_do(self, jobs: Sequence[Job]) -> list[Job]:
         """Those of ``jobs`` that need a launch, after results of other sweeps have been taken over."""

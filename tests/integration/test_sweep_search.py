@@ -66,6 +66,13 @@ def test_the_total_is_reached_over_several_sittings_and_two_processes(in_tmp: Pa
     assert [t[1] for t in trials(folder).values()] == [t[1] for t in trials(folder.with_name("alone")).values()]
 
 
+def test_every_finished_trial_is_listed_and_the_last_line_shows_the_results(in_tmp: Path) -> None:
+    done = run([*SEARCH, "sweep.sampler=tpe", "sweep.n_trials=7"])
+    listed = [line.split()[3] for line in done.out.splitlines() if line.startswith("finished ")]
+    assert sorted(listed) == [f"{number}:" for number in range(7)], done
+    assert done.out.splitlines()[-1] == "tables and figures: python -m jepa.results outputs/search"
+
+
 def test_a_changed_space_is_refused_with_the_difference(in_tmp: Path) -> None:
     assert run([*SEARCH, "sweep.n_trials=1"]).code == 0
     changed = run([*SEARCH, "sweep.n_trials=2", "model.sim_coeff=interval(1,2)", "dataset.static_noise=1"])

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from jepa.estimate import Costs, Running, Workload, clock, makespan, packs, running_seconds
+from jepa.estimate import PLOTS_S, Costs, Running, Workload, clock, makespan, packs, running_seconds
+from jepa.metrics_display import RunTimer
 from jepa.sweep import lease
 from jepa.sweep.jobs import Job
 from jepa.sweep.overview import Overview, estimate_seconds, measured
@@ -158,7 +159,7 @@ def test_a_pack_takes_as_long_as_its_jobs_together(tmp_path: Path) -> None:
 def test_training_that_was_not_recorded_is_not_assumed() -> None:
     run = Running("vicreg", WORKLOAD, started=0.0, recorded=100.0, share=0.5, per_sequence=0.01)
     costs = Costs([])
-    judging = WORKLOAD.judging(0.01)
+    judging = WORKLOAD.judging(0.01, 1)
     assert running_seconds([run], costs, now=100.0) == pytest.approx(15.0 + judging)
     assert running_seconds([run], costs, now=100.25) == pytest.approx(14.75 + judging)
     hours_later = running_seconds([run], costs, now=10_000.0)
@@ -174,15 +175,15 @@ def test_pruned_trials_shorten_the_estimate(tmp_path: Path) -> None:
     alone = estimate_seconds([jobs["c"]], {"a": whole}, jobs, 1)
     both = estimate_seconds([jobs["c"]], results, jobs, 1)
     assert alone is not None and both is not None
-    assert alone == pytest.approx(30.0 + WORKLOAD.judging(0.01))
-    assert both == pytest.approx(18.0 + WORKLOAD.judging(0.01))
+    assert alone == pytest.approx(30.0 + WORKLOAD.judging(0.01, 1))
+    assert both == pytest.approx(18.0 + WORKLOAD.judging(0.01, 1))
 
 
 def test_a_dry_run_may_bring_rates_of_its_own(tmp_path: Path) -> None:
     job = Job("a", [], "a", tmp_path / "a", "vicreg", 3000.0, 10.0, workload=WORKLOAD)
     assert estimate_seconds([job], {}, {}, 1) is None
     found = estimate_seconds([job] * 4, {}, {}, 2, measured={"vicreg": 0.02})
-    assert found == pytest.approx(2 * (60.0 + WORKLOAD.judging(0.02)))
+    assert found == pytest.approx(2 * (60.0 + WORKLOAD.judging(0.02, 1)))
 
 
 def test_results_of_other_sweeps_carry_their_workload(tmp_path: Path) -> None:
@@ -206,3 +207,59 @@ def test_free_workers_take_what_waits() -> None:
     assert makespan([5.0, 1.0, 1.0], [3.0], 1) == 5.0  # more at work than there are workers here
     assert packs([1.0, 2.0, 3.0], 2) == [3.0, 3.0]
     assert [clock(seconds) for seconds in (0.4, 61, 3599.7, 3723)] == ["0:00", "1:01", "1:00:00", "1:02:03"]
+
+
+def test_trials_that_a_search_has_still_to_ask_for_are_waited_for(tmp_path: Path) -> None:
+    overview = Overview(parallel=1)
+    job = Job("a", [], "a", tmp_path / "a", "vicreg", 3000.0, 10.0, workload=WORKLOAD)
+    overview.add([job])
+    overview.expect(5)
+    job.folder.mkdir()
+    result = {"status": "finished", "objective": 1.0, "metrics": {"train_seconds": 30.0}}
+    (job.folder / "result.json").write_text(json.dumps(result))
+    overview.look()
+    assert overview.summary([]).startswith("1 of 5 done · 0 running · 4 waiting")
+    assert overview.seconds_left([]) == pytest.approx(4 * (30.0 + WORKLOAD.judging(0.01, 1)))
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("probe_every", [0, 2])
+@pytest.mark.parametrize("resumed_at", [0, 30])
+def test_a_runs_estimate_holds_training_judging_and_plots(probe_every: int, resumed_at: int) -> None:
+    """Sixty steps of half a second, in six epochs; a probe takes 6 s, and the settings let expect 3 s."""
+    workload = Workload(3000.0, 50.0, 1 + (2 if probe_every else 0), 1000.0, plots=True)
+    timer, now, events = RunTimer(workload, resumed_at, 60, START), START, list[tuple[float, dict[str, Any]]]()
+    for step in range(resumed_at + 1, 61):
+        now += 0.5
+        rate = {"kind": "train", "step": step, "time_s": 0.5 * step, "sequences_per_second": 100.0}
+        events.append((now, rate))
+        if step == 60 or (probe_every and step % (10 * probe_every) == 0):
+            now += 6.0
+            events.append((now, {"kind": "probe", "step": step, "time_s": 0.5 * step}))
+    end = now + PLOTS_S
+    found = []
+    for tick in range(int(2 * (end - START))):
+        clock_now = START + tick / 2
+        while events and events[0][0] <= clock_now:
+            timer.record(events[0][1], events[0][0])
+            events.pop(0)
+        found.append((end - clock_now, timer.seconds_left(clock_now)))
+    assert found[0][1] is None and None not in [estimate for _, estimate in found[2:]]
+    whole = end - START
+    for left, estimate in found[2:]:
+        judged = probe_every and left < whole - (16.0 if resumed_at == 0 else 11.0)  # the first probe is over
+        assert estimate is not None and abs(estimate - left) < (0.06 if judged else 0.25) * whole
+        assert estimate >= 0.0 and (left > PLOTS_S or estimate <= PLOTS_S)
+
+
+def test_the_probes_that_are_left_are_counted() -> None:
+    workload = Workload(3000.0, 50.0, 3, 1000.0, plots=False)
+    shares = [0.0, 0.1, 1 / 3, 0.34, 2 / 3, 0.99, 1.0]
+    assert [workload.probes_after(share) for share in shares] == [3, 3, 3, 2, 2, 1, 1]
+    assert [workload.probes_by(share) for share in shares] == [1, 1, 1, 1, 2, 3, 3]
+
+
+def test_a_run_that_trains_nothing_has_no_estimate() -> None:
+    assert RunTimer(WORKLOAD, 0, 0, START).seconds_left(START + 5.0) is None

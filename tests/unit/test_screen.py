@@ -138,7 +138,28 @@ def test_a_resize_leaves_no_rubbish(terminal: Terminal) -> None:
         assert terminal.cells[:2] == ["the first", "the second"]
         assert len(terminal.cells) == 2 + 3 + 1 and not any(terminal.joined)
     shown.lines(["the third"])
+    assert terminal.cells[:3] == ["the first", "the second", "the third"] and len(terminal.cells) == 3 + 3 + 1
+    shown.close(keep=False)
     assert terminal.cells == ["the first", "the second", "the third", ""]
+
+
+def test_what_the_program_prints_goes_above_the_block(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", terminal)
+    piped = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", piped)
+    shown = Screen(sys.stdout)
+    shown.capture()
+    shown.block("the block")
+    print("a line")
+    print("half ", end="")
+    print("a line", file=sys.stderr)
+    assert terminal.cells == ["a line", "the block"]
+    print("and half")
+    assert terminal.cells == ["a line", "half and half", "the block"]
+    shown.close(keep=True)
+    print("the end")
+    assert terminal.cells == ["a line", "half and half", "the block", "the end", ""]
+    assert sys.stdout is terminal and piped.getvalue() == "a line\n"
 
 
 def test_words_that_differ_come_first() -> None:
@@ -255,7 +276,7 @@ def test_no_stream_and_a_closed_stream() -> None:
         shown = Screen(stream)
         shown.lines(["a"])
         shown.block("b")
-        shown.close()
+        shown.close(keep=True)
         assert shown.broken and not shown.live
 
 
