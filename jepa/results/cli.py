@@ -6,21 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from jepa.errors import nearest
 from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
-from jepa.results.export import (
-    check_ending,
-    export_rows,
-    replace_file,
-    run_mapping,
-    write_csv,
-    write_json,
-    write_parquet,
-)
+from jepa.results.export import check_ending, export_rows, run_mapping, write_csv, write_json, write_parquet
 from jepa.results.notes import aside_line, code_line, comparison_lines, damage_lines, summary_line, warning_lines
+from jepa.results.plots import CURVE_PLOTS, PLOTS, draw
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, print_lines, print_table
@@ -40,12 +33,12 @@ from jepa.results.tables import (
 )
 
 PICTURES = ("png", "pdf", "svg")
-_SEARCH_PLOTS = ("trials", "importance")
 _EXAMPLES = """\
 examples:
   python -m jepa.results outputs/fixed_uniform --where "model in (vicreg, simclr) and static_noise>=1" --sort -rmse
   python -m jepa.results outputs/fixed_uniform --runs --csv runs.csv
   python -m jepa.results outputs/fixed_uniform --plot static_noise --out rmse.png --out rmse.pdf
+  python -m jepa.results outputs/fixed_uniform --plot epoch --metric loss/total --out curves.png
   python -m jepa.results outputs/search --plot trials --out trials.png
   python -m jepa.results outputs/runs --show 3fa2
 """
@@ -100,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     files("--json", metavar="FILE", help="write the rows (with --show: the run) as json")
     files("--parquet", metavar="FILE", help="write the rows as parquet (needs pyarrow)")
     figures = parser.add_argument_group("figures").add_argument
-    figures("--plot", metavar="KEY", help="draw the metric against an axis; 'trials' or 'importance' for a search")
+    figures("--plot", metavar="KEY", help=f"draw the metric against an axis, or one of {', '.join(PLOTS)}")
     figures("--metric", metavar="KEY", help="what is drawn, and what is best (default: what the runs minimise)")
     figures("--by", metavar="KEYS", help="one line for each value (default: the model)")
     figures("--panel", metavar="KEY", help="one panel for each value")
@@ -126,9 +119,17 @@ def _answer(arguments: argparse.Namespace) -> None:
     if arguments.show or (found.single and not (arguments.plot or arguments.csv or arguments.parquet)):
         _show(found, find_run(runs, arguments.show) if arguments.show else runs[0], arguments.json)
     elif arguments.plot:
-        _plot(found, runs, arguments)
+        arguments.runs = False
+        metric = _metric(runs, Names(runs), None if arguments.plot in CURVE_PLOTS else arguments.metric)
+        draw(found, runs, arguments, metric=metric, make_table=lambda keys: _table(found, runs, arguments, keys))
+        _warn(damage_lines(found, runs))
     else:
         _tabulate(found, runs, arguments)
+
+
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -179,7 +180,7 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
                 write(path, rows)
     damage = damage_lines(found, runs)
     if "-" in written:
-        print(*damage, sep="\n", end="\n" if damage else "", file=sys.stderr)
+        _warn(damage)
         return
     print(summary_line(found, runs, counted(run.status for run in runs)))
     print()
@@ -193,9 +194,12 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
         print(f"wrote {path}", file=sys.stderr)
 
 
-def _table(found: Collection, runs: list[Run], arguments: argparse.Namespace) -> Table:
+def _table(
+    found: Collection, runs: list[Run], arguments: argparse.Namespace, further_axes: Sequence[str] = ()
+) -> Table:
     names = Names(runs)
-    table = build_table(runs, _axes(found, runs), per_run=arguments.runs)
+    axes = list(dict.fromkeys((*_axes(found, runs), *further_axes)))
+    table = build_table(runs, axes, per_run=arguments.runs)
     if arguments.columns:
         table = table.with_columns(_columns(table, names, arguments.columns))
     if arguments.best:
@@ -255,50 +259,3 @@ def _show(found: Collection, run: Run, json_path: str | None) -> None:
         write_json(json_path, run_mapping(run, axes))
     else:
         print("\n".join(run_lines(run, axes)))
-
-
-# --- figures --------------------------------------------------------------------------------------------------------
-
-
-def _plot(found: Collection, runs: list[Run], arguments: argparse.Namespace) -> None:
-    names = Names(runs)
-    metric = _metric(runs, names, arguments.metric)
-    if arguments.plot in _SEARCH_PLOTS and arguments.plot not in names.known:
-        figure = _search_figure(found, runs, arguments.plot, metric)
-    else:
-        figure = _axis_figure(found, runs, arguments, metric)
-    for path in arguments.out:
-        replace_file(path, lambda temporary: figure.savefig(temporary, dpi=160))
-        print(f"wrote {path}")
-
-
-def _search_figure(found: Collection, runs: list[Run], kind: str, metric: str) -> Any:
-    from jepa.results.figures_search import importance_figure, trials_figure
-
-    if kind == "trials":
-        return trials_figure(runs, metric=metric, title=found.title)
-    from jepa.results.importance import importances
-
-    shares, method, count = importances(runs, _axes(found, runs), metric)
-    for key, share in sorted(shares.items(), key=lambda item: -item[1]):
-        print(f"{share:.3f}  {key}")
-    return importance_figure(shares, metric=metric, title=f"{found.title}: {method} over {count} finished trials")
-
-
-def _axis_figure(found: Collection, runs: list[Run], arguments: argparse.Namespace, metric: str) -> Any:
-    from jepa.results.figures import metric_figure
-
-    arguments.runs = False
-    table = _table(found, runs, arguments)
-    names = Names(runs)
-    x = names.resolve(arguments.plot)
-    if x not in table.axes:
-        varying = ", ".join(table.axes) or "nothing"
-        raise ResultsError(f"--plot {arguments.plot}: does not vary here; what varies: {varying}")
-    panel = names.resolve(arguments.panel) if arguments.panel else None
-    if arguments.by:
-        by = [names.resolve(key) for key in arguments.by.split(",")]
-    else:
-        rest = [axis for axis in table.axes if axis not in (x, panel)]
-        by = rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]
-    return metric_figure(table, x=x, by=by, panel=panel, metric=metric, title=arguments.where or "")

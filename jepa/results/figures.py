@@ -6,20 +6,23 @@ Matplotlib's object interface throughout: nothing global is touched and no displ
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from jepa.results.axes import SEED
 from jepa.results.intervals import Summary, summarize
 from jepa.results.records import ResultsError, Run, is_number, short_names
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import Curve, draw_reference, horizontal
 from jepa.results.render import format_cell
-from jepa.results.tables import Table
+from jepa.results.tables import Row, Table
 
 # Okabe and Ito's colours, which most colour-blind readers can tell apart; markers tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -27,11 +30,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
 _MOST_PANELS = 12
 _LOG_RATIO = 50.0
+_MOST_LEGEND_COLUMNS, _MOST_LEGEND_ROWS = 6, 2
+_MOST_MARKED = 30  # points of a line; more of them hide it
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: its label and, point by point, x and the summary of the metric."""
+    """One line: its label, which lines for seeds alone share, and point by point x and the summary of the metric."""
 
     label: str
     points: tuple[tuple[Any, Summary], ...]
@@ -47,8 +52,8 @@ def metric_figure(
     others = [axis for axis in table.axes if axis not in (x, panel, *by)]
     if others:
         raise ResultsError(
-            f"--plot {x}: {', '.join(others)} also vary: name them in --by or --panel, fix them with --where, "
-            f"or keep the best with --best {','.join((x, *by, *([panel] if panel else [])))}"
+            f"--plot {x}: {also_vary(others)}: name {'it' if len(others) == 1 else 'them'} in --by or --panel, fix "
+            f"with --where, or keep the best with --best {','.join((x, *by, *([panel] if panel else [])))}"
         )
     panels = _panels(table, x, by, panel, metric)
     if not panels:
@@ -62,7 +67,7 @@ def metric_figure(
     ticks = _categories(panels) if not numeric else []
     for axis, (value, lines) in zip(axes, panels.items(), strict=True):
         for series in lines:
-            _draw_series(axis, series, labels.index(series.label), len(labels), ticks)
+            draw_series(axis, series, labels.index(series.label), len(labels), ticks)
         _dress_x(axis, names[x], _x_values(lines), ticks)
         if panel:
             axis.set_title(f"{names[panel]} = {format_cell(value, exact=True)}", fontsize=10)
@@ -73,12 +78,17 @@ def metric_figure(
         figure.set_figwidth(figure.get_figwidth() + 1.8 * (_columns(len(axes)) - 1))  # names beside each panel
     no_lines = "no reference lines: the runs differ in their environment" if curves is None else ""
     notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)), no_lines)))
-    heading = "\n".join(filter(None, (notes, ", ".join(names[key] for key in by))))
+    heading = "\n".join(filter(None, (notes, by_words(by, names))))
     if labels != [""]:
         shared_legend(figure, axes, heading)
     elif heading:
         figure.suptitle(heading, fontsize=9)
     return figure
+
+
+def also_vary(axes: Sequence[str]) -> str:
+    """``model and dataset.noise also vary``."""
+    return f"{axes[0]} also varies" if len(axes) == 1 else f"{', '.join(axes[:-1])} and {axes[-1]} also vary"
 
 
 def axis_label(metric: str) -> str:
@@ -163,18 +173,33 @@ def _curves_along(points: dict[Any, list[Run]], metric: str) -> list[Curve] | No
 
 def _panels(table: Table, x: str, by: Sequence[str], panel: str | None, metric: str) -> dict[Any, list[Series]]:
     """Panel's value -> its lines, points in the order of x."""
-    lines: dict[Any, dict[str, list[tuple[Any, Summary]]]] = {}
+    lines: dict[Any, dict[tuple[str, str], list[tuple[Any, Summary]]]] = {}
     for row in table.rows:
         values = [run.value(metric) for run in row.finished if is_number(run.value(metric))]
         summary = summarize(values)
         if summary is None:
             continue
-        label = ", ".join(format_cell(table.cell(row, key), exact=True) for key in by)
-        lines.setdefault(table.cell(row, panel) if panel else None, {}).setdefault(label, []).append(
+        line = line_label(table, row, by)
+        lines.setdefault(table.cell(row, panel) if panel else None, {}).setdefault(line, []).append(
             (table.cell(row, x), summary)
         )
     order = sorted(lines, key=lambda value: (not is_number(value), value if is_number(value) else str(value)))
-    return {value: [Series(label, tuple(_by_x(points))) for label, points in lines[value].items()] for value in order}
+    return {
+        value: [Series(label, tuple(_by_x(points))) for (_, label), points in lines[value].items()] for value in order
+    }
+
+
+def line_label(table: Table, row: Row, by: Sequence[str]) -> tuple[str, str]:
+    """(what tells a row's line from the others, its label): lines that differ in their seed alone share a label."""
+    shown = {key: format_cell(table.cell(row, key), exact=True) for key in by}
+    without_seed = [text for key, text in shown.items() if key != SEED]
+    return ", ".join(shown.values()), ", ".join(without_seed or shown.values())
+
+
+def by_words(by: Sequence[str], names: Mapping[str, str]) -> str:
+    """What the lines stand for."""
+    others = [names[key] for key in by if key != SEED]
+    return ", ".join(others) + " (a line for each seed)" if others and SEED in by else ", ".join(others or by)
 
 
 def _interval_words(panels: dict[Any, list[Series]], bars: bool) -> str:
@@ -195,9 +220,10 @@ def _categories(panels: dict[Any, list[Series]]) -> list[str]:
     return list(dict.fromkeys(format_cell(value, exact=True) for value in found))
 
 
-def _draw_series(axis: Axes, series: Series, position: int, count: int, ticks: list[str]) -> None:
+def draw_series(axis: Axes, series: Series, position: int, count: int, ticks: Sequence[str] = ()) -> None:
+    """One of ``count`` lines with its band; points with bars at the words ``ticks``, where x is no number."""
     colour = COLOURS[position % len(COLOURS)]
-    marker = MARKERS[position % len(MARKERS)]
+    marker = MARKERS[position % len(MARKERS)] if ticks or len(series.points) <= _MOST_MARKED else ""
     style = "-" if position < len(COLOURS) else "--"
     means = [summary.mean for _, summary in series.points]
     halves = [summary.half_width or 0.0 for _, summary in series.points]
@@ -225,7 +251,7 @@ def _dress_x(axis: Axes, name: str, values: list[Any], ticks: list[str]) -> None
         axis.set_xlim(-0.5, len(ticks) - 0.5)
         return
     distinct = sorted(set(values))
-    if _wants_log(distinct):
+    if wants_log(distinct):
         axis.set_xscale("log")
         return
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -239,12 +265,13 @@ def _evenly(values: list[float]) -> bool:
     return all(after - before >= span / 12 for before, after in zip(values[:-1], values[1:], strict=True))
 
 
-def _wants_log(values: Sequence[float]) -> bool:
+def wants_log(values: Sequence[float]) -> bool:
+    """Whether an axis that holds ``values`` is to be logarithmic."""
     return len(values) > 1 and min(values) > 0 and max(values) / min(values) >= _LOG_RATIO
 
 
 def scale_y(axis: Axes, values: Sequence[float]) -> None:
-    if _wants_log(values):
+    if wants_log(values):
         axis.set_yscale("log")
 
 
@@ -269,11 +296,27 @@ def panels_grid(count: int, width: float = 7.0) -> tuple[Figure, list[Axes]]:
 
 
 def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
-    """One legend above the panels, where it hides nothing; each label once."""
+    """One legend above the panels, where it hides nothing; each label once, in as many columns as have room."""
     found = [axis.get_legend_handles_labels() for axis in axes]
     handles = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
-    legend = figure.legend(
-        list(handles.values()), list(handles), title=title or None, loc="outside upper center",
-        ncols=min(len(handles), 6), frameon=False, fontsize=9, title_fontsize=9,
-    )  # fmt: skip
+    width = figure.get_figwidth()
+    for columns in range(min(len(handles), _MOST_LEGEND_COLUMNS), 0, -1):
+        legend = figure.legend(
+            list(handles.values()), [in_lines(label, width, 9) for label in handles],
+            title=in_lines(title, width, 9) or None, loc="outside upper center",
+            ncols=columns, frameon=False, fontsize=9, title_fontsize=9,
+        )  # fmt: skip
+        size = legend.get_window_extent(FigureCanvasAgg(figure).get_renderer())  # type: ignore[no-untyped-call]
+        if size.width <= 0.98 * figure.bbox.width or columns == 1:
+            break
+        legend.remove()
     legend.get_title().set_multialignment("center")
+    rows = -(-len(handles) // columns)
+    if rows > _MOST_LEGEND_ROWS:  # the panels keep their height
+        figure.set_figheight(figure.get_figheight() + 0.2 * (rows - _MOST_LEGEND_ROWS))
+
+
+def in_lines(text: str, width: float, size: float) -> str:
+    """``text`` broken into lines that fit ``width`` inches in letters of ``size`` points."""
+    letters = max(10, int(width * 72 / (0.6 * size)))
+    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, letters))

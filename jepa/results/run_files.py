@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from typing import Any
 
 from jepa.results.records import flatten, is_number
@@ -211,6 +213,17 @@ def _read_yaml(path: str, kind: type) -> Any:
     return value
 
 
+def read_metrics(folder: str) -> list[dict[str, Any]]:
+    """The records of a run's ``metrics.jsonl``, as far as they can be read; none where there is no such file."""
+    lines, _ = _tail(f"{folder}/metrics.jsonl", sys.maxsize)
+    records = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            records.append(record if isinstance(record, dict) else {})
+    return records
+
+
 def latest_metrics(path: str) -> dict[str, Any]:
     """The newest value of every key of ``metrics.jsonl``, from its end; a line still being written is left out."""
     size = _TAIL_BYTES
@@ -221,7 +234,7 @@ def latest_metrics(path: str) -> dict[str, Any]:
         for line in lines:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict):
                 latest.update(record)
@@ -238,7 +251,7 @@ def _tail(path: str, size: int) -> tuple[list[bytes], bool]:
         with open(path, "rb") as file:
             length = file.seek(0, os.SEEK_END)
             file.seek(max(0, length - size))
-            data = file.read(size)
+            data = file.read(min(size, length))
     except OSError:
         return [], True
     lines = data[: data.rfind(b"\n") + 1].splitlines()

@@ -103,6 +103,9 @@ def test_questions(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--out", "x.png"], "say what to draw with --plot"),
         (["--plot", "static_noise", "--out", "x.gif"], "must end in .png, .pdf, .svg"),
         (["--plot", "momentum", "--out", "x.png"], "does not vary here; what varies: model, dataset.static_noise"),
+        (["--plot", "trails", "--out", "x.png"], "did you mean trials?"),
+        (["--plot", "static_nois", "--out", "x.png"], "did you mean 'dataset.static_noise'?"),
+        (["--plot", "static_noise", "--by", "rmse", "--out", "x.png"], "chosen with --metric"),
         (["--plot", "static_noise", "--metric", "verdict", "--out", "x.png"], "not a number that runs measure"),
         (["--show", "nothing"], "no such run"),
         (["--csv", "/proc/none/x.csv"], "cannot be written"),
@@ -192,12 +195,25 @@ def test_figures(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "a.png", "outputs"]
 
 
+def test_seeds_and_curves(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["static_noise", "--by", "seed"], ["seed", "--by", "model,static_noise"]):
+        code, out, _ = ask(grid, "--plot", *words, "--out", tmp_path / "s.png", capsys=capsys)
+        assert code == 0 and out == f"wrote {tmp_path}/s.png\n"
+    code, _, err = ask(grid, "--plot", "epoch", "--out", tmp_path / "x.png", capsys=capsys)
+    assert code == 2 and "no run has recorded loss/total" in err
+    code, _, err = ask(grid, "--plot", "epoch", "--by", "model", "--out", tmp_path / "x.png", capsys=capsys)
+    assert code == 2 and "dataset.static_noise also varies" in err
+
+
 def test_search_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for trial in range(8):
         write_run(
             tmp_path / "search", [f"optimizer.base_lr={10 ** (trial / 3 - 1)}", f"model.sim_coeff={trial * 5 % 8}"]
         )
-    for kind in ("trials", "importance"):
+    jobs = {path.name: {} for path in (tmp_path / "search").iterdir()}
+    plan = {"axes": {"optimizer.base_lr": [], "model.sim_coeff": []}, "jobs": jobs}
+    (tmp_path / "search" / "sweep.json").write_text(json.dumps(plan))
+    for kind in ("trials", "slice", "parallel", "lr", "importance"):
         code, out, _ = ask(tmp_path / "search", "--plot", kind, "--out", tmp_path / f"{kind}.png", capsys=capsys)
         assert code == 0 and out.endswith(f"wrote {tmp_path}/{kind}.png\n")
     assert "optimizer.base_lr" in out

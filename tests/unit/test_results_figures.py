@@ -15,10 +15,12 @@ from jepa.data.reference import reference_lines
 from jepa.results.axes import varying_axes
 from jepa.results.collect import collect
 from jepa.results.figures import axis_label, metric_figure
-from jepa.results.figures_search import importance_figure, trials_figure
+from jepa.results.figures_curves import curves_figure
+from jepa.results.figures_search import importance_figure, parallel_figure, slice_figure, trials_figure
 from jepa.results.importance import importances
 from jepa.results.records import ResultsError, Run
 from jepa.results.reference import PUBLISHED, levels
+from jepa.results.searches import searches_in
 from jepa.results.tables import Table, build_table
 
 METRIC = "prediction_rmse_px"
@@ -159,7 +161,7 @@ def test_a_learning_rate_gets_a_logarithmic_axis(tmp_path: Path) -> None:
 
 def test_another_axis_that_varies_is_not_averaged_away(tmp_path: Path) -> None:
     write_grid(tmp_path)
-    with pytest.raises(ResultsError, match="model also vary"):
+    with pytest.raises(ResultsError, match="model also varies"):
         metric_figure(table_in(tmp_path), x="dataset.static_noise", by=[], panel=None, metric=METRIC)
     with pytest.raises(ResultsError, match="no finished run has it"):
         metric_figure(table_in(tmp_path), x="dataset.static_noise", by=["model"], panel=None, metric="loss/x")
@@ -176,18 +178,83 @@ def test_figures_are_written(tmp_path: Path, ending: str) -> None:
 
 def test_trials_and_the_best_so_far(tmp_path: Path) -> None:
     runs = search_in(tmp_path)
-    figure = trials_figure(runs, metric=METRIC, title="search")
+    figure = trials_figure(searches_in(collect([str(tmp_path)]), runs), metric=METRIC)
     (axis,) = figure.axes
-    assert labels(figure) == ["finished", "pruned (last value)", "best so far", "failed"]
+    assert sorted(labels(figure)) == ["best so far", "failed", "finished", "pruned"]
     scatters = {str(dots.get_label()): dots for dots in axis.collections if isinstance(dots, PathCollection)}
     assert len(scatters["finished"].get_offsets()) == 10
     assert [point[0] for point in scatters["failed"].get_offsets()] == [5]
-    assert [point[0] for point in scatters["pruned (last value)"].get_offsets()] == [7]
+    assert [point[0] for point in scatters["pruned"].get_offsets()] == [7]
     best = next(line for line in axis.get_lines() if line.get_label() == "best so far").get_ydata()
     finished = [run.value(METRIC) for run in runs if run.status == "finished"]
     assert best[-1] == min(finished) and all(after <= before for before, after in zip(best, best[1:], strict=False))
+    failed = [run for run in runs if run.status == "failed"]
     with pytest.raises(ResultsError, match="no finished run"):
-        trials_figure([run for run in runs if run.status == "failed"], metric=METRIC, title="")
+        trials_figure(searches_in(collect([str(tmp_path)]), failed), metric=METRIC)
+
+
+def test_a_pruned_trial_is_never_the_best(tmp_path: Path) -> None:
+    write_run(tmp_path, ["optimizer.base_lr=0.5"], metrics={METRIC: 5.0})
+    write_run(tmp_path, ["optimizer.base_lr=0.7"], status="pruned", metrics={METRIC: 1.0})
+    found = collect([str(tmp_path)])
+    (search,) = searches_in(found, found.runs)
+    best = search.best(METRIC)
+    assert best is not None and best.value(METRIC) == 5.0
+    for draw in (trials_figure, slice_figure, parallel_figure):
+        figure = draw([search], metric=METRIC)
+        numbers = [
+            float(y)
+            for axis in figure.axes
+            for dots in axis.collections
+            if isinstance(dots, PathCollection) and dots.get_label() != "pruned"
+            for _, y in dots.get_offsets()
+        ]
+        assert 1.0 not in numbers
+    (axis,) = parallel_figure([search], metric=METRIC).axes
+    lengths = {str(line.get_label()): len(line.get_xdata()) for line in axis.get_lines()}
+    assert lengths["pruned"] == 1 and lengths["best"] == 2  # its line does not reach the metric
+
+
+def two_searches(root: Path) -> list[Run]:
+    """Of two models at different noise, each with keys of its own; and a grid beside them."""
+    for name, model, noise, key in (("a", "vicreg", 0.5, "model.sim_coeff"), ("b", "simclr", 1.5, "model.temperature")):
+        jobs = [
+            [
+                f"model={model}",
+                f"dataset.static_noise={noise}",
+                f"optimizer.base_lr={10 ** (k / 3 - 1)}",
+                f"{key}={k * 5 % 8 + 1}",
+            ]
+            for k in range(8)
+        ]
+        for job in jobs:
+            write_run(root / name, job)
+        plan = {"axes": {"optimizer.base_lr": [], key: []}, "jobs": {job_name(job): {"overrides": job} for job in jobs}}
+        (root / name / "sweep.json").write_text(json.dumps(plan))
+    write_grid(root / "grid", noises=2, seeds=2)
+    return list(collect([str(root)]).runs)
+
+
+def test_several_searches_are_never_pooled(tmp_path: Path) -> None:
+    runs = two_searches(tmp_path)
+    searches = searches_in(collect([str(tmp_path)]), runs)
+    assert [search.title for search in searches] == ["model=vicreg, static_noise=0.5", "model=simclr, static_noise=1.5"]
+    assert [set(search.axes) for search in searches] == [
+        {"optimizer.base_lr", "model.sim_coeff"}, {"optimizer.base_lr", "model.temperature"},
+    ]  # fmt: skip
+    trials = trials_figure(searches, metric=METRIC)
+    assert [axis.get_title().partition(":")[0] for axis in trials.axes] == [search.title for search in searches]
+    shares = [(search, importances(search.runs, search.axes, METRIC)[0]) for search in searches]
+    bars = importance_figure(shares, metric=METRIC, method="fANOVA")
+    assert [{tick.get_text() for tick in axis.get_yticklabels()} for axis in bars.axes] == [
+        {"sim_coeff", "base_lr"}, {"temperature", "base_lr"},
+    ]  # fmt: skip
+    slices = slice_figure(searches, metric=METRIC)
+    shown = [axis.get_xlabel() for axis in slices.axes if axis.get_xlabel()]
+    assert sorted(shown) == ["base_lr", "base_lr", "sim_coeff", "temperature"]
+    assert len(parallel_figure(searches, metric=METRIC).axes) == 2
+    only = slice_figure(searches, metric=METRIC, keys=["optimizer.base_lr"])
+    assert [axis.get_xlabel() for axis in only.axes if axis.get_xlabel()] == ["base_lr", "base_lr"]
 
 
 def test_importance_finds_what_matters(tmp_path: Path) -> None:
@@ -197,7 +264,8 @@ def test_importance_finds_what_matters(tmp_path: Path) -> None:
     assert list(shares)[0] == "optimizer.base_lr" and shares["optimizer.base_lr"] > 0.6
     assert sum(shares.values()) == pytest.approx(1)
     assert shares == importances(runs, varying_axes(runs), METRIC)[0]
-    figure = importance_figure(shares, metric=METRIC, title="search")
+    (search,) = searches_in(collect([str(tmp_path)]), runs)
+    figure = importance_figure([(search, shares)], metric=METRIC, method=method)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["sim_coeff", "base_lr"]
 
 
@@ -220,3 +288,82 @@ def test_importance_needs_trials_and_something_that_varies(tmp_path: Path) -> No
 )
 def test_labels(metric: str, words: str) -> None:
     assert axis_label(metric) == words
+
+
+# --- learning curves, seeds, legends --------------------------------------------------------------------------------
+
+
+def write_curves(root: Path, *, epochs: int = 4) -> None:
+    """Two models, three seeds; a loss at each epoch, the error at every other one."""
+    for model in ("vicreg", "rssm"):
+        for seed in range(3):
+            folder = write_run(root, [f"model={model}", f"seed={seed}"])
+            lines = []
+            for epoch in range(1, epochs + 1):
+                place = {"step": 10 * epoch, "epoch": float(epoch)}
+                lines.append({**place, "kind": "train", "loss/total": 8.0 / epoch + seed})
+                if epoch % 2 == 0:
+                    lines.append({**place, "kind": "probe", METRIC: 9.0 - epoch + 0.1 * seed})
+            torn = '{"step": 50, "epo'
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
+
+
+def test_learning_curves_are_means_over_seeds(tmp_path: Path) -> None:
+    write_curves(tmp_path)
+    figure = curves_figure(table_in(tmp_path), x="epoch", by=["model"], panel=None, metric="total", objective=METRIC)
+    (axis,) = figure.axes
+    assert labels(figure) == ["rssm", "vicreg"] and axis.get_xlabel() == "epoch" and axis.get_ylabel() == "loss/total"
+    for line in axis.get_lines():
+        assert list(line.get_xdata()) == [1, 2, 3, 4] and list(line.get_ydata()) == [9.0, 5.0, 8 / 3 + 1, 3.0]
+    band = axis.collections[0].get_paths()[0].get_extents()
+    assert band.y1 == pytest.approx(9.0 + 4.302652729749 / 3**0.5) and band.y0 < 3.0
+    usual = curves_figure(table_in(tmp_path), x="step", by=[], panel="model", metric=None, objective=METRIC)
+    assert [list(axis.get_lines()[0].get_xdata()) for axis in usual.axes] == [[20, 40], [20, 40]]
+    assert usual.axes[0].get_ylabel() == "prediction RMSE [px]"
+
+
+def test_learning_curves_that_cannot_be_drawn(tmp_path: Path) -> None:
+    write_curves(tmp_path, epochs=3)
+    table = table_in(tmp_path)
+    for metric, by, message in (
+        ("total", [], "model also varies"),
+        ("rmse", ["model"], "recorded once, at the end"),
+        ("nothing", ["model"], "not recorded on the way; loss/total, prediction_rmse_px are"),
+    ):
+        with pytest.raises(ResultsError, match=message):
+            curves_figure(table, x="epoch", by=by, panel=None, metric=metric, objective=METRIC)
+    fallen_back = curves_figure(table, x="epoch", by=["model"], panel=None, metric=None, objective=METRIC)
+    assert fallen_back.axes[0].get_ylabel() == "loss/total"
+
+
+def test_a_line_for_each_seed(tmp_path: Path) -> None:
+    write_grid(tmp_path, models=("vicreg", "rssm"))
+    runs = list(collect([str(tmp_path)]).runs)
+    table = build_table(runs, [*varying_axes(runs), "seed"], per_run=False)
+    figure = metric_figure(table, x="dataset.static_noise", by=["model", "seed"], panel=None, metric=METRIC)
+    lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 4]
+    assert len(lines) == 6 and labels(figure) == ["rssm", "vicreg"]
+    assert len({line.get_color() for line in lines}) == 2  # seeds of one model share its colour
+
+
+@pytest.mark.parametrize("count", [2, 5, 9, 20])
+def test_a_legend_stays_inside_its_figure(tmp_path: Path, count: int) -> None:
+    for k in range(count):
+        for noise in (0.0, 1.0):
+            write_run(
+                tmp_path,
+                [
+                    f"dataset.static_noise={noise}",
+                    f"optimizer.base_lr={0.123456 * (k + 1)}",
+                    f"model.sim_coeff={k + 0.5}",
+                ],
+            )
+    by = ["optimizer.base_lr", "model.sim_coeff"]
+    title = "model=vicreg and static_noise>=0 and optimizer.base_lr<100 and model.sim_coeff>=0 and trainer.epochs>1"
+    figure = metric_figure(table_in(tmp_path), x="dataset.static_noise", by=by, panel=None, metric=METRIC, title=title)
+    figure.savefig(tmp_path / "x.png")
+    (legend,) = figure.legends
+    box, frame = legend.get_window_extent(), figure.axes[0].get_window_extent()
+    assert len(labels(figure)) == count
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 + 1
+    assert box.y0 >= frame.y1 - 5 and frame.height > 0.45 * figure.bbox.height

@@ -1,0 +1,176 @@
+"""Which figure ``--plot`` means, and drawing it from the runs that were found."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jepa.errors import nearest
+from jepa.results.axes import SEED
+from jepa.results.collect import Collection
+from jepa.results.export import replace_file
+from jepa.results.records import Names, ResultsError, Run
+from jepa.results.searches import SearchRuns, searches_in
+from jepa.results.tables import Table, metric_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+SEARCH_PLOTS = ("trials", "importance", "slice", "parallel")
+CURVE_PLOTS = ("epoch", "step")
+PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS)
+
+
+def draw(
+    found: Collection,
+    runs: Sequence[Run],
+    arguments: argparse.Namespace,
+    *,
+    metric: str,
+    make_table: Callable[[Sequence[str]], Table],
+) -> None:
+    """Draw what ``--plot`` asks for and write it to every ``--out``.
+
+    Args:
+        metric: what is drawn where the figure is not about a metric of its own.
+        make_table: the table of the runs, of means, with further keys as axes.
+    """
+    kind = arguments.plot
+    if kind in SEARCH_PLOTS:
+        figure = _search_figure(searches_in(found, runs), kind, metric)
+    elif kind in CURVE_PLOTS:
+        figure = _curves(runs, arguments, metric, make_table)
+    else:
+        figure = _axis_figure(found, runs, arguments, metric, make_table)
+    for path in arguments.out:
+        replace_file(path, lambda temporary: figure.savefig(temporary, dpi=160))
+        print(f"wrote {path}")
+
+
+def _search_figure(searches: Sequence[SearchRuns], kind: str, metric: str) -> Figure:
+    from jepa.results import figures_search
+
+    if kind == "importance":
+        return _importance_figure(searches, metric)
+    draw_kind: dict[str, Any] = {
+        "trials": figures_search.trials_figure,
+        "slice": figures_search.slice_figure,
+        "parallel": figures_search.parallel_figure,
+    }
+    figure: Figure = draw_kind[kind](searches, metric=metric)
+    return figure
+
+
+def _importance_figure(searches: Sequence[SearchRuns], metric: str) -> Figure:
+    from jepa.results.figures_search import importance_figure
+    from jepa.results.importance import importances
+
+    found: list[tuple[SearchRuns, dict[str, float]]] = []
+    skipped: list[str] = []
+    method = ""
+    for search in searches:
+        try:
+            shares, method, _ = importances(search.runs, search.axes, metric)
+        except ResultsError as error:
+            if len(searches) == 1:
+                raise
+            skipped.append(f"{search.title}: {str(error).partition(': ')[2] or error}")
+            continue
+        found.append((search, shares))
+        if len(searches) > 1:
+            print(f"{search.title}:")
+        for key, share in sorted(shares.items(), key=lambda item: -item[1]):
+            print(f"{share:.3f}  {key}")
+    if not found:
+        raise ResultsError(f"--plot importance: {skipped[0]}" if skipped else "--plot importance: no runs")
+    for words in skipped:
+        print(f"left out: {words}")
+    return importance_figure(found, metric=metric, method=method)
+
+
+def _curves(
+    runs: Sequence[Run], arguments: argparse.Namespace, metric: str, make_table: Callable[[Sequence[str]], Table]
+) -> Figure:
+    from jepa.results.figures_curves import curves_figure
+
+    names = Names(runs)
+    panel = names.resolve(arguments.panel) if arguments.panel else None
+    by = _keys(names, arguments.by)
+    table = _with_axes(runs, make_table, [*by, *([panel] if panel else [])])
+    rest = [axis for axis in table.axes if axis not in (panel, *by)]
+    if not by or by == [SEED]:
+        by = [*rest, *by]
+    return curves_figure(
+        table,
+        x=arguments.plot,
+        by=by,
+        panel=panel,
+        metric=arguments.metric,
+        objective=metric,
+        title=arguments.where or "",
+    )
+
+
+def _axis_figure(
+    found: Collection,
+    runs: Sequence[Run],
+    arguments: argparse.Namespace,
+    metric: str,
+    make_table: Callable[[Sequence[str]], Table],
+) -> Figure:
+    from jepa.results.figures import metric_figure
+    from jepa.results.figures_search import slice_figure
+
+    names = Names(runs)
+    x = _plotted(names, arguments.plot)
+    panel = names.resolve(arguments.panel) if arguments.panel else None
+    by = _keys(names, arguments.by)
+    table = _with_axes(runs, make_table, [x, *by, *([panel] if panel else [])])
+    if x not in table.axes:
+        varying = ", ".join(table.axes) or "nothing"
+        raise ResultsError(f"--plot {arguments.plot}: does not vary here; what varies: {varying}")
+    rest = [axis for axis in table.axes if axis not in (x, panel, *by)]
+    searches = [search for search in searches_in(found, runs) if x in search.axes]
+    if searches and not (by or panel or arguments.best) and len(rest) > 1 and _all_searches(found, runs):
+        return slice_figure(searches, metric=metric, keys=[x])  # every trial has its own values of the others
+    if not by:
+        by = rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]
+    elif by == [SEED]:
+        by = [*(rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]), SEED]
+    return metric_figure(table, x=x, by=by, panel=panel, metric=metric, title=arguments.where or "")
+
+
+def _all_searches(found: Collection, runs: Sequence[Run]) -> bool:
+    folders = {run.folder.rpartition("/")[0] for run in runs}
+    return all(folder in found.plans and found.plans[folder].search for folder in folders)
+
+
+def _plotted(names: Names, asked: str) -> str:
+    """The key that ``--plot`` names. Raises ResultsError with the nearest plot or key."""
+    try:
+        return names.resolve(asked)
+    except ResultsError:
+        close = nearest(asked, PLOTS)
+        if close is None:
+            raise
+        raise ResultsError(f"--plot {asked}: no such key or figure; did you mean {close}?") from None
+
+
+def _keys(names: Names, text: str | None) -> list[str]:
+    return [names.resolve(key.strip()) for key in text.split(",") if key.strip()] if text else []
+
+
+def _with_axes(runs: Sequence[Run], make_table: Callable[[Sequence[str]], Table], keys: Sequence[str]) -> Table:
+    """The table with those of ``keys`` as further axes that its rows would average over, such as the seed.
+
+    Raises ResultsError for a measured number, which sorts no runs.
+    """
+    for key in keys:
+        if key in metric_names(runs):
+            raise ResultsError(f"{key}: a measured number; what is drawn is chosen with --metric")
+    table = make_table([])
+    mixed = [key for key in keys if any(len({str(run.value(key)) for run in row.runs}) > 1 for row in table.rows)]
+    return make_table(mixed) if mixed else table

@@ -1,0 +1,83 @@
+"""The searches among some runs: which runs belong to each, and which keys it searched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jepa.results.axes import axis_value, varying_axes
+from jepa.results.collect import Collection
+from jepa.results.records import Run, is_number, short_names
+from jepa.results.render import format_cell
+
+_LONGEST_TITLE = 48
+
+
+@dataclass(frozen=True)
+class SearchRuns:
+    """One search: what tells it from the others beside it, its runs in the order they were made, what it searched."""
+
+    title: str
+    runs: tuple[Run, ...]
+    axes: tuple[str, ...]
+
+    def finished(self, metric: str) -> list[Run]:
+        """The trials whose ``metric`` counts: pruned and failed ones never do."""
+        return [run for run in self.runs if run.status == "finished" and is_number(run.value(metric))]
+
+    def best(self, metric: str) -> Run | None:
+        """The finished trial with the smallest ``metric``."""
+        return min(self.finished(metric), key=lambda run: float(run.value(metric)), default=None)
+
+
+def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:
+    """The runs by the folder they lie in; folders of grids are left out where there are searches beside them.
+
+    A key that one search keeps fixed is none of its axes, also where another search has another value.
+    """
+    folders: dict[str, list[Run]] = {}
+    for run in runs:
+        folders.setdefault(os.path.dirname(run.folder), []).append(run)
+    plans = {folder: found.plans.get(folder) for folder in folders}
+    if any(plan and plan.search for plan in plans.values()):
+        folders = {folder: group for folder, group in folders.items() if (plan := plans[folder]) and plan.search}
+    searches = []
+    for folder, group in folders.items():
+        plan = plans[folder]
+        axes = varying_axes(group, plan.axes if plan else ())
+        searches.append(SearchRuns(_shortened(folder), tuple(sorted(group, key=trial_order)), tuple(axes)))
+    return _told_apart(searches) if len(searches) > 1 else searches
+
+
+def trial_order(run: Run) -> tuple[int, Any]:
+    """A key that sorts runs as a search made them: by trial number, else by the time they started."""
+    number = run.fields.get("trial")
+    return (0, number) if is_number(number) else (1, str(run.fields.get("started", "~")))
+
+
+def trial_number(run: Run, place: int) -> int:
+    """A run's number in its search; its place among the runs where it has none."""
+    number = run.fields.get("trial")
+    return number if isinstance(number, int) else place
+
+
+def _told_apart(searches: list[SearchRuns]) -> list[SearchRuns]:
+    """The searches under titles that say what each keeps fixed and another has differently, where that is unique."""
+    searched = {axis for search in searches for axis in search.axes}
+    keys = [key for key in varying_axes([run for search in searches for run in search.runs]) if key not in searched]
+    names = short_names(keys)
+    titles = []
+    for search in searches:
+        values = {key: axis_value(search.runs[0], key) for key in keys}
+        shown = [f"{names[key]}={format_cell(value, exact=True)}" for key, value in values.items() if value is not None]
+        titles.append(", ".join(shown))
+    if len(set(titles)) < len(titles) or "" in titles:
+        return searches
+    return [SearchRuns(title, search.runs, search.axes) for title, search in zip(titles, searches, strict=True)]
+
+
+def _shortened(folder: str) -> str:
+    name = os.path.basename(os.path.abspath(folder))
+    return name if len(name) <= _LONGEST_TITLE else f"{name[: _LONGEST_TITLE - 1]}…"
