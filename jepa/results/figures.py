@@ -75,7 +75,7 @@ def metric_figure(
     values = [summary.mean for lines in panels.values() for series in lines for _, summary in series.points]
     _dress_y(axes, metric, values, curves or [])
     if curves and _differ(curves):
-        figure.set_figwidth(figure.get_figwidth() + 1.8 * (_columns(len(axes)) - 1))  # names beside each panel
+        figure.set_figwidth(figure.get_figwidth() + 1.8 * (columns_of(len(axes)) - 1))  # names beside each panel
     no_lines = "no reference lines: the runs differ in their environment" if curves is None else ""
     notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)), no_lines)))
     heading = "\n".join(filter(None, (notes, by_words(by, names))))
@@ -112,12 +112,8 @@ def _dress_y(axes: Sequence[Axes], metric: str, values: Sequence[float], curves:
 
     curves: each panel's reference lines; empty where there are none.
     """
-    columns = _columns(len(axes))
-    for position, axis in enumerate(axes):
-        if position % columns == 0:
-            axis.set_ylabel(axis_label(metric))
-        else:
-            axis.tick_params(labelleft=False)
+    columns = columns_of(len(axes))
+    label_left(axes, axis_label(metric))
     if not any(curves):
         scale_y(axes[0], values)
         return
@@ -279,12 +275,22 @@ def clear_frame(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _columns(count: int) -> int:
+def columns_of(count: int) -> int:
+    """How many panels stand side by side of ``count``."""
     return count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4
 
 
+def label_left(axes: Sequence[Axes], words: str) -> None:
+    """Name the y axis that panels share on the left ones alone."""
+    for position, axis in enumerate(axes):
+        if position % columns_of(len(axes)) == 0:
+            axis.set_ylabel(words)
+        else:
+            axis.tick_params(labelleft=False)
+
+
 def panels_grid(count: int, width: float = 7.0) -> tuple[Figure, list[Axes]]:
-    columns = _columns(count)
+    columns = columns_of(count)
     rows = -(-count // columns)
     size = (width, 4.2) if count == 1 else (3.6 * columns + 1.8, 3.2 * rows + 0.4)
     figure = Figure(figsize=size, layout="constrained")

@@ -15,6 +15,7 @@ from jepa.results.figures import (
     by_words,
     clear_frame,
     draw_series,
+    label_left,
     line_label,
     panels_grid,
     shared_legend,
@@ -70,9 +71,7 @@ def curves_figure(
         clear_frame(axis)
         if panel:
             axis.set_title(f"{names[panel]} = {format_cell(value, exact=True)}", fontsize=10)
-        if axis is not axes[0]:
-            axis.tick_params(labelleft=False)
-    axes[0].set_ylabel(axis_label(name))
+    label_left(axes, axis_label(name))
     if wants_log([point.mean for lines in panels.values() for series in lines for _, point in series.points]):
         axes[0].set_yscale("log")
     n = [point.n for lines in panels.values() for series in lines for _, point in series.points]

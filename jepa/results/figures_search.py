@@ -23,6 +23,7 @@ from jepa.results.figures import (
     clear_frame,
     in_lines,
     is_rmse,
+    label_left,
     panels_grid,
     scale_y,
     shared_legend,
@@ -163,9 +164,7 @@ def _titled(search: SearchRuns, metric: str, width: float) -> str:
 
 def _dress(axes: Sequence[Axes], searches: Sequence[SearchRuns], metric: str) -> None:
     """Labels, scale and reference lines of panels that share their y axis, when everything has been drawn."""
-    axes[0].set_ylabel(axis_label(metric))
-    for axis in axes[1:]:
-        axis.tick_params(labelleft=False)
+    label_left(axes, axis_label(metric))
     finished = [search.finished(metric) for search in searches]
     lines = [common_levels([run_reference(run) for run in runs], metric) or [] for runs in finished]
     if is_rmse(metric) and any(lines):

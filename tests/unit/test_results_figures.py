@@ -133,7 +133,8 @@ def test_old_results_of_another_setting_have_no_lines(tmp_path: Path) -> None:
         write_run(tmp_path, ["dataset.num_steps=5", f"dataset.static_noise={noise}"])
     figure = metric_figure(table_in(tmp_path), x="dataset.static_noise", by=[], panel=None, metric=METRIC)
     assert dashed(figure.axes[0]) == []
-    assert dashed(trials_figure(collect([str(tmp_path)]).runs, metric=METRIC, title="").axes[0]) == []
+    found = collect([str(tmp_path)])
+    assert dashed(trials_figure(searches_in(found, found.runs), metric=METRIC).axes[0]) == []
 
 
 def test_no_reference_lines_for_other_metrics(tmp_path: Path) -> None:
