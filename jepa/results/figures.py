@@ -20,7 +20,7 @@ from jepa.results.axes import SEED
 from jepa.results.intervals import Summary, summarize
 from jepa.results.records import ResultsError, Run, is_number, short_names
 from jepa.results.reference import common_levels, run_reference
-from jepa.results.reference_drawing import Curve, draw_reference, horizontal
+from jepa.results.reference_drawing import NO_LINES, Curve, draw_reference, horizontal
 from jepa.results.render import format_cell
 from jepa.results.tables import Row, Table
 
@@ -76,7 +76,7 @@ def metric_figure(
     _dress_y(axes, metric, values, curves or [])
     if curves and _differ(curves):
         figure.set_figwidth(figure.get_figwidth() + 1.8 * (columns_of(len(axes)) - 1))  # names beside each panel
-    no_lines = "no reference lines: the runs differ in their environment" if curves is None else ""
+    no_lines = NO_LINES if curves is None else ""
     notes = " · ".join(filter(None, (title, _interval_words(panels, bool(ticks)), no_lines)))
     heading = "\n".join(filter(None, (notes, by_words(by, names))))
     if labels != [""]:

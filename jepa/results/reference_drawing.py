@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from jepa.results.reference import Level
 
+NO_LINES = "no reference lines: the runs differ in their environment"
 GREY = "#666666"
 _LABEL_HEIGHT = 0.048  # of the frame's height
 _MOST_ABOVE = 4.0  # times the highest reference line

@@ -126,6 +126,8 @@ def test_runs_of_several_environments_share_no_lines(tmp_path: Path) -> None:
     )
     assert dashed(figure.axes[0]) == []
     assert "no reference lines: the runs differ in their environment" in figure.legends[0].get_title().get_text()
+    found = collect([str(tmp_path)])
+    assert dashed(trials_figure(searches_in(found, found.runs), metric=METRIC).axes[0]) == []
 
 
 def test_old_results_of_another_setting_have_no_lines(tmp_path: Path) -> None:
