@@ -264,7 +264,7 @@ class Job:
             metrics["sequences_per_second"] = self.step * spec.dataset.batch_size / self.train_seconds
         objective = metrics.get(spec.objective_metric, math.nan) if error is None else math.nan
         reference = self._reference()
-        words, no_verdict = verdict(metrics, reference)
+        words, no_verdict = verdict(metrics, reference, self._warnings)
         result = {
             "status": status,
             "objective": objective,

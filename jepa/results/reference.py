@@ -52,7 +52,9 @@ _METRIC = re.compile(r"(prediction|head|encoder)_rmse_px(?:_per_(step|dot)\.(\d+
 # --- the verdict ---------------------------------------------------------------------------------------------------
 
 
-def verdict(metrics: Mapping[str, Any], reference: Reference | None) -> tuple[Verdict | None, str | None]:
+def verdict(
+    metrics: Mapping[str, Any], reference: Reference | None, warnings: Sequence[str] = ()
+) -> tuple[Verdict | None, str | None]:
     """Words for the prediction probe's error of the action dot over all time steps, or None and the reason why.
 
     "ignores the dot": at least half-way from the start alone to always the centre. "tracks": below half-way from the
@@ -62,6 +64,7 @@ def verdict(metrics: Mapping[str, Any], reference: Reference | None) -> tuple[Ve
     Args:
         metrics: as in ``result.json``. Of several dots the first one counts: it is the one that the actions move.
         reference: the run's lines; None: its data set has none. Its entry "no_verdict", if any, is a reason.
+        warnings: why the errors may be larger than the representation's; where there are some, only "tracks" is said.
     """
     if "prediction_rmse_px" not in metrics:
         return None, "nothing was judged"
@@ -76,7 +79,10 @@ def verdict(metrics: Mapping[str, Any], reference: Reference | None) -> tuple[Ve
     lines = {line["name"]: line["per_dot_px"][0] for line in reference["prediction"]["lines"]}
     if not {CENTRE_LINE, ACTIONS_LINE, START_LINE, BOTH_LINE} <= set(lines):
         return None, "the data set's reference lines are others than a verdict needs"
-    return _place(error, lines[CENTRE_LINE], lines[ACTIONS_LINE], lines[START_LINE], lines[BOTH_LINE])
+    words, reason = _place(error, lines[CENTRE_LINE], lines[ACTIONS_LINE], lines[START_LINE], lines[BOTH_LINE])
+    if warnings and words != "tracks":
+        return None, "the error may be the probe's own: see the warnings"
+    return words, reason
 
 
 def _place(error: float, centre: float, actions: float, start: float, both: float) -> tuple[Verdict | None, str | None]:

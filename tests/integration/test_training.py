@@ -208,6 +208,7 @@ def test_no_verdict_on_a_predictor_that_is_shown_several_frames(tmp_path: Path) 
 def test_a_run_warns_of_a_probe_with_too_few_sequences(tmp_path: Path) -> None:
     execute(tmp_path, "model=identity", "probe.fit_sequences=10", "probe.judge_sequences=8")
     [warning] = result(tmp_path)["warnings"]
+    assert result(tmp_path)["verdict"] is None and "see the warnings" in result(tmp_path)["verdict_reason"]
     assert "10 sequences to fit 16 features" in warning and "probe.fit_sequences=32" in warning
     assert (tmp_path / "run.log").read_text().count(warning) == 1
 

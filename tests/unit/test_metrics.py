@@ -368,6 +368,13 @@ def test_no_verdict_where_the_lines_do_not_apply(rmse_px: float | None, setting:
     assert words is None and why is not None and reason in why
 
 
+def test_a_warning_leaves_only_the_best_verdict() -> None:
+    """A probe with too few sequences to fit errs more than its representation."""
+    for rmse_px, words in ((9.0, None), (5.0, None), (1.5, "tracks")):
+        found = verdict({"prediction_rmse_px": rmse_px}, reference.PUBLISHED, ["too few"])
+        assert found == (words, None if words else "the error may be the probe's own: see the warnings")
+
+
 def test_no_verdict_without_an_error_or_lines() -> None:
     assert verdict({}, reference.PUBLISHED) == (None, "nothing was judged")
     assert verdict({"prediction_rmse_px": 1.0}, None) == (None, "the data set has no reference lines")
