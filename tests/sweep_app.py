@@ -24,7 +24,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import jepa.run
 from jepa.config import TRUSTED_TARGETS, config_hash, resolved
@@ -39,7 +39,7 @@ def fake_run(cfg: DictConfig) -> float:
     epoch, chain = _checkpoint(folder, job_hash)
     with open(folder / "starts.txt", "a", encoding="utf-8") as file:
         file.write(f"{epoch}\n")
-    write_json_atomic(folder / "config.json", resolved(cfg))
+    write_text_atomic(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved(cfg))))
     trouble = json.loads(os.environ.get("FAKE_TROUBLE", "{}")).get(str(cfg.seed))
     status = "finished"
     on_probe = (

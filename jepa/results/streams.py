@@ -21,7 +21,10 @@ def _plain_error(error: UnicodeError) -> tuple[str, int]:
     return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in missing), error.end
 
 
-codecs.register_error("jepa.plain", _plain_error)
+ERRORS = "jepa.plain"
+"""The name of the error handler that writes PLAIN."""
+
+codecs.register_error(ERRORS, _plain_error)
 
 
 def lacks(stream: TextIO, characters: str = "".join(PLAIN)) -> bool:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from jepa.config_schema import unknown_key
 from jepa.errors import ConfigError, check_folder, printable
-from jepa.sweep import points, records, report
+from jepa.sweep import folders, points, records, report, screen
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
 from jepa.sweep.points import Arguments, Grid, Point, bare
@@ -33,11 +33,12 @@ def main(context: Context, arguments: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         SystemExit: 2 for a bad configuration, 1 where jobs failed, 130 where a signal stopped it.
     """
-    try:
-        return Sweep(context, arguments).run()
-    except ConfigError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from error
+    with screen.tolerant():
+        try:
+            return Sweep(context, arguments).run()
+        except ConfigError as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            raise SystemExit(2) from error
 
 
 class Sweep:
@@ -64,6 +65,7 @@ class Sweep:
     def work(self, arguments: Arguments, axes: dict[str, list[str]]) -> Work:
         """The work of the folder that ``arguments`` mean."""
         folder = self._folder(arguments)
+        folders.check_usable(folder, write=not self.switches.dry_run)
         return Work(
             context=self.context,
             folder=folder,

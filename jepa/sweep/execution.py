@@ -38,11 +38,17 @@ class LauncherKind:
 
 
 def launcher_kind(config: DictConfig) -> LauncherKind:
-    """What ``hydra/launcher=`` means here; one that is not known is left to itself."""
+    """What ``hydra/launcher=`` means here; one that is not known is left to itself.
+
+    Raises:
+        ConfigError: a number of processes that is none.
+    """
     node = config.hydra.launcher
     target = str(node.get("_target_", ""))
     if "joblib" in target:
-        n_jobs = int(node.n_jobs)
+        n_jobs = _whole(node, "n_jobs")
+        if n_jobs == 0:
+            raise ConfigError("hydra.launcher.n_jobs=0: must be a number of processes, or -1 for one a core")
         return LauncherKind(
             "joblib",
             n_jobs if n_jobs > 0 else devices.cores(),
@@ -51,17 +57,31 @@ def launcher_kind(config: DictConfig) -> LauncherKind:
             deals_gpus=False,
         )
     if "submitit" in target:
-        parallel = int(node.get("array_parallelism") or 1)
+        parallel = _whole(node, "array_parallelism", 1)
         return LauncherKind("submitit", parallel, isolate=False, tied=False, deals_gpus=True)
     if "ray" in target.lower():
-        cpus = OmegaConf.select(node, "ray.remote.num_cpus") or 1
-        total = OmegaConf.select(node, "ray.init.num_cpus") or devices.cores()
+        cpus = OmegaConf.select(node, "ray.remote.num_cpus") or 1  # of a job; may be a part of one
+        if isinstance(cpus, bool) or not isinstance(cpus, (int, float)) or cpus <= 0:
+            raise ConfigError(f"hydra.launcher.ray.remote.num_cpus={cpus!r}: must be a number above 0")
+        total = _whole(node, "ray.init.num_cpus", devices.cores())
         return LauncherKind("ray", max(1, int(total // cpus)), isolate=False, tied=True, deals_gpus=True)
     if "packed" in target:
-        return LauncherKind("packed", int(node.num_workers), isolate=False, tied=True, deals_gpus=False)
+        if (workers := _whole(node, "num_workers")) < 1:
+            raise ConfigError(f"hydra.launcher.num_workers={workers}: must be at least 1")
+        return LauncherKind("packed", workers, isolate=False, tied=True, deals_gpus=False)
     if "basic" in target:
         return LauncherKind("basic", 1, isolate=False, tied=True, deals_gpus=True)
     return LauncherKind(target.rpartition(".")[2], 1, isolate=False, tied=True, deals_gpus=True)
+
+
+def _whole(node: DictConfig, key: str, default: int | None = None) -> int:
+    """A launcher's whole number; ``default`` where it says nothing."""
+    value = OmegaConf.select(node, key)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"hydra.launcher.{key}={value!r}: must be a whole number")
+    return value
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from jepa.config import config_hash
+from jepa.config import config_hash, scientific_config
 from jepa.config_errors import all_keys, explain
 from jepa.errors import ConfigError
 from jepa.estimate import Workload
-from jepa.sweep import points
+from jepa.sweep import folders, points, records
 
 Check = Callable[[DictConfig], None]
 
@@ -36,6 +37,7 @@ class Job:
     model: str  # the option chosen for the group "model", for estimates of time
     sequences: float | None  # that training will see, where the configuration tells
     epochs: float | None = None  # in which it sees them
+    damage: str | None = None  # why no run can go on in its folder as it is
     metric: str | None = None  # what the sweep minimises; None: what the run was asked for
     workload: Workload | None = None  # what it has to do, for estimates of time
     deaths: int = 0  # how often it was killed in this sitting
@@ -167,6 +169,8 @@ class Composer:
             metric=objective_of(config),
             workload=Workload.of(lambda key: OmegaConf.select(config, key)),
         )
+        if os.path.lexists(job.folder) and records.done_result(job.folder, job.hash, job.metric) is None:
+            job.damage = folders.damage(job.folder, scientific_config(config))
         return job, config
 
     def check(self, job: Job, config: DictConfig) -> None:
@@ -177,6 +181,8 @@ class Composer:
         """
         if self._check is None:
             return
+        with open_dict(config):
+            config.rerun = True  # what is in its folder is looked at by itself (Job.damage): it stops no other job
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(job.folder.parent)
             config.hydra.sweep.subdir = job.hash

@@ -1,11 +1,26 @@
-"""The lock of a search's journal file. Optuna's own locks are files that a killed process leaves behind."""
+"""A search's journal file: its lock, and what becomes of damage. Optuna's own locks outlive a killed process."""
 
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
+import re
+import shutil
 import threading
+from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+from jepa.files import write_text_atomic
+
+log = logging.getLogger(__name__)
+
+# Operations in Optuna's journal, and the direction of a study.
+_CREATE_STUDY, _CREATE_TRIAL, _MINIMIZE = 0, 4, 1
+_MENDER = "mended"  # in the place of a process's name
 
 
 class FileLock:
@@ -40,11 +55,88 @@ class FileLock:
         self._threads.release()
 
 
-def mend(path: Path, lock: FileLock) -> None:
-    """Cut off a last line that a power loss left unfinished: Optuna would take what is appended to it for nonsense."""
+def cut_torn_end(path: Path, lock: FileLock) -> bool:
+    """Cut off a last line that a power loss left unfinished: Optuna would take what is appended to it for nonsense.
+
+    Returns:
+        Whether the last line is sound then; Optuna itself reads over a damaged one until more is appended.
+    """
     if not path.exists():
-        return
+        return True
     with lock, open(path, "r+b") as file:
         content = file.read()
         if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+            content = content[: content.rfind(b"\n") + 1]
+            file.truncate(len(content))
+    return not content or _record(content[content.rfind(b"\n", 0, -1) + 1 :]) is not None
+
+
+def mend(path: Path, lock: FileLock, name: str) -> str:
+    """Make a journal readable that has damaged lines in its middle; the journal as it was is kept beside it.
+
+    Damaged lines are dropped. A study or a trial that is then used without having been made is made again, so that
+    trials keep their numbers; what it lacks is drawn or told again from the results on disk.
+
+    Args:
+        path: the journal.
+        lock: the journal's.
+        name: of the study, should its own line be damaged.
+
+    Returns:
+        What has been done, in one line.
+    """
+    with lock:
+        lines = path.read_bytes().splitlines(keepends=True)
+        sound = [found for line in lines for found in _sound_parts(line)]
+        kept = path.with_name(f"{path.name}.damaged")
+        shutil.copyfile(path, kept)
+        records = list(_completed(sound, name))
+        write_text_atomic(path, "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records))
+    lost = len(lines) - sum(record["worker_id"] != _MENDER for record in records)
+    return f"{path}: damaged; {lost} of {len(lines)} lines are left out, and the file as it was is {kept.name}"
+
+
+def _sound_parts(line: bytes) -> list[dict[str, Any]]:
+    """The record in a line; where a torn line and the next one have run together, the second."""
+    for start in (match.start() for match in re.finditer(rb'\{"op_code"', line)):
+        record = _record(line[start:])
+        if record is not None:
+            return [record]
+    return []
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record in a line; None where it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("op_code"), int) else None
+
+
+def _completed(records: list[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+    """The ``records`` that Optuna accepts, and those made again without which others refer to nothing."""
+    from optuna.storages.journal._storage import JournalStorageReplayResult
+
+    replay = JournalStorageReplayResult(_MENDER)
+    studies = trials = 0
+    for record in records:
+        operation, trial = record["op_code"], record.get("trial_id", -1)
+        wanted = [record]
+        if studies == 0 and operation != _CREATE_STUDY:
+            wanted.insert(0, {"op_code": _CREATE_STUDY, "study_name": name, "directions": [_MINIMIZE]})
+        if trial == trials:
+            now = datetime.now(timezone.utc).isoformat()
+            wanted.insert(-1, {"op_code": _CREATE_TRIAL, "study_id": 0, "datetime_start": now})
+        elif not isinstance(trial, int) or trial > trials:
+            continue
+        for one in wanted:
+            one.setdefault("worker_id", _MENDER)
+            try:
+                replay.apply_logs([one])
+            except Exception:
+                log.debug("left out: %s", one, exc_info=True)
+                continue
+            studies += one["op_code"] == _CREATE_STUDY
+            trials += one["op_code"] == _CREATE_TRIAL
+            yield one

@@ -82,7 +82,7 @@ def holder(folder: Path) -> dict[str, Any] | None:
     path = folder / LEASE
     try:
         file = open(path, "r+", encoding="utf-8")  # noqa: SIM115 -- closed below
-    except FileNotFoundError:
+    except OSError:
         return None
     with file:
         if _lock(file) and not _held_elsewhere(path, file):
@@ -95,7 +95,7 @@ def last_holder(folder: Path) -> dict[str, Any]:
     try:
         with open(folder / LEASE, encoding="utf-8") as file:
             return _read(file)
-    except FileNotFoundError:
+    except OSError:
         return {}
 
 
@@ -111,7 +111,11 @@ def _held_elsewhere(path: Path, file: TextIO) -> bool:
     record = _read(file)
     if not record or record.get("left") or record.get("host") == socket.gethostname():
         return False
-    return time.time() - path.stat().st_mtime < STALE_S
+    age = time.time() - path.stat().st_mtime
+    if age < -STALE_S:  # a clock was set back; a holder that lives touches its lease again
+        os.utime(path)
+        return True
+    return age < STALE_S
 
 
 def _read(file: TextIO) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from jepa.packing import PackFailed, PackOptions, automatic_pack_size, group, run_pack
 from jepa.run_plan import Plan, build_spec, make_plan
 from jepa.runtime import prepare
-from jepa.sweep import devices, lease, records
+from jepa.sweep import devices, folders, lease, records
 from jepa.sweep.task import JobTask
 
 log = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
                 continue  # somebody else is at it
             stack.callback(held.release)
             if _done(job.plan) is None:
-                records.make_way(job.plan.folder, job.plan.config.objective)
+                folders.make_way(job.plan.folder, job.plan.config.objective, job.plan.scientific)
                 plans.append(job.plan)
                 leases.append(held)
         stack.enter_context(task.watched(_Leases(leases), here=False))

@@ -15,7 +15,6 @@ from typing import Any
 from jepa.errors import ConfigError
 from jepa.files import write_json_atomic
 from jepa.provenance import timestamp
-from jepa.run_folder import move_aside
 from jepa.sweep import lease
 
 RESULT = "result.json"
@@ -136,18 +135,12 @@ def write_failure(
     )
 
 
-def make_way(folder: Path, metric: str | None = None) -> None:
-    """Keep what a job left that is about to be run again; the caller holds its lease.
-
-    metric: as in :func:`read_result`.
-
-    A finished run is moved to a sibling whole (``<folder>.1``); of a failed attempt the result alone is set aside, as
-    its checkpoint is what the next one goes on from.
-    """
-    if done_result(folder, folder.name, metric) is not None:
-        move_aside(folder)
-    elif (folder / RESULT).exists():
-        os.replace(folder / RESULT, folder / "result.failed.json")
+def free_name(path: Path) -> Path:
+    """``path`` with the first number that no sibling has: ``<path>.1``, ``<path>.2``, ..."""
+    number = 1
+    while os.path.lexists(path.with_name(f"{path.name}.{number}")):
+        number += 1
+    return path.with_name(f"{path.name}.{number}")
 
 
 def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None = None) -> bool:
@@ -173,7 +166,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """The sweep's own file; empty where there is none. Nothing but names and order would be lost without it."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
 

@@ -67,6 +67,8 @@ def ending(overview: Overview, jobs: Sequence[Job], *, folder: Path, failed: Seq
 
 def _state(job: Job, reuse: Sequence[str]) -> str:
     state = records.status(job.folder, job.hash, job.metric)
+    if state in ("new", "interrupted", "failed") and job.damage:
+        return "damaged"
     if state not in records.DONE and any(records.done_result(Path(f) / job.hash, job.hash, job.metric) for f in reuse):
         return "reused"
     return state

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ SAMPLERS = {
     "gp": "GPSampler",
     "cmaes": "CmaEsSampler",
 }
+# What a sampler imports when it is first asked.
+PACKAGES = {"qmc": "scipy", "gp": "scipy", "cmaes": "cmaes"}
 # Samplers whose proposals do not depend on results: all trials may be asked for at once, and trial k is the same
 # whatever happened before it.
 INDEPENDENT = ("random",)
@@ -108,7 +111,7 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".study.lock")
         with self._lock:
-            self._storage = open_storage(self.storage_name)
+            self._storage = open_storage(self.storage_name, name)
             self.name, self._identity = self._name_study(name)
             self.study = optuna.create_study(
                 study_name=self.name, storage=self._storage, load_if_exists=True, direction="minimize"
@@ -282,6 +285,8 @@ def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSample
     """
     import warnings
 
+    if (package := PACKAGES.get(name)) is not None and importlib.util.find_spec(package) is None:
+        raise ConfigError(f"sweep.sampler={name}: needs the package {package}; pip install {package}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks several samplers and options as experimental
         try:

@@ -10,13 +10,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from jepa.errors import ConfigError
-from jepa.sweep import points, records, report
+from jepa.sweep import folders, points, records, report
 from jepa.sweep.jobs import Job, objective_of, sequences_of
 from jepa.sweep.points import Grid, Point
 from jepa.sweep.search import Ask, Search, SearchSettings, batch_size, together
 from jepa.sweep.space import as_overrides, build_space, fingerprint
 from jepa.sweep.spec import scientific
-from jepa.sweep.work import check_usable
 
 if TYPE_CHECKING:
     from jepa.sweep._core import Sweep
@@ -61,7 +60,7 @@ class SearchWork:
             return []
         objective = objective_of(self.base) or "objective"
         work = self.work
-        check_usable(work.folder)
+        folders.make(work.folder)
         self.search = Search(
             folder=work.folder,
             name=work.name,

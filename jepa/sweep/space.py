@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,24 +82,72 @@ def dimension(key: str, value: Any) -> BaseDistribution:
     for name in value:
         if name not in _RANGE_KEYS:
             raise choice_error(f"sweep.space {key}", name, _RANGE_KEYS)
-    low, high, step, log = value["low"], value["high"], value.get("step"), bool(value.get("log", False))
-    try:
-        if value.get("int", False):
-            return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
-        return FloatDistribution(float(low), float(high), log=log, step=step)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"sweep.space {key}={dict(value)}: {error}") from error
+    for name in ("log", "int"):
+        if not isinstance(value.get(name, False), bool):
+            raise ConfigError(f"sweep.space {key}: {name}={value[name]!r}: must be true or false")
+    return _range(
+        f"sweep.space {key}={dict(value)}",
+        value["low"],
+        value["high"],
+        log=value.get("log", False),
+        step=value.get("step"),
+        whole=value.get("int", False),
+    )
 
 
 def interval(override: Override) -> BaseDistribution:
-    """Hydra's ``interval(a, b)``, with ``tag(log, …)`` for a logarithmic one; whole ends make whole numbers."""
+    """Hydra's ``interval(a, b)``, with ``tag(log, …)`` for a logarithmic one; whole ends make whole numbers.
+
+    Raises:
+        ConfigError: no interval, or one that no number lies in.
+    """
     value = override.value()
     if not isinstance(value, IntervalSweep) or value.start is None or value.end is None:
         raise ConfigError(f"{override.input_line}: must be values or an interval")
+    whole = isinstance(value.start, int) and isinstance(value.end, int)
     log = "log" in value.tags
-    if isinstance(value.start, int) and isinstance(value.end, int):
-        return IntDistribution(value.start, value.end, log=log)
-    return FloatDistribution(float(value.start), float(value.end), log=log)
+    return _range(str(override.input_line), value.start, value.end, log=log, step=None, whole=whole)
+
+
+def _range(words: str, low: Any, high: Any, *, log: bool, step: Any, whole: bool) -> BaseDistribution:
+    """The distribution over a range; ``words`` say where it stands."""
+    low, high = _number(words, "low", low, whole), _number(words, "high", high, whole)
+    if low > high:
+        raise ConfigError(f"{words}: low must not be above high")
+    if log and low <= 0:
+        raise ConfigError(f"{words}: a logarithmic range must start above 0")
+    if step is not None:
+        step = _number(words, "step", step, whole)
+        if log:
+            raise ConfigError(f"{words}: a logarithmic range takes no step")
+        if not 0 < step <= high - low:
+            raise ConfigError(f"{words}: step must be above 0 and at most high - low")
+    if whole:
+        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
+    return FloatDistribution(low, high, log=log, step=step)
+
+
+def _number(words: str, name: str, value: Any, whole: bool) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or (whole and number != int(number)):
+        raise ConfigError(f"{words}: {name} must be a {'whole' if whole else 'finite'} number")
+    return number
+
+
+def in_words(distribution: BaseDistribution) -> str:
+    """For example ``1e-05 … 10, logarithmic`` or ``64, 128, 256``."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(override_value(choice) for choice in distribution.choices)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    step = distribution.step if isinstance(distribution, FloatDistribution) or distribution.step != 1 else None
+    parts = [f"{distribution.low:g} … {distribution.high:g}"]
+    parts += ["whole numbers"] if isinstance(distribution, IntDistribution) else []
+    parts += ["logarithmic"] if distribution.log else []
+    parts += [f"in steps of {step:g}"] if step is not None else []
+    return ", ".join(parts)
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from jepa.sweep import devices, lease, records
+from jepa.config import scientific_config
+from jepa.sweep import devices, folders, lease, records
 from jepa.sweep.jobs import objective_of
 from jepa.sweep.sitting import Sitting
 
@@ -82,6 +83,7 @@ class JobTask:
         self.__dict__.update(state)
         if self.isolate:
             _die_with_parent()
+            _outlive_terminal()
 
     def _in_child(self, cfg: DictConfig, folder: Path) -> str:
         """Fork, run the job there, and say how it ended."""
@@ -119,7 +121,7 @@ class JobTask:
         try:
             if records.done_result(folder, job_hash, metric) is not None and not OmegaConf.select(cfg, "rerun"):
                 return "finished"
-            records.make_way(folder, metric)
+            folders.make_way(folder, metric, scientific_config(cfg))
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self.watched(held, here))
                 stack.enter_context(self.gpu(cfg))
@@ -255,6 +257,12 @@ def _die_with_parent() -> None:
     """Ask Linux to end this worker when the process that started it is gone; elsewhere it ends when it falls idle."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _outlive_terminal() -> None:
+    """A closed terminal is the sweep's affair: it tells the jobs to stop, and they need their workers until then."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _warm_up() -> None:

@@ -16,8 +16,7 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from jepa.errors import ConfigError
-from jepa.sweep import lease, records, report
+from jepa.sweep import folders, lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
 from jepa.sweep.overview import Overview
@@ -27,6 +26,7 @@ from jepa.sweep.spec import Switches
 from jepa.sweep.task import job_in_this_process
 
 FAILED, INTERRUPTED = 1, 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S = 0.5
 GRACE_S = 10.0  # for a launcher to come back once none of its jobs is running
 
@@ -76,6 +76,7 @@ class Work:
         self.name = name
         self.jobs: list[Job] = []
         self.overview = Overview(parallel=kind.parallel)
+        self.unusable: dict[str, str] = {}  # by job hash: why its folder can't be worked in
         self._stopped = False
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -92,9 +93,20 @@ class Work:
             state = records.status(job.folder, job.hash, job.metric)
             if not self.switches.rerun and (state in records.DONE or self._reused(job)):
                 continue
-            if state != "failed" or self.switches.retry_failed:
+            if (state != "failed" or self.switches.retry_failed) and self._is_usable(job, state):
                 found.append(job)
         return found
+
+    def _is_usable(self, job: Job, state: str) -> bool:
+        """Whether the job's folder can be worked in; what is damaged there is said, and kept under another name."""
+        if state != "running" and job.damage:
+            print(f"{job.label}: {job.damage}; what is in {job.folder} is kept, and the job is run again", flush=True)
+        try:
+            folders.clear_claims(job.folder)
+        except OSError as error:
+            self.unusable[job.hash] = f"its folder cannot be used ({error.strerror})"
+            return False
+        return True
 
     def _reused(self, job: Job) -> bool:
         for source in (Path(folder) / job.hash for folder in self.switches.reuse):
@@ -114,7 +126,7 @@ class Work:
             launch_config: the configuration to set the launcher up with.
             on_result: called, from a thread, for every job whose result has appeared.
         """
-        check_usable(self.folder)
+        folders.make(self.folder)
         self._sitting = Sitting.here(self.folder, f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         config, context = self.context.config, self.context
         with read_write(config.hydra), open_dict(config.hydra):
@@ -163,6 +175,8 @@ class Work:
         """
         self.overview.settle()
         results = self.overview.results
+        for key, error in self.unusable.items():
+            results[key] = {"status": "failed", "error": error, "metrics": {}, "objective": None}
         failed = [job for job in self.jobs if results.get(job.hash, {}).get("status") == "failed"]
         report.ending(self.overview, self.jobs, folder=self.folder, failed=failed)
         if failed or len(results) < len(self.jobs):
@@ -197,7 +211,7 @@ class Work:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM lets the running jobs save their checkpoints; the second ends at once.
+        """The first signal lets the running jobs save their checkpoints; the second ends at once.
 
         A launcher whose jobs wait in a queue would wait with them: once none of ours is running, the second comes by
         itself.
@@ -221,24 +235,12 @@ class Work:
             self._display.note("stopping: the running jobs save their checkpoints (Ctrl-C again: at once)")
             threading.Thread(target=insist, daemon=True).start()
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        # A closed terminal (SIGHUP) stops the sweep as well, unless it was started under nohup.
+        numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:
             over.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def check_usable(folder: Path) -> None:
-    """Make the sweep's folder.
-
-    Raises:
-        ConfigError: it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{folder}: cannot be written")

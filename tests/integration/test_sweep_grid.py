@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sweep_helpers import results, run, starts
+from omegaconf import OmegaConf
+from sweep_helpers import APP, REPOSITORY, results, run, starts
 
+EPOCHS = ["trainer.epochs=2", "trainer.warmup_epochs=0"]
 GRID = [
     "--multirun",
     "seed=0,1",
@@ -153,7 +160,7 @@ def test_yes_starts_a_grid_beyond_the_stated_size(in_tmp: Path) -> None:
 def test_wandb_is_told_the_sweep_and_the_axes_and_no_job_writes_on_the_screen(in_tmp: Path) -> None:
     ended = run([*GRID, "logger=wandb", "logger.wandb.tags=[mine]"])
     assert ended.code == 0, ended
-    configs = [json.loads(path.read_text()) for path in in_tmp.glob("outputs/grid/*/config.json")]
+    configs = [OmegaConf.load(path) for path in in_tmp.glob("outputs/grid/*/config.yaml")]
     assert {config["logger"]["wandb"]["group"] for config in configs} == {"grid"}
     tags = sorted(config["logger"]["wandb"]["tags"] for config in configs)
     assert tags[0] == ["mine", "seed=0", "static_noise=0"] and len(tags) == 4
@@ -190,3 +197,92 @@ def test_every_sweep_file_composes(in_tmp: Path, name: str, num_jobs: int) -> No
 def test_every_search_space_composes(in_tmp: Path, model: str) -> None:
     planned = run(["+sweep=search", f"model={model}", "dry_run=true"])
     assert planned.code == 0 and "optimizer.base_lr: FloatDistribution" in planned.out, planned
+
+
+def _as_folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    (path / "in it").mkdir(parents=True)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+DAMAGES: list[tuple[bool, Callable[[Path], object]]] = [  # whether the result stays, and what happens to the folder
+    (True, lambda folder: _cut(folder / "result.json")),
+    (True, lambda folder: (folder / "result.json").write_text("null")),
+    (True, lambda folder: (folder / "result.json").write_text('{"status": "finished"}')),
+    (True, lambda folder: _as_folder(folder / "result.json")),
+    (False, lambda folder: _cut(folder / "config.yaml")),
+    (False, lambda folder: (folder / "config.yaml").write_text("seed: 77\n")),
+    (False, lambda folder: (folder / "config.yaml").write_bytes(b"\xff{[")),
+    (False, lambda folder: _as_folder(folder / "config.yaml")),
+    (False, lambda folder: (folder / "config.yaml").unlink()),
+    (False, lambda folder: _as_folder(folder / ".lease")),
+    (False, lambda folder: _as_folder(folder / "metrics.jsonl")),
+    (False, lambda folder: _as_folder(folder / "run.log")),
+    (False, lambda folder: (shutil.rmtree(folder), folder.touch())),
+]
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [[], pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=pytest.mark.slow)],
+    ids=["basic", "joblib"],
+)
+def test_damaged_job_folders_cost_their_own_jobs_alone(in_tmp: Path, launcher: list[str]) -> None:
+    seeds = ",".join(map(str, range(len(DAMAGES))))
+    arguments = ["--multirun", f"seed={seeds},100", *EPOCHS, "sweep.name=grid", *launcher]
+    assert run(arguments).code == 0
+    before = results(in_tmp / "outputs" / "grid")
+    by_seed = {next(word for word in result["overrides"] if "seed" in word): key for key, result in before.items()}
+    for seed, (keeps_result, damage) in enumerate(DAMAGES):
+        folder = in_tmp / "outputs" / "grid" / by_seed[f"seed={seed}"]
+        if not keeps_result:
+            (folder / "result.json").unlink()
+        damage(folder)
+    planned = run([*arguments, "dry_run=true"])
+    assert planned.code == 0 and planned.out.count("damaged  ") == len(DAMAGES) - 1, planned
+    again = run(arguments)
+    assert again.code == 0 and f"{len(DAMAGES) + 1} of {len(DAMAGES) + 1} done" in again.out, again
+    assert again.out.count("and the job is run again") == len(DAMAGES) - 1, again
+    after = {key: value for key, value in results(in_tmp / "outputs" / "grid").items() if "." not in key}
+    assert after == before
+    assert starts(in_tmp / "outputs" / "grid")[by_seed["seed=100"]] == [0], "a sound job is left alone"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda place: place.symlink_to(place), "outputs/grid"),
+        (lambda place: place.touch(), "is a file"),
+        (lambda place: place.symlink_to(place.parent / "nowhere"), "leads nowhere"),
+        (lambda place: (place / "sweep.json").mkdir(parents=True), "sweep.json"),
+        (lambda place: (place.mkdir(), (place / ".sittings").touch()), ".sittings"),
+    ],
+    ids=["loop", "file", "dangling", "sweep.json", ".sittings"],
+)
+def test_a_place_where_no_sweep_can_be_is_refused(
+    in_tmp: Path, make: Callable[[Path], object], words: str
+) -> None:
+    (in_tmp / "outputs").mkdir()
+    make(in_tmp / "outputs" / "grid")
+    for switch in ([], ["dry_run=true"]):
+        refused = run([*GRID, *switch])
+        assert refused.code == 2 and words in refused.err and len(refused.err.strip().splitlines()) == 1, refused
+
+
+@pytest.mark.parametrize("where", ["full", "closed", "pipe"])
+def test_a_sweep_whose_output_cannot_be_written_goes_on(in_tmp: Path, where: str) -> None:
+    command = [sys.executable, str(APP), *GRID]
+    shell = {
+        "full": 'exec "$@" > /dev/full',
+        "closed": 'exec "$@" >&-',
+        "pipe": '"$@" | true; exit ${PIPESTATUS[0]}',
+    }
+    ended = subprocess.run(
+        ["bash", "-c", shell[where], "-", *command],
+        cwd=in_tmp, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert ended.returncode == 0 and ended.stderr == "", ended
+    assert len(results(in_tmp / "outputs" / "grid")) == 4

@@ -91,8 +91,8 @@ def test_a_job_that_kills_its_process_every_time_is_given_up(in_tmp: Path) -> No
 
 @pytest.mark.parametrize(
     ("launcher", "at_once", "number"),
-    [([], 1, signal.SIGTERM), (JOBLIB, 2, signal.SIGINT)],
-    ids=["basic TERM", "joblib Ctrl-C"],
+    [([], 1, signal.SIGTERM), (JOBLIB, 2, signal.SIGINT), (JOBLIB, 2, signal.SIGHUP)],
+    ids=["basic TERM", "joblib Ctrl-C", "joblib closed terminal"],
 )
 def test_a_signal_stops_the_workers_as_well_and_the_same_command_goes_on(
     in_tmp: Path, undisturbed: Results, launcher: list[str], at_once: int, number: signal.Signals
@@ -100,7 +100,10 @@ def test_a_signal_stops_the_workers_as_well_and_the_same_command_goes_on(
     folder = in_tmp / "outputs" / "grid"
     process = start([*GRID, *launcher], in_tmp, FAKE_HOLD="4")
     wait_held(folder, 4, jobs=at_once)
-    process.send_signal(number)
+    if number == signal.SIGHUP:
+        os.killpg(process.pid, number)  # a terminal tells all
+    else:
+        process.send_signal(number)
     stopped = finish(process)
     assert stopped.code == 130 and "the same command goes on" in stopped.err, stopped
     assert not running_pids(folder)

@@ -19,6 +19,7 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.storages.journal import JournalFileBackend
 
+from jepa.errors import ConfigError
 from jepa.sweep.jobs import Job
 from jepa.sweep.pruning import TrialReporter
 from jepa.sweep.search import Search, SearchSettings, batch_size
@@ -116,6 +117,13 @@ def outcome(folder: Path) -> list[tuple[Any, ...]]:
     return found
 
 
+def told(folder: Path) -> list[tuple[str, float | None]]:
+    """State and value of every trial."""
+    backend = JournalFileBackend(str(folder / "study.journal"))
+    trials = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend)).trials
+    return [(trial.state.name, trial.value) for trial in trials]
+
+
 CASES = {
     "median": (dict(pruner="median", pruner_options={"n_startup_trials": 2}), 5),
     "successive_halving": (dict(pruner="successive_halving", pruner_options={"reduction_factor": 2}), 7),
@@ -161,3 +169,43 @@ def test_an_epoch_reported_again_is_judged_by_what_lies_before_it(tmp_path: Path
     assert [reporters[1](epoch, {METRIC: value}) for epoch, value in ((1, 0.5), (2, 0.1))] == [False, False]
     assert reporters[1](1, {METRIC: 0.5}) is False, "what was decided stands"
     assert reporters[1](1, {METRIC: 9.0}) is True, "the 0.1 of epoch 2 is not known at epoch 1"
+
+
+def _flip(lines: list[bytes], at: int) -> list[bytes]:
+    return [*lines[:at], b"#" + lines[at][1:], *lines[at + 1 :]]
+
+
+def _tear(lines: list[bytes], at: int) -> list[bytes]:
+    return [*lines[:at], lines[at][: len(lines[at]) // 2], *lines[at + 1 :]]
+
+
+def _misspell(lines: list[bytes], at: int) -> list[bytes]:
+    return [*lines[:at], lines[at].replace(b'"op_code":', b'"op_code":9'), *lines[at + 1 :]]
+
+
+@pytest.mark.parametrize("damage", [_flip, _tear, _misspell])
+def test_a_damaged_journal_is_mended_kept_and_continued(
+    damage: Callable[[list[bytes], int], list[bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machine, chosen = Machine(monkeypatch), settings(pruner_options={"n_startup_trials": 2})
+    sitting(tmp_path, chosen, machine)
+    expected = told(tmp_path)
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for at in [0, 1, *range(2, len(lines), 9), len(lines) - 1]:
+        journal.write_bytes(b"".join(damaged := damage(lines, at)))
+        sitting(tmp_path, chosen, machine)
+        assert told(tmp_path) == expected, lines[at]
+        said = capsys.readouterr().out
+        if at < len(lines) - 1 or damage is not _tear:  # a torn end is no damage: it is cut off
+            assert f"{journal}: " in said and len(said.splitlines()) == 1
+            assert (tmp_path / "study.journal.damaged").read_bytes() == b"".join(damaged)
+
+
+def test_a_journal_that_is_none_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "study.journal").mkdir()
+    with pytest.raises(ConfigError, match="study.journal: cannot be opened"):
+        Search(folder=tmp_path, name="s", space=SPACE, fingerprint={}, settings=settings(), metric=METRIC)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
@@ -23,10 +26,14 @@ from jepa.estimate import clock
 from jepa.sweep import devices, lease, records
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, Job, distinct
-from jepa.sweep.journal import FileLock, mend
+from jepa.sweep.journal import FileLock, cut_torn_end
 from jepa.sweep.overview import Overview, estimate_seconds
+from jepa.sweep.points import parse_arguments
 from jepa.sweep.progress import result_line, running_line
+from jepa.sweep.pruning import open_storage
+from jepa.sweep.search import make_sampler
 from jepa.sweep.sitting import Sitting
+from jepa.sweep.space import dimension, in_words, interval
 
 
 def job(name: str, folder: Path = Path("."), model: str = "vicreg", sequences: float = 100.0) -> Job:
@@ -81,6 +88,17 @@ def test_a_holder_on_another_machine_is_believed_while_it_touches_its_lease(tmp_
     take_and_release(tmp_path)
 
 
+def test_a_lease_dated_in_the_future_blocks_no_longer_than_any_other(tmp_path: Path) -> None:
+    path = tmp_path / lease.LEASE
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    ahead = time.time() + 100 * lease.STALE_S
+    os.utime(path, (ahead, ahead))
+    assert lease.holder(tmp_path) is not None and path.stat().st_mtime <= time.time()
+    long_ago = time.time() - lease.STALE_S - 1  # nobody has touched it since
+    os.utime(path, (long_ago, long_ago))
+    take_and_release(tmp_path)
+
+
 def test_a_lease_cut_short_by_a_power_loss_can_be_taken(tmp_path: Path) -> None:
     (tmp_path / lease.LEASE).write_text('{"host": "else')
     assert lease.holder(tmp_path) is None
@@ -116,6 +134,35 @@ def test_the_status_of_a_folder(tmp_path: Path) -> None:
     ]:
         write_result(tmp_path / "a", **fields)
         assert records.status(tmp_path / "a", "a") == expected
+
+
+def test_the_objective_is_that_of_the_metric_asked_for(tmp_path: Path) -> None:
+    write_result(tmp_path / "a", objective=1.0, objective_metric="x", metrics={"x": 1.0, "y": 2.0, "z": None})
+    found = {metric: records.read_result(tmp_path / "a", metric) for metric in (None, "x", "y", "z", "w")}
+    assert {key: value and value["objective"] for key, value in found.items()} == {
+        None: 1.0, "x": 1.0, "y": 2.0, "z": None, "w": None,
+    }  # fmt: skip
+    assert {key: value and (value["status"], value.get("reason")) for key, value in found.items()} == {
+        None: ("finished", None), "x": ("finished", None), "y": ("finished", None),
+        "z": ("failed", "not_finite"), "w": ("failed", "no_metric"),
+    }  # fmt: skip
+    write_result(tmp_path / "b", metrics={}, objective=3.0, objective_metric="x")
+    assert records.done_result(tmp_path / "b", "b", "x") and not records.done_result(tmp_path / "b", "b", "y")
+    assert not records.reuse_result(tmp_path / "b", tmp_path / "c", "b", "y") and not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"reason": "not_finite", "error": "x"}, True),
+        ({"reason": "error", "error": "ValueError: the step is not finite, says a library"}, False),
+        ({"reason": "died", "error": "killed"}, False),
+        ({"error": "the loss was not finite by step 3"}, True),
+        ({"error": "MemoryError: no memory left"}, False),
+    ],
+)
+def test_a_failure_by_numbers_is_told_by_its_reason(fields: dict[str, Any], expected: bool) -> None:
+    assert records.not_a_number({"status": "failed", **fields}) is expected
 
 
 def test_a_failure_is_recorded_without_hiding_what_the_run_said(tmp_path: Path) -> None:
@@ -221,16 +268,128 @@ def test_what_is_known_of_launchers(launcher: dict[str, Any], expected: tuple[An
     assert (kind.name, kind.parallel, kind.isolate, kind.tied) == expected
 
 
+@pytest.mark.parametrize(
+    ("launcher", "words"),
+    [
+        ({"_target_": "a.joblib", "n_jobs": "abc"}, "hydra.launcher.n_jobs='abc'"),
+        ({"_target_": "a.joblib", "n_jobs": 0}, "hydra.launcher.n_jobs=0"),
+        ({"_target_": "a.packed", "num_workers": 1.5}, "hydra.launcher.num_workers=1.5"),
+        ({"_target_": "a.packed", "num_workers": 0}, "hydra.launcher.num_workers=0"),
+        ({"_target_": "a.submitit", "array_parallelism": "x"}, "hydra.launcher.array_parallelism='x'"),
+        ({"_target_": "a.ray", "ray": {"remote": {"num_cpus": -1}}}, "num_cpus=-1"),
+    ],
+)
+def test_numbers_of_processes_that_are_none_are_refused(launcher: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        launcher_kind(OmegaConf.create({"hydra": {"launcher": launcher}}))
+
+
+# --- search spaces -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"low": 2, "high": 1}, "low must not be above high"),
+        ({"low": 0, "high": 1, "log": True}, "must start above 0"),
+        ({"low": -1, "high": 1, "log": True, "int": True}, "must start above 0"),
+        ({"low": 0, "high": "x"}, "high must be a finite number"),
+        ({"low": 0, "high": float("inf")}, "high must be a finite number"),
+        ({"low": True, "high": 2}, "low must be a finite number"),
+        ({"low": 0.5, "high": 2, "int": True}, "low must be a whole number"),
+        ({"low": 1, "high": 2, "log": True, "step": 0.5}, "takes no step"),
+        ({"low": 1, "high": 2, "step": 0}, "step must be above 0"),
+        ({"low": 1, "high": 2, "step": 3}, "at most high - low"),
+        ({"low": 1, "high": 2, "log": "yes"}, "log='yes': must be true or false"),
+        ({"low": 1, "hihg": 2}, "low and high"),
+        ([], "an axis without values"),
+    ],
+)
+def test_dimensions_that_are_none_are_refused(value: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as error:
+        dimension("optimizer.base_lr", value)
+    assert "optimizer.base_lr" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("x=interval(1,0.1)", "low must not be above high"),
+        ("x=tag(log,interval(0,1))", "must start above 0"),
+        ("x=tag(log,interval(0.0,1.0))", "must start above 0"),
+    ],
+)
+def test_intervals_that_are_none_are_refused(argument: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{argument}: ") + ".*" + re.escape(words)):
+        interval(parse_arguments([argument]).intervals["x"])
+
+
+def test_dimensions_in_words() -> None:
+    values = ({"low": 1e-5, "high": 10, "log": True}, {"low": 1, "high": 9, "int": True, "step": 2}, [True, "a", 0.5])
+    assert [in_words(dimension("x", value)) for value in values] == [
+        "1e-05 … 10, logarithmic",
+        "1 … 9, whole numbers, in steps of 2",
+        "true, a, 0.5",
+    ]
+
+
+def test_a_sampler_without_its_package_is_refused_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="sweep.sampler=cmaes: needs the package cmaes; pip install cmaes"):
+        make_sampler("cmaes", {}, 0)
+
+
+# --- storages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sqlite:///", "journal:"])
+def test_processes_that_make_one_study_at_the_same_moment_all_get_it(kind: str, tmp_path: Path) -> None:
+    code = "import sys, time, warnings; warnings.simplefilter('error'); import optuna\n"
+    code += "from jepa.sweep.pruning import open_storage\n"
+    code += "time.sleep(max(0.0, float(sys.argv[1]) - time.time())); storage = open_storage(sys.argv[2])\n"
+    code += "print(optuna.create_study(study_name='s', storage=storage, load_if_exists=True)._study_id)"
+    command = [sys.executable, "-c", code, str(time.time() + 3.0), f"{kind}{tmp_path / 'study'}"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    ended = [process.communicate() + (process.returncode,) for process in processes]
+    assert [(code, len(out.split())) for out, _, code in ended] == [(0, 1)] * 3, ended
+
+
+def test_a_database_keeps_no_connection_open(tmp_path: Path) -> None:
+    """Python 3.13 warns of those that are not closed."""
+    import gc
+    import sqlite3
+
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path / 'x.db'}"))
+    study.tell(study.ask(), 1.0)
+    connections = [found for found in gc.get_objects() if type(found) is sqlite3.Connection]
+    for connection in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("select 1")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_storage_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="lies in memory"):
+        open_storage(url)
+
+
 # --- journals ------------------------------------------------------------------------------------------------------
 
 
 def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     lock = FileLock(tmp_path / "lock")
-    mend(path, lock)
-    for content, expected in [("a\nb\n", "a\nb\n"), ("a\nb", "a\n"), ("a", ""), ("", "")]:
+    assert cut_torn_end(path, lock)
+    line = '{"op_code":2}\n'
+    for content, expected, sound in [
+        (2 * line, 2 * line, True),
+        (line + "{", line, True),
+        ("{", "", True),
+        ("", "", True),
+        (line + "{\n", line + "{\n", False),
+    ]:
         path.write_text(content)
-        mend(path, lock)
+        assert cut_torn_end(path, lock) is sound
         assert path.read_text() == expected
 
 

@@ -1,0 +1,131 @@
+"""Folders of a sweep and of its jobs that cannot be used as they are: what is there is kept, and replaced."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jepa.errors import ConfigError
+from jepa.run_folder import inspect, move_aside
+from jepa.sweep import lease, records
+
+# What a sweep's folder and a job's hold, where somebody may have put the other kind of thing.
+_SWEEP_FILES = (records.STATE, "study.journal", ".study.lock", ".study.json")
+_SWEEP_FOLDERS = (".sittings",)
+_JOB_FILES = ("config.yaml", "overrides.yaml", "metrics.jsonl", "run.log", "output.log")
+_JOB_FOLDERS = ("checkpoints", "plots")
+_CLAIMS = (lease.LEASE, ".lock")  # they stay where they are when a run is moved aside
+
+
+def check_usable(folder: Path, *, write: bool) -> None:
+    """Refuse a place where a sweep cannot be; nothing is made.
+
+    Args:
+        folder: the sweep's; absolute.
+        write: whether the sweep is going to write there.
+
+    Raises:
+        ConfigError: a file or a loop of links in the way, no permission, or a name that is too long.
+    """
+    place = folder
+    while True:
+        try:
+            mode = os.stat(place).st_mode
+            break
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if place.is_symlink():
+                raise ConfigError(f"{folder}: {place} is a link that leads nowhere") from error
+            place = place.parent
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be used as a sweep's folder ({error.strerror})") from error
+    if not stat.S_ISDIR(mode):
+        raise ConfigError(f"{folder}: cannot be a sweep's folder, as {place} is a file; sweep.name=… chooses another")
+    if not os.access(place, os.R_OK | os.X_OK | (os.W_OK if write else 0)):
+        verb = "written" if write else "entered"
+        raise ConfigError(f"{folder}: {place} cannot be {verb}; sweep.name=… chooses another")
+    for name in _SWEEP_FILES:
+        if (folder / name).is_dir():
+            raise ConfigError(f"{folder / name}: is a folder where the sweep has a file; move it away")
+    for name in _SWEEP_FOLDERS:
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise ConfigError(f"{folder / name}: is a file where the sweep has a folder; move it away")
+
+
+def make(folder: Path) -> None:
+    """Make a sweep's folder.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    check_usable(folder, write=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def damage(folder: Path, wanted: Mapping[str, Any]) -> str | None:
+    """Why no run can go on in a job's ``folder`` as it is; None where one can, or where there is nothing.
+
+    Args:
+        wanted: the scientific part of the job's configuration.
+    """
+    try:
+        if not os.path.lexists(folder):
+            return None
+        if not folder.is_dir():
+            return "a file stands where its folder belongs"
+        for name in (*_JOB_FILES, *_CLAIMS, records.RESULT):
+            if (folder / name).is_dir():
+                return f"{name} is a folder"
+        for name in _JOB_FOLDERS:
+            if (folder / name).exists() and not (folder / name).is_dir():
+                return f"{name} is a file"
+        if (folder / records.RESULT).exists() and records.read_result(folder) is None:
+            return f"{records.RESULT} cannot be read"
+        inspect(folder, wanted)
+    except OSError as error:
+        return f"its folder cannot be read ({error.strerror})"
+    except ConfigError as error:
+        return str(error).split(";")[0]
+    return None
+
+
+def clear_claims(folder: Path) -> None:
+    """Make it possible to claim a job's ``folder``: what stands where a lease or the folder itself belongs is renamed.
+
+    Raises:
+        OSError: that is not possible either.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        os.replace(folder, records.free_name(folder))
+    for name in _CLAIMS:
+        if (folder / name).is_dir():
+            os.replace(folder / name, records.free_name(folder / name))
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+
+def make_way(folder: Path, metric: str | None, wanted: Mapping[str, Any]) -> None:
+    """Keep what a job left that is about to be run again; the caller holds its lease.
+
+    A finished run is moved to a sibling whole (``<folder>.1``), and so is one that cannot go on. Of a failed attempt,
+    or where the result alone is damaged, the result is set aside: the next attempt goes on from the checkpoint.
+
+    Args:
+        metric: as in :func:`jepa.sweep.records.read_result`.
+        wanted: the scientific part of the job's configuration.
+    """
+    result = folder / records.RESULT
+    if records.done_result(folder, folder.name, metric) is not None:
+        move_aside(folder)
+        return
+    if result.exists():
+        kept = "result.failed.json" if records.read_result(folder) is not None else f"{records.RESULT}.damaged"
+        target = folder / kept
+        os.replace(result, records.free_name(target) if target.is_dir() or result.is_dir() else target)
+    if damage(folder, wanted) is not None:
+        move_aside(folder)
