@@ -69,6 +69,7 @@ class SearchWork:
             settings=self.settings,
             metric=objective,
         )
+        work.overview.expect(self.settings.n_trials)
         with work.sitting(self.sweep.composer.launch_config(self.base, work.folder), on_result=self._tell):
             if self.sweep.switches.retry_failed:
                 self.search.retry(self._worth_another_try())

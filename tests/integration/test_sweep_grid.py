@@ -162,7 +162,7 @@ def test_wandb_is_told_the_sweep_and_the_axes_and_no_job_writes_on_the_screen(in
     assert ended.code == 0, ended
     configs = [OmegaConf.load(path) for path in in_tmp.glob("outputs/grid/*/config.yaml")]
     assert {config["logger"]["wandb"]["group"] for config in configs} == {"grid"}
-    tags = sorted(config["logger"]["wandb"]["tags"] for config in configs)
+    tags = sorted(list(config["logger"]["wandb"]["tags"]) for config in configs)
     assert tags[0] == ["mine", "seed=0", "static_noise=0"] and len(tags) == 4
     assert {config["progress"] for config in configs} == {"none"}
     overrides = [json.loads(path.read_text())["overrides"] for path in in_tmp.glob("outputs/grid/*/result.json")]
