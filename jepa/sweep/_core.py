@@ -65,7 +65,7 @@ class Sweep:
     def work(self, arguments: Arguments, axes: dict[str, list[str]]) -> Work:
         """The work of the folder that ``arguments`` mean."""
         folder = self._folder(arguments)
-        folders.check_usable(folder, write=not self.switches.dry_run)
+        folders.check_contents(folder)
         return Work(
             context=self.context,
             folder=folder,

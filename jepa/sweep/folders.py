@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,32 +19,12 @@ _JOB_FOLDERS = ("checkpoints", "plots")
 _CLAIMS = (lease.LEASE, ".lock")  # they stay where they are when a run is moved aside
 
 
-def check_usable(folder: Path, *, write: bool) -> None:
-    """Refuse a place where a sweep cannot be; nothing is made.
-
-    Args:
-        folder: the sweep's; absolute.
-        write: whether the sweep is going to write there.
+def check_contents(folder: Path) -> None:
+    """Refuse a sweep's folder in which something stands where the sweep's own files belong.
 
     Raises:
-        ConfigError: a file or a loop of links in the way, no permission, or a name that is too long.
+        ConfigError: names it.
     """
-    place = folder
-    while True:
-        try:
-            mode = os.stat(place).st_mode
-            break
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if place.is_symlink():
-                raise ConfigError(f"{folder}: {place} is a link that leads nowhere") from error
-            place = place.parent
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be used as a sweep's folder ({error.strerror})") from error
-    if not stat.S_ISDIR(mode):
-        raise ConfigError(f"{folder}: cannot be a sweep's folder, as {place} is a file; sweep.name=… chooses another")
-    if not os.access(place, os.R_OK | os.X_OK | (os.W_OK if write else 0)):
-        verb = "written" if write else "entered"
-        raise ConfigError(f"{folder}: {place} cannot be {verb}; sweep.name=… chooses another")
     for name in _SWEEP_FILES:
         if (folder / name).is_dir():
             raise ConfigError(f"{folder / name}: is a folder where the sweep has a file; move it away")
@@ -60,11 +39,12 @@ def make(folder: Path) -> None:
     Raises:
         ConfigError: it cannot be made or written.
     """
-    check_usable(folder, write=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: cannot be written")
 
 
 def damage(folder: Path, wanted: Mapping[str, Any]) -> str | None:
