@@ -1,4 +1,4 @@
-"""Learning curves of many runs: a loss or an error against the epoch, with the 95 % interval over seeds."""
+"""Curves of many runs over training's epochs or steps or a sequence's frames, with the 95 % interval over seeds."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ from jepa.results.figures import (
 )
 from jepa.results.intervals import summarize
 from jepa.results.records import Names, ResultsError, Run, is_number, short_names
+from jepa.results.reference import common_levels, run_reference
+from jepa.results.reference_drawing import NO_LINES, Curve, draw_reference, horizontal
 from jepa.results.render import format_cell
 from jepa.results.run_files import read_metrics
-from jepa.results.tables import Row, Table
+from jepa.results.tables import METRICS, Row, Table
 
 TOTAL = "loss/total"
+FRAME = "frame"
+_PER_STEP = "_per_step"
 _MOST_LINES, _MOST_PANELS = 16, 12
 
 
 def curves_figure(
     table: Table, *, x: str, by: Sequence[str], panel: str | None, metric: str | None, objective: str, title: str = ""
 ) -> Figure:
-    """A metric against ``x`` ("epoch" or "step"), a line for each combination of the axes ``by``.
+    """A metric against ``x`` ("epoch", "step" or "frame"), a line for each combination of the axes ``by``.
 
     Args:
         table: its rows are the lines: the mean over a row's finished runs, or over all where none has finished.
         metric: a name in the runs' ``metrics.jsonl``; None: the objective where it was measured on the way, else the
-            total loss.
+            total loss. Over frames: an RMSE that is known by time step; None: the objective or the prediction probe's.
 
     Raises:
         ResultsError: other axes vary too, the metric is unknown, there are too many lines, or nothing was recorded.
@@ -47,14 +51,18 @@ def curves_figure(
     others = [axis for axis in table.axes if axis not in (panel, *by)]
     if others:
         raise ResultsError(f"--plot {x}: {also_vary(others)}: name it in --by or --panel, or fix it with --where")
-    records = {run.folder: read_metrics(run.folder) for row in table.rows for run in counted_runs(row)}
+    read = _by_frame if x == FRAME else _on_the_way
+    records = {run.folder: read(run) for row in table.rows for run in counted_runs(row)}
     name = _metric(records, x, metric, objective)
     panels: dict[Any, list[Series]] = {}
+    drawn: dict[Any, list[Run]] = {}  # the runs of each panel
     for row in table.rows:
         points = _points(counted_runs(row), records, x, name)
         if points:
             _, label = line_label(table, row, by)
-            panels.setdefault(table.cell(row, panel) if panel else None, []).append(Series(label, points))
+            value = table.cell(row, panel) if panel else None
+            panels.setdefault(value, []).append(Series(label, points))
+            drawn.setdefault(value, []).extend(counted_runs(row))
     if not panels:
         raise ResultsError(f"--plot {x}: no run has recorded {name}")
     most = max(len(lines) for lines in panels.values())
@@ -72,11 +80,17 @@ def curves_figure(
         if panel:
             axis.set_title(f"{names[panel]} = {format_cell(value, exact=True)}", fontsize=10)
     label_left(axes, axis_label(name))
-    if wants_log([point.mean for lines in panels.values() for series in lines for _, point in series.points]):
+    curves = [_reference_curves(x, name, drawn[value]) for value in panels]
+    if any(curves):
+        known = [lines or [] for lines in curves]
+        last = [lines != known[-1] or axis is axes[-1] for axis, lines in zip(axes, known, strict=True)]
+        draw_reference(axes, known, last)
+    elif wants_log([point.mean for lines in panels.values() for series in lines for _, point in series.points]):
         axes[0].set_yscale("log")
     n = [point.n for lines in panels.values() for series in lines for _, point in series.points]
     band = f"band: 95 % interval over up to {max(n)} seeds" if max(n) > 1 else ""
-    heading = "\n".join(filter(None, (title, band, by_words(by, names))))
+    no_lines = NO_LINES if None in curves else ""
+    heading = "\n".join(filter(None, (title, band, no_lines, by_words(by, names))))
     if labels != [""]:
         shared_legend(figure, axes, heading)
     elif heading:
@@ -89,23 +103,63 @@ def counted_runs(row: Row) -> tuple[Run, ...]:
     return row.finished or row.runs
 
 
+def _on_the_way(run: Run) -> list[dict[str, Any]]:
+    return read_metrics(run.folder)
+
+
+def _by_frame(run: Run) -> list[dict[str, Any]]:
+    """A run's errors by time step, as records of one frame each."""
+    lists = {
+        name.removesuffix(_PER_STEP): values
+        for name, values in run.metrics.items()
+        if name.endswith(_PER_STEP) and isinstance(values, list)
+    }
+    frames = max(map(len, lists.values()), default=0)
+    return [
+        {FRAME: frame, **{name: values[frame] for name, values in lists.items() if frame < len(values)}}
+        for frame in range(frames)
+    ]
+
+
+def _reference_curves(x: str, metric: str, runs: Sequence[Run]) -> list[Curve] | None:
+    """The reference lines that the runs of a panel share: over frames, through their values by time step.
+
+    None where the runs differ in them.
+    """
+    references = [run_reference(run) for run in runs]
+    if x != FRAME:
+        shared = common_levels(references, metric)
+        return None if shared is None else horizontal(shared)
+    columns: dict[str, list[tuple[float, float]]] = {}
+    for frame in range(max(len(run.metrics.get(metric + _PER_STEP) or []) for run in runs)):
+        levels = common_levels(references, f"{metric}{_PER_STEP}.{frame}")
+        if levels is None:
+            return None
+        for label, value in levels:
+            columns.setdefault(label, []).append((frame, value))
+    return [Curve(label, *zip(*column, strict=True)) for label, column in columns.items()]
+
+
 def _metric(records: dict[str, list[dict[str, Any]]], x: str, asked: str | None, objective: str) -> str:
     """The full name of the metric; see :func:`curves_figure`."""
     counts: dict[str, int] = {}
     for lines in records.values():
         for name in {key for record in lines for key in record if is_number(record[key])}:
             counts[name] = max(counts.get(name, 0), sum(name in record for record in lines))
-    for name in ("step", "epoch", "time_s"):
+    for name in ("step", "epoch", "time_s", FRAME):
         counts.pop(name, None)
+    if asked is None and x == FRAME:
+        return objective if objective in counts else METRICS[0]
     if asked is None:
         return objective if counts.get(objective, 0) > 1 else TOTAL
+    where = "by frame" if x == FRAME else "on the way"
     try:
         name = Names([Run("", "finished", metrics=dict.fromkeys(counts, 0.0))]).resolve(asked)
     except ResultsError as error:
         raise ResultsError(
-            f"--plot {x} --metric {asked}: not recorded on the way; {', '.join(sorted(counts))} are"
+            f"--plot {x} --metric {asked}: not recorded {where}; {', '.join(sorted(counts))} are"
         ) from error
-    if counts.get(name, 2) < 2:
+    if x != FRAME and counts.get(name, 2) < 2:
         raise ResultsError(
             f"--plot {x} --metric {asked}: recorded once, at the end; trainer.probe_every_epochs=1 records it before"
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEARCH_PLOTS = ("trials", "importance", "slice", "parallel")
-CURVE_PLOTS = ("epoch", "step")
+CURVE_PLOTS = ("epoch", "step", "frame")
 PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS)
 
 

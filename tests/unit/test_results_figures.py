@@ -323,6 +323,36 @@ def test_learning_curves_are_means_over_seeds(tmp_path: Path) -> None:
     usual = curves_figure(table_in(tmp_path), x="step", by=[], panel="model", metric=None, objective=METRIC)
     assert [list(axis.get_lines()[0].get_xdata()) for axis in usual.axes] == [[20, 40], [20, 40]]
     assert usual.axes[0].get_ylabel() == "prediction RMSE [px]"
+    assert [len(dashed(axis)) for axis in usual.axes] == [5, 5]  # an error has its lines, a loss has none
+    assert dashed(figure.axes[0]) == []
+
+
+def test_errors_by_frame_have_reference_curves(tmp_path: Path) -> None:
+    own = reference_lines(num_dots=1, num_steps=17, padding=2.6)
+    for model in ("vicreg", "rssm"):
+        for seed in range(2):
+            write_run(tmp_path, [f"model={model}", f"seed={seed}"], reference=own)
+    table = table_in(tmp_path)
+    figure = curves_figure(table, x="frame", by=["model"], panel=None, metric=None, objective="objective")
+    (axis,) = figure.axes
+    assert axis.get_xlabel() == "frame" and axis.get_ylabel() == "prediction RMSE [px]"
+    means = [table.cell(row, f"{METRIC}_per_step.16").mean for row in table.rows]
+    solid = [line.get_data() for line in axis.get_lines() if line.get_ls() == "-"]
+    assert [list(x) for x, _ in solid] == [list(range(17))] * 2 and [y[16] for _, y in solid] == means
+    expected = {(line["name"], tuple(line["per_step_px"])) for line in own["prediction"]["lines"]}
+    assert {tuple(y) for _, y in dashed(axis)} == {values for _, values in expected}
+    assert {text.get_text() for text in axis.texts} == {name for name, _ in expected}
+
+    write_run(tmp_path, ["model=simclr", "dataset.num_steps=5"], reference=reference_lines(
+        num_dots=1, num_steps=5, padding=5.0
+    ))  # fmt: skip
+    both = ["model", "dataset.num_steps"]
+    mixed = curves_figure(table_in(tmp_path), x="frame", by=both, panel=None, metric="rmse", objective=METRIC)
+    assert dashed(mixed.axes[0]) == [] and "no reference lines" in mixed.legends[0].get_title().get_text()
+    panels = curves_figure(table_in(tmp_path), x="frame", by=both[1:], panel="model", metric=METRIC, objective=METRIC)
+    assert [len(dashed(axis)) for axis in panels.axes] == [5, 5, 5]
+    with pytest.raises(ResultsError, match="total: not recorded by frame; prediction_rmse_px are"):
+        curves_figure(table_in(tmp_path), x="frame", by=both, panel=None, metric="total", objective=METRIC)
 
 
 def test_learning_curves_that_cannot_be_drawn(tmp_path: Path) -> None:
