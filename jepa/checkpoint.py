@@ -12,9 +12,10 @@ import functools
 import hashlib
 import io
 import os
+import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,6 +166,7 @@ def initial_model(path: Path, expected: Mapping[str, Tensor]) -> tuple[dict[str,
             f"init_from={path}: holds neither 'model' nor 'model_state_dict' (has: {', '.join(map(str, state))[:200]})"
         )
     weights = {_our_name(name): value for name, value in weights.items()}
+    weights = {_name_in_terms(name, expected): value for name, value in weights.items()}
     for name, value in expected.items():
         if name not in weights:
             hint = nearest(name, weights)
@@ -219,6 +221,12 @@ def _our_name(name: str) -> str:
         if name.startswith(original):
             return ours + name[len(original) :]
     return name
+
+
+def _name_in_terms(name: str, expected: Iterable[str]) -> str:
+    """The name of a loss term's weight, which files of earlier versions and of the original keep without its term."""
+    ending = re.compile(r"terms\.\w+\." + re.escape(name) + "$")
+    return next((ours for ours in expected if name not in expected and ending.match(ours)), name)
 
 
 def _first_line(error: BaseException) -> str:

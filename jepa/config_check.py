@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
+
+from omegaconf import DictConfig, Node
 
 from jepa.config_schema import join, unknown_key
 from jepa.config_search import group_options
@@ -17,23 +19,26 @@ KINDS = {
     "dataset": "jepa.data.stream.MovingDots",
     "optimizer": "jepa.optim.base.Optimizer",
     "optimizer.schedule": "jepa.optim.schedules.Schedule",
-    "model": "jepa.objectives.base.Objective",
+    "model": "jepa.methods.base.Method",
     "model.encoder": "jepa.models.encoders.Encoder",
     "model.predictor": "jepa.models.predictors.Predictor",
     "model.projector": "jepa.models.heads.Projector",
     "model.decoder": "jepa.models.decoders.Decoder",
     "probe": "jepa.probing.base.Probe",
 }
+TERM = "jepa.losses.base.Term"
 OPEN_NODES = ("dataset", "optimizer", "model", "probe")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
 _ABSENT = object()
 _KEY_IN_MESSAGE = re.compile(r"^(?P<key>\w+)=")
+_REFERENCE = re.compile(r"^\$\{(?P<key>[\w.]+)\}$")
 
 
-def check_open(plain: Mapping[str, Any]) -> None:
+def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = None) -> None:
     """Check that every class named by ``_target_`` exists and takes the keys it is given. Imports those classes.
 
     plain: the resolved configuration.
+    references: from :func:`references`; the keys referred to need not be taken by a class.
 
     Raises:
         ConfigError: no such class, a key that its constructor does not take, or no class at all.
@@ -42,7 +47,7 @@ def check_open(plain: Mapping[str, Any]) -> None:
         if "_target_" not in plain[name]:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
         for path, node in _targets(plain[name], name):
-            _check_keys(path, node)
+            _check_keys(path, node, set((references or {}).values()))
         for path in (path for path in KINDS if path.startswith(f"{name}.")):
             key = path.rpartition(".")[2]
             part = plain[name].get(key, _ABSENT)
@@ -57,15 +62,41 @@ def check_open(plain: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{path}={shown(value)}: is chosen with a slash: {group}={value}")
 
 
-def qualified(error: ConfigError, section: str, plain: Mapping[str, Any]) -> ConfigError:
-    """``error`` with its key by the full name, where a constructor names a key of ``section`` by its last part."""
+def references(cfg: DictConfig, section: str) -> dict[str, str]:
+    """The keys below ``section`` whose value is another key's, as in ``coeff: ${model.sim_coeff}``: key -> that key.
+
+    A yaml file gives a number of one of its parts a short or published name so.
+    """
+    found: dict[str, str] = {}
+
+    def walk(node: DictConfig, path: str) -> None:
+        for key in node:
+            child, name = node._get_node(key), join(path, str(key))
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+                walk(child, name)
+            elif isinstance(child, Node) and (match := _REFERENCE.match(str(child._value()))):
+                found[name] = match["key"]
+
+    walk(cfg[section], section)
+    return found
+
+
+def qualified(
+    error: ConfigError, section: str, plain: Mapping[str, Any], references: Mapping[str, str] | None = None
+) -> ConfigError:
+    """``error`` with its key by the full name, where a constructor names a key of ``section`` by its last part.
+
+    Of several keys with that last part, the one that has the value in the message is meant. A key that takes its value
+    from another (``references``) is named by that one, which is the one to set.
+    """
     found = _KEY_IN_MESSAGE.match(str(error))
     if not found or found["key"] in plain:
         return error
-    paths = [path for path in _paths(plain[section], section) if path.rpartition(".")[2] == found["key"]]
-    if not paths:
-        return error
-    return ConfigError(paths[0] + str(error)[found.end("key") :])
+    rest = str(error)[found.end("key") :]
+    named = {path: value for path, value in _values(plain[section], section) if path.rpartition(".")[2] == found["key"]}
+    with_value = [path for path, value in named.items() if rest.startswith(f"={value!r}:")]
+    paths = [*with_value, *named]
+    return ConfigError((references or {}).get(paths[0], paths[0]) + rest) if paths else error
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -84,37 +115,52 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _paths(node: Any, path: str) -> Iterator[str]:
+def _values(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield join(path, str(key))
-            yield from _paths(value, join(path, str(key)))
+            yield join(path, str(key)), value
+            yield from _values(value, join(path, str(key)))
 
 
-def _check_keys(path: str, node: Mapping[str, Any]) -> None:
+def kind_of(path: str) -> str | None:
+    """The class that the component at ``path`` must be derived from; None where no component stands."""
+    if path.startswith("model.terms."):
+        _, _, _, *part = path.split(".")
+        return KINDS.get(".".join(["model", *part])) if part else TERM
+    return KINDS.get(path)
+
+
+def _check_keys(path: str, node: Mapping[str, Any], referred_to: Collection[str]) -> None:
     located = _located(f"{path}._target_", node["_target_"])
     _check_kind(path, node["_target_"], located)
     partial = node.get("_partial_", False)
-    if partial is not path.startswith("model."):  # parts of a model are given their sizes by the model
+    # parts of a model are given their sizes by the model; terms are told of them later
+    if partial is not (path.startswith("model.") and kind_of(path) != TERM):
         raise ConfigError(f"{path}._partial_={shown(partial)}: must stay as the options of the group have it")
     parameters = inspect.signature(located).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for key in node:
-        if key not in parameters and key not in _CONTROL_KEYS:
+        if key not in parameters and key not in _CONTROL_KEYS and join(path, str(key)) not in referred_to:
             given = [name for name in parameters if name != "self"]
+            if path in {name.partition(".")[0] for name in referred_to} and not isinstance(node[key], Mapping):
+                raise ConfigError(
+                    f"{join(path, str(key))}: no part of {path} takes its value from this key any more; set "
+                    f"{join(path, str(key))} rather than the key of the part"
+                )
             raise unknown_key(join(path, str(key)), (join(path, name) for name in given))
 
 
 def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:
-    kind = KINDS.get(path)
+    kind = kind_of(path)
     if kind is None:
         raise ConfigError(f"{path}._target_={shown(target)}: no component stands here")
     base = _located(path, kind)
     assert isinstance(base, type)
     if not (isinstance(located, type) and issubclass(located, base)) or inspect.isabstract(located):
-        article = f"{path.replace('.', '/')}=NAME (one of {', '.join(group_options(path.replace('.', '/')))})"
-        raise ConfigError(f"{path}._target_={shown(target)}: must be a class derived from {kind}, as of {article}")
+        options = group_options(path.replace(".", "/"))
+        example = f", as of {path.replace('.', '/')}=NAME (one of {', '.join(options)})" if options else ""
+        raise ConfigError(f"{path}._target_={shown(target)}: must be a class derived from {kind}{example}")
 
 
 def _located(key: str, target: object) -> Callable[..., Any]:

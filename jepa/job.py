@@ -16,8 +16,8 @@ from jepa import checkpoint
 from jepa.checkpoint import Latest
 from jepa.data.stream import MovingDots, Normalizer, Stream
 from jepa.files import write_json_atomic
+from jepa.methods.base import Method
 from jepa.metrics import Sink
-from jepa.objectives.base import Objective
 from jepa.optim.base import Optimizer
 from jepa.probing import Probe, ProbeReport
 from jepa.provenance import made_by, other_code, timestamp
@@ -46,7 +46,7 @@ class RunSpec:
     """Everything one run needs, decided once in ``jepa.run``."""
 
     dataset: MovingDots
-    build_objective: Callable[[], Objective]  # draws its initial weights from torch's global generator
+    build_method: Callable[[], Method]  # draws its initial weights from torch's global generator
     optimizer: Optimizer
     probe: Probe
     seed: int

@@ -28,7 +28,7 @@ from jepa.metrics_display import ProgressDisplay
 from jepa.models.normalization import as_packed
 from jepa.run_folder import Earlier, RunLog, inspect, occupied
 from jepa.run_plan import Plan, build_spec
-from jepa.trainer import Trainer, build_objective
+from jepa.trainer import Trainer, build_method
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +75,13 @@ def group(plans: Sequence[Plan], *, pack_size: int) -> list[list[int]]:
 def pack_key(plan: Plan) -> Hashable:
     """What jobs of one pack have in common: all of the configuration that is not a number held in a tensor."""
     with torch.device("meta"):
-        objective = plan.build_objective()
+        method = plan.build_method()
     numbers = {"seed", *(f"dataset.{key}" for key in PACKABLE_DATASET_KEYS)}
     numbers |= {f"optimizer.{key}" for key in ("base_lr", *plan.optimizer.hyperparameters())}
-    numbers |= {f"model.{key}" for key in objective.hyperparameter_names}
+    numbers |= {f"model.{key}" for key in method.hyperparameter_names} | plan.short_keys
     rest = {key: value for key, value in _flat(plan.scientific) if key not in numbers}
     common = (json.dumps(rest, sort_keys=True), str(plan.device), plan.config.trainer, plan.config.checkpoint)
-    return common, objective.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan)
+    return common, method.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan)
 
 
 def automatic_pack_size(spec: RunSpec) -> int:
@@ -94,8 +94,8 @@ def automatic_pack_size(spec: RunSpec) -> int:
 
 def bytes_per_job(spec: RunSpec) -> int:
     """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps."""
-    objective = build_objective(spec).to(spec.device)
-    parameters = sum(parameter.numel() * parameter.element_size() for parameter in objective.parameters())
+    method = build_method(spec).to(spec.device)
+    parameters = sum(parameter.numel() * parameter.element_size() for parameter in method.parameters())
     batch = Stream(spec.dataset, spec.seed, "train", None, spec.device).next()
     generator = torch.Generator(spec.device)
     storages: dict[int, int] = {}
@@ -109,7 +109,7 @@ def bytes_per_job(spec: RunSpec) -> int:
         saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(spec.device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"),
     ):
-        losses = objective(batch, objective.draw_noise(generator, spec.dataset.batch_size, spec.device))
+        losses = method(batch, method.draw_noise(generator, spec.dataset.batch_size, spec.device))
     states = len(spec.optimizer.init_state(torch.zeros(1, 1)))
     del losses
     return int(STEP_OVERHEAD * sum(storages.values()) + (3 + states) * parameters)

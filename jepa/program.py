@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map, tree_map_only
 
-from jepa.objectives.base import Objective
+from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.optim.flat import FlatLayout
 from jepa.packed_operators import MapsInTurn
@@ -36,7 +36,7 @@ class Program:
     def __init__(
         self,
         *,
-        objectives: Sequence[Objective],
+        methods: Sequence[Method],
         optimizers: Sequence[Optimizer],
         device: torch.device,
         precision: str,
@@ -45,7 +45,7 @@ class Program:
         """Stack the jobs' parameters and buffers on ``device``.
 
         Args:
-            objectives: J models that agree in every shape; numbers held in buffers may differ.
+            methods: J models that agree in every shape; numbers held in buffers may differ.
             optimizers: J optimizers of one class; their numeric hyperparameters may differ.
             device: where the program lives.
             precision: ``"fp32"`` or ``"bf16"`` (autocast: matrix products and convolutions in bfloat16).
@@ -54,20 +54,20 @@ class Program:
         Raises:
             ValueError: where the jobs do not agree in names or shapes.
         """
-        _check_agreement(objectives)
+        _check_agreement(methods)
         self.device = device
         self.precision = precision
-        self.template = objectives[0].to(device)
-        parameters = [dict(objective.named_parameters()) for objective in objectives]
+        self.template = methods[0].to(device)
+        parameters = [dict(method.named_parameters()) for method in methods]
         self.layout = FlatLayout.of(parameters[0])
         self.params = torch.stack(
             [self.layout.flatten_single([p.detach() for p in job.values()]).to(device) for job in parameters]
         )
         self.buffers = {
-            name: torch.stack([dict(objective.named_buffers())[name].to(device) for objective in objectives])
-            for name, _ in objectives[0].named_buffers()
+            name: torch.stack([dict(method.named_buffers())[name].to(device) for method in methods])
+            for name, _ in methods[0].named_buffers()
         }
-        self.persistent = sorted(set(objectives[0].state_dict()) - set(parameters[0]))
+        self.persistent = sorted(set(methods[0].state_dict()) - set(parameters[0]))
         self.optimizer = optimizers[0]
         self.hyper = _stack_hyperparameters(optimizers, device)
         self.optimizer_state = self.optimizer.init_state(self.params)
@@ -113,7 +113,7 @@ class Program:
 
         Args:
             batch: ``[T, B, …]`` for one job, ``[J, T, B, …]`` for several.
-            noise: standard normals of :meth:`Objective.draw_noise`, stacked likewise, or None.
+            noise: standard normals of :meth:`Method.draw_noise`, stacked likewise, or None.
             learning_rate: [J].
 
         Returns:
@@ -154,7 +154,7 @@ class Program:
 
     @torch.no_grad()
     def apply_eval(self, method: str, *inputs: Any) -> Any:
-        """Call another method of the frozen objective, for example the supervised head, under every job's weights."""
+        """Call another method of the frozen method, for example the supervised head, under every job's weights."""
         self.template.eval()
 
         def call(state: dict[str, Tensor], *arguments: Any) -> Any:
@@ -259,14 +259,14 @@ def _stack_hyperparameters(optimizers: Sequence[Optimizer], device: torch.device
     return {name: torch.tensor([row[name] for row in rows], dtype=dtype, device=device) for name in rows[0]}
 
 
-def _check_agreement(objectives: Sequence[Objective]) -> None:
-    first = {name: tuple(value.shape) for name, value in _tensors(objectives[0])}
-    for objective in objectives[1:]:
-        other = {name: tuple(value.shape) for name, value in _tensors(objective)}
+def _check_agreement(methods: Sequence[Method]) -> None:
+    first = {name: tuple(value.shape) for name, value in _tensors(methods[0])}
+    for method in methods[1:]:
+        other = {name: tuple(value.shape) for name, value in _tensors(method)}
         if other != first:
             names = sorted(set(first.items()) ^ set(other.items()))
             raise ValueError(f"jobs that do not agree in shapes cannot share a program: {names[:4]}")
 
 
-def _tensors(objective: Objective) -> list[tuple[str, Tensor]]:
-    return [*objective.named_parameters(), *objective.named_buffers()]
+def _tensors(method: Method) -> list[tuple[str, Tensor]]:
+    return [*method.named_parameters(), *method.named_buffers()]

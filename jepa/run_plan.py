@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -16,20 +16,19 @@ from omegaconf import DictConfig
 
 from jepa import checkpoint, provenance
 from jepa.config import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
-from jepa.config_check import check_open, qualified
+from jepa.config_check import check_open, qualified, references
 from jepa.config_errors import one_line
 from jepa.config_schema import RunConfig
 from jepa.data.stream import MovingDots
 from jepa.errors import ConfigError
 from jepa.job import RunSpec, TrainerSettings
+from jepa.methods.base import Method
 from jepa.metrics import FilesSink, Sink
 from jepa.metrics_display import ProgressDisplay
 from jepa.metrics_wandb import WandbSink
-from jepa.objectives.base import Objective
 from jepa.optim.base import Optimizer
 from jepa.probing import Probe
-
-_Component = TypeVar("_Component")
+from jepa.types import DataShapes
 
 MAX_PARAMETERS = 2**31  # with gradients and an optimizer's state 26 to 34 GB: more than one such program should take
 MAX_STEPS = 10**8  # years; the table of learning rates would fill the memory
@@ -50,7 +49,8 @@ class Plan:
     dataset: MovingDots
     optimizer: Optimizer
     probe: Probe
-    build_objective: Callable[[], Objective]
+    build_method: Callable[[], Method]
+    short_keys: frozenset[str]  # keys that only name the values of others, such as model.sim_coeff
 
 
 def make_plan(cfg: DictConfig) -> Plan:
@@ -62,7 +62,8 @@ def make_plan(cfg: DictConfig) -> Plan:
     config = check_closed(cfg)
     folder, sweep_name = _place(cfg, config)
     plain = {**resolved(cfg), "folder": str(folder)}
-    check_open(plain)
+    referred = references(cfg, "model")
+    check_open(plain, referred)
     device = resolve_device(config.device)
     if config.precision == "tf32" and device.type != "cuda":
         raise ConfigError(f"precision=tf32: needs a CUDA device, this run is on {device}; use fp32 or bf16")
@@ -70,7 +71,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     if config.init_from is not None and not Path(config.init_from).is_file():
         raise ConfigError(f"init_from={config.init_from}: no such file")
-    dataset: MovingDots = _component(cfg, plain, "dataset", instantiate)
+    dataset: MovingDots = _component(cfg, plain, "dataset")
     return Plan(
         config=config,
         plain=plain,
@@ -81,9 +82,10 @@ def make_plan(cfg: DictConfig) -> Plan:
         folder=folder,
         device=device,
         dataset=dataset,
-        optimizer=_component(cfg, plain, "optimizer", instantiate),
-        probe=_component(cfg, plain, "probe", instantiate),
-        build_objective=lambda: _component(cfg, plain, "model", _objective, shapes=dataset.shapes),
+        optimizer=_component(cfg, plain, "optimizer"),
+        probe=_component(cfg, plain, "probe"),
+        build_method=lambda: make_method(plain, referred, dataset.shapes),
+        short_keys=frozenset(referred.values()),
     )
 
 
@@ -97,8 +99,8 @@ def check_model(plan: Plan) -> int:
         ConfigError: a size that does not fit, a warm-up as long as the run, or weights that ``init_from`` lacks.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        objective = plan.build_objective()
-    num_parameters = sum(parameter.numel() for parameter in objective.parameters())
+        method = plan.build_method()
+    num_parameters = sum(parameter.numel() for parameter in method.parameters())
     if num_parameters > MAX_PARAMETERS:
         raise ConfigError(f"model: has {num_parameters:,} parameters; at most {MAX_PARAMETERS:,} are allowed")
     num_steps = plan.config.trainer.epochs * plan.dataset.steps_per_epoch
@@ -107,10 +109,10 @@ def check_model(plan: Plan) -> int:
             f"trainer.epochs={plan.config.trainer.epochs}: makes {num_steps:,} steps with dataset.size="
             f"{plan.dataset.size} and dataset.batch_size={plan.dataset.batch_size}; at most {MAX_STEPS:,} are allowed"
         )
-    if objective.trainable:
+    if method.trainable:
         _check_schedule(plan, num_steps)
     if plan.config.init_from is not None:
-        checkpoint.initial_model(Path(plan.config.init_from), objective.state_dict())
+        checkpoint.initial_model(Path(plan.config.init_from), method.state_dict())
     return num_parameters
 
 
@@ -131,7 +133,7 @@ def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
     config = plan.config
     return RunSpec(
         dataset=plan.dataset,
-        build_objective=plan.build_objective,
+        build_method=plan.build_method,
         optimizer=plan.optimizer,
         probe=plan.probe,
         seed=config.seed,
@@ -213,25 +215,45 @@ def resolve_device(name: str) -> torch.device:
 # --- pieces --------------------------------------------------------------------------------------------------------
 
 
-def _component(
-    cfg: DictConfig, plain: Mapping[str, Any], section: str, make: Callable[..., _Component], **arguments: Any
-) -> _Component:
-    """``make`` the component of a section; whatever its constructor refuses is an error with the key's full name."""
+def _component(cfg: DictConfig, plain: Mapping[str, Any], section: str) -> Any:
+    """The component of a section; whatever its constructor refuses is an error with the key's full name."""
     try:
-        return make(cfg[section], _convert_="all", _execution_whitelist_=TRUSTED_TARGETS, **arguments)
-    except ConfigError as error:
-        raise qualified(error, section, plain) from error
-    except HydraException as error:
-        raise ConfigError(f"{section}: {one_line(error)}") from error
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise ConfigError(f"{section}: {error}") from error
+        return instantiate(cfg[section], _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
+    except Exception as error:
+        raise _explained(error, section, plain) from error
 
 
-def _objective(node: DictConfig, *, shapes: Any, **options: Any) -> Objective:
-    # Partial first: an argument given to instantiate itself would be taken for configuration.
-    return instantiate(node, _partial_=True, **options)(shapes=shapes)  # type: ignore[no-any-return]
+def make_method(plain: Mapping[str, Any], referred: Mapping[str, str], shapes: DataShapes) -> Method:
+    """The method that the section ``model`` describes, with weights from torch's global generator.
+
+    Args:
+        plain: the resolved configuration.
+        referred: from :func:`jepa.config_check.references`: keys of the section that its parts take their values from.
+        shapes: of the data.
+
+    Raises:
+        ConfigError: a constructor refuses a value; it names the key that the user would set.
+    """
+    node = {key: value for key, value in plain["model"].items() if f"model.{key}" not in referred.values()}
+    try:
+        # Partial first: an argument given to instantiate itself would be taken for configuration.
+        factory = instantiate(node, _partial_=True, _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
+        return factory(shapes=shapes)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise _explained(error, "model", plain, referred) from error
+
+
+def _explained(
+    error: Exception, section: str, plain: Mapping[str, Any], referred: Mapping[str, str] | None = None
+) -> Exception:
+    """What a constructor's ``error`` is for a user; ``error`` itself where it is none of a user's making."""
+    if isinstance(error, ConfigError):
+        return qualified(error, section, plain, referred)
+    if isinstance(error, HydraException):
+        return ConfigError(f"{section}: {one_line(error)}")
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return ConfigError(f"{section}: {error}")
+    return error
 
 
 def _on_probe(node: Mapping[str, Any] | None) -> Callable[[int, Mapping[str, float]], bool] | None:

@@ -15,7 +15,7 @@ from jepa.data.packed import JobStreams
 from jepa.executor_choice import MEASURED, choose_executor
 from jepa.interrupts import StopRequest
 from jepa.job import Job, Outcome, RunSpec, TrainerSettings
-from jepa.objectives.base import Objective
+from jepa.methods.base import Method
 from jepa.probing import ProbeReport
 from jepa.program import Program
 from jepa.seeding import derive_seed, generator
@@ -58,12 +58,12 @@ class Trainer:
         self.device = first.device
         self.common_random_numbers = common_random_numbers
         self.jobs = [Job(spec) for spec in specs]
-        objectives = [build_objective(spec) for spec in specs]
-        for job, objective in zip(self.jobs, objectives, strict=True):
-            job.loss_weights, job.context_frames = objective.loss_weights(), objective.context_frames
-        self.total_steps = self.settings.epochs * self.dataset.steps_per_epoch if objectives[0].trainable else 0
+        methods = [build_method(spec) for spec in specs]
+        for job, method in zip(self.jobs, methods, strict=True):
+            job.loss_weights, job.context_frames = method.loss_weights(), method.context_frames
+        self.total_steps = self.settings.epochs * self.dataset.steps_per_epoch if methods[0].trainable else 0
         self.program = Program(
-            objectives=objectives,
+            methods=methods,
             optimizers=[spec.optimizer for spec in specs],
             device=self.device,
             precision=first.precision,
@@ -295,7 +295,7 @@ class Trainer:
 
     def _head(self) -> Callable[[Rollout], Tensor] | None:
         """The model's own map from embeddings to locations, where it has one (the supervised method)."""
-        if not hasattr(self.program.template, "predict_locations"):
+        if not self.program.template.has_location_head:
             return None
         return lambda rollout: self.program.apply_eval("predict_locations", rollout)
 
@@ -309,8 +309,8 @@ class Trainer:
         return draws[0] if len(draws) == 1 else torch.stack([one for one in draws if one is not None])
 
 
-def build_objective(spec: RunSpec) -> Objective:
-    """The objective with initial weights that follow from the seed alone, whatever was drawn before."""
+def build_method(spec: RunSpec) -> Method:
+    """The method with initial weights that follow from the seed alone, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(spec.seed, "init"))
-        return spec.build_objective()
+        return spec.build_method()

@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
+JOINT_EMBEDDING = "jepa.methods.joint_embedding.JointEmbedding"
 MODELS = {
-    "vicreg": {"_target_": "jepa.objectives.vicreg.VICReg", "sim_coeff": 52.7, "std_coeff": 118.4, "cov_coeff": 1.0},
-    "simclr": {"_target_": "jepa.objectives.info_nce.SimCLR", "temperature": 0.5, "normalize_embeddings": True},
-    "rssm": {"_target_": "jepa.objectives.elbo.RSSM", "min_var": 0.05, "free_nats": 3.0},
+    "vicreg": {"_target_": JOINT_EMBEDDING, "sim_coeff": 52.7, "std_coeff": 118.4, "cov_coeff": 1.0},
+    "simclr": {"_target_": JOINT_EMBEDDING, "temperature": 0.5, "normalize_embeddings": True},
+    "rssm": {"_target_": "jepa.methods.rssm.RSSM", "min_var": 0.05, "free_nats": 3.0},
 }
 BASE: dict[str, Any] = {
     "seed": 0,

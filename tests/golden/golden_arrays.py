@@ -17,6 +17,7 @@ NETWORKS = {
     "encoder": partial(MeNet5, width_factor=1, embedding_size=48, mlp=""),
     "predictor": partial(RNN, num_layers=1),
 }
+ACTION_PREDICTOR = "terms.action.action_predictor."
 LOSS = {"rtol": 1e-5, "atol": 0.0}
 ARRAYS = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -33,10 +34,10 @@ def batch_of(arrays):
 
 
 def group(arrays, prefix):
-    """The arrays under ``prefix/`` by our names of parameters: the original's backbone is the encoder here."""
+    """The arrays under ``prefix/`` by our names: backbone is encoder here, and inverse dynamics is a term."""
     start = len(prefix) + 1
     return {
-        key[start:].replace("backbone.", "encoder."): value
+        key[start:].replace("backbone.", "encoder.").replace("action_predictor.", ACTION_PREDICTOR): value
         for key, value in arrays.items()
         if key.startswith(f"{prefix}/")
     }
@@ -46,7 +47,7 @@ def with_golden_weights(objective, arrays):
     """``objective`` with the file's weights; only an action predictor that takes no part may be left over."""
     weights, ours = group(arrays, "weight"), objective.state_dict()
     assert set(ours) <= set(weights)
-    assert all(name.startswith("action_predictor.") for name in set(weights) - set(ours))
+    assert all(name.startswith(ACTION_PREDICTOR) for name in set(weights) - set(ours))
     objective.load_state_dict({name: weights[name] for name in ours})
     return objective.train()
 

@@ -1,33 +1,26 @@
 """LARS steps of VICReg and SimCLR against the original: learning rates, losses, weights after the last step."""
 
-from functools import partial
-
 import pytest
 import torch
 from golden_arrays import ARRAYS, LOSS, NETWORKS, batch_of, group, load, with_golden_weights
+from method_samples import vicreg_terms
 
-from jepa.models.heads import IdentityProjector
-from jepa.objectives.info_nce import SimCLR
-from jepa.objectives.vicreg import VICReg
+from jepa.losses.nt_xent import NTXent
+from jepa.methods.joint_embedding import JointEmbedding
 from jepa.optim import LARS, FlatLayout, WarmupCosine
 
-OFF = dict.fromkeys(("enc_std_coeff", "enc_cov_coeff", "action_coeff", "decoding_coeff"), 0.0)
-VICREG = partial(
-    VICReg,
-    **NETWORKS,
-    **OFF,
-    projector=IdentityProjector,
-    sim_coeff=52.7,
-    std_coeff=118.4,
-    cov_coeff=1.0,
-    repr_loss_after_projector=False,
-    skip_first_step_variance_covariance=True,
-    action_input="faithful",
-)
-SIMCLR = partial(SimCLR, **NETWORKS, projector=IdentityProjector, temperature=0.5, normalize_embeddings=True)
+
+def vicreg():
+    return JointEmbedding(**NETWORKS, terms=vicreg_terms(sim=52.7, std=118.4, cov=1.0))
 
 
-@pytest.mark.parametrize(("name", "build"), [("vicreg_paper", VICREG), ("simclr_paper", SIMCLR)])
+def simclr():
+    return JointEmbedding(
+        **NETWORKS, terms={"nt_xent": NTXent(coeff=None, temperature=0.5, normalize_embeddings=True)}
+    )
+
+
+@pytest.mark.parametrize(("name", "build"), [("vicreg_paper", vicreg), ("simclr_paper", simclr)])
 def test_lars_steps(name, build):
     arrays = load(name)
     objective = with_golden_weights(build(), arrays)

@@ -7,8 +7,8 @@ import torch
 from golden_arrays import ARRAYS, LOSS, NETWORKS, SHAPES, assert_running_values, batch_of, group, load
 from golden_arrays import with_golden_weights as golden
 
+from jepa.methods.rssm import RSSM
 from jepa.models.decoders import Decoder
-from jepa.objectives.elbo import RSSM
 from jepa.types import Batch
 
 MIN_VAR = {"rssm": 0.05, "rssm_min_var_zero": 0.0, "rssm_large_kl": 0.1}

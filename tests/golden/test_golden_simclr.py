@@ -4,8 +4,8 @@ import pytest
 import torch
 from golden_arrays import LOSS, NETWORKS, assert_gradients, assert_running_values, batch_of, load, with_golden_weights
 
-from jepa.models.heads import IdentityProjector
-from jepa.objectives.info_nce import SimCLR
+from jepa.losses.nt_xent import NTXent
+from jepa.methods.joint_embedding import JointEmbedding
 
 SETTINGS = {"simclr_paper": (0.5, True), "simclr_unnormalized": (16.0, False)}
 
@@ -14,9 +14,8 @@ SETTINGS = {"simclr_paper": (0.5, True), "simclr_unnormalized": (16.0, False)}
 def test_a_training_pass(name):
     arrays = load(name)
     temperature, normalized = SETTINGS[name]
-    objective = SimCLR(
-        **NETWORKS, projector=IdentityProjector, temperature=temperature, normalize_embeddings=normalized
-    )
+    term = NTXent(coeff=None, temperature=temperature, normalize_embeddings=normalized)
+    objective = JointEmbedding(**NETWORKS, terms={"nt_xent": term})
     with_golden_weights(objective, arrays)
     losses = objective(batch_of(arrays), None)
     torch.testing.assert_close(losses.total, arrays["loss/total"], **LOSS)

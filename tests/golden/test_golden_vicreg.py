@@ -6,30 +6,30 @@ import pytest
 import torch
 from golden_arrays import ARRAYS, LOSS, NETWORKS, assert_gradients, assert_running_values, batch_of, load
 from golden_arrays import with_golden_weights as golden
+from method_samples import vicreg_terms
 
+from jepa.losses.inverse_dynamics import InverseDynamics
+from jepa.methods.joint_embedding import JointEmbedding
 from jepa.models.heads import IdentityProjector, MLPProjector
-from jepa.objectives.inverse_dynamics import InverseDynamics
-from jepa.objectives.vicreg import VICReg
 
-OFF = dict.fromkeys(("sim", "std", "cov", "enc_std", "enc_cov", "action", "decoding"), 0.0)
 SETTINGS = {
     "vicreg_paper": {
         "coefficients": {"sim": 52.7, "std": 118.4, "cov": 1.0},
         "projector": IdentityProjector,
-        "repr_loss_after_projector": False,
-        "skip_first_step_variance_covariance": True,
+        "after_projector": False,
+        "skip_first_step": True,
     },
     "vicreg_projector": {
         "coefficients": {"sim": 25.0, "std": 25.0, "cov": 1.0, "enc_std": 0.7, "enc_cov": 0.3, "action": 0.9},
         "projector": partial(MLPProjector, layers="64-96"),
-        "repr_loss_after_projector": True,
-        "skip_first_step_variance_covariance": False,
+        "after_projector": True,
+        "skip_first_step": False,
     },
     "idm": {
         "coefficients": {"action": 1.3},
         "projector": IdentityProjector,
-        "repr_loss_after_projector": False,
-        "skip_first_step_variance_covariance": True,
+        "after_projector": False,
+        "skip_first_step": True,
     },
 }
 TERMS = {
@@ -44,12 +44,12 @@ TERMS = {
 
 def vicreg(name):
     settings = dict(SETTINGS[name])
-    coefficients = {f"{key}_coeff": value for key, value in {**OFF, **settings.pop("coefficients")}.items()}
-    return VICReg(**NETWORKS, **coefficients, **settings, action_input="faithful")
+    projector, coefficients = settings.pop("projector"), settings.pop("coefficients")
+    return JointEmbedding(**NETWORKS, projector=projector, terms=vicreg_terms(**coefficients, **settings))
 
 
 def idm():
-    return InverseDynamics(**NETWORKS, action_coeff=1.3, action_input="faithful")
+    return JointEmbedding(**NETWORKS, terms={"action": InverseDynamics(coeff=1.3, action_input="faithful")})
 
 
 MODELS = [(name, partial(vicreg, name)) for name in SETTINGS] + [("idm", idm)]

@@ -77,7 +77,7 @@ def test_the_installed_command_composes_and_refuses(installed: Path, tmp_path: P
     module = [sys.executable, "-m", "jepa.run"]
     shown = run_installed(installed, tmp_path, *module, "--cfg", "job", "model=simclr", "dataset.static_noise=1.25")
     assert shown.returncode == 0, shown.stderr
-    assert "jepa.objectives.info_nce.SimCLR" in shown.stdout and "static_noise: 1.25" in shown.stdout
+    assert "jepa.losses.nt_xent.NTXent" in shown.stdout and "static_noise: 1.25" in shown.stdout
     sources = run_installed(installed, tmp_path, *module, "--info", "searchpath")
     assert str(installed / "jepa" / "conf") in sources.stdout and str(installed / "jepa" / "sweeps") in sources.stdout
     refused = run_installed(installed, tmp_path, *module, "+sweep=quikc")

@@ -23,8 +23,8 @@ from jepa.data.packed import JobStreams
 from jepa.data.stream import Stream
 from jepa.executor_choice import MEASURED
 from jepa.job import RunSpec
+from jepa.methods.base import Method
 from jepa.models import encoders
-from jepa.objectives.base import Objective
 from jepa.packing import PackFailed, PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
 from jepa.program import EXECUTORS, Program
 from jepa.run import run
@@ -139,13 +139,13 @@ LOSS_RTOL, TENSOR_RTOL, PROBE_RTOL = 1e-6, 1e-9, 1e-4
 def in_double_precision(specs: list[RunSpec]) -> Trainer:
     """A trainer of these jobs whose model computes in float64 on the same draws."""
 
-    def doubled(build: Callable[[], Objective]) -> Callable[[], Objective]:
+    def doubled(build: Callable[[], Method]) -> Callable[[], Method]:
         return lambda: build().double()
 
     def cast(values: Any) -> Any:
         return tree_map_only(torch.Tensor, lambda value: value.double(), values)
 
-    trainer = Trainer([replace(spec, build_objective=doubled(spec.build_objective)) for spec in specs])
+    trainer = Trainer([replace(spec, build_method=doubled(spec.build_method)) for spec in specs])
     for name in ("step", "rollout", "apply_eval"):
         method = getattr(trainer.program, name)
         setattr(trainer.program, name, lambda *inputs, method=method: method(*cast(inputs)))

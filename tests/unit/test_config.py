@@ -23,7 +23,7 @@ from jepa.config import (
     scientific_config,
 )
 from jepa.config_arguments import prepare
-from jepa.config_check import check_open
+from jepa.config_check import check_open, references
 from jepa.config_errors import all_keys, explain
 from jepa.config_schema import typed
 from jepa.config_search import SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
@@ -69,7 +69,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         pytest.skip(f"{group}={option} needs an extra that is not installed")
     cfg = composed(choice(group, option), *needed(option))
     check_closed(cfg)
-    check_open(resolved(cfg))
+    check_open(resolved(cfg), references(cfg, "model"))
     config_hash(cfg)
 
 

@@ -10,11 +10,11 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from jepa.errors import ConfigError
+from jepa.methods.rssm import RSSM
 from jepa.models.decoders import Decoder
 from jepa.models.encoders import MLPEncoder
 from jepa.models.rssm import Gaussian
 from jepa.models.rssm import kl_divergence as our_kl
-from jepa.objectives.elbo import RSSM
 from jepa.types import Batch, DataShapes
 
 STEPS, BATCH, SIZE = 5, 4, 6

@@ -16,11 +16,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "jepa"
 # do not know each other. A unit is a top-level module or package of jepa/; a trailing * stands for any ending.
 LAYERS: list[list[set[str]]] = [
     [{"errors", "interrupts"}, {"files"}, {"operational"}, {"processor"}, {"openmp"}, {"screen"}, {"estimate"}],
-    [{"provenance"}, {"runtime"}],
+    [{"provenance"}, {"runtime"}, {"hyperparameters"}],
     [{"results"}, {"config", "config_*"}, {"types", "seeding"}],
     [{"data"}],
     [{"models"}],
-    [{"objectives"}, {"optim"}],
+    [{"losses"}, {"optim"}],
+    [{"methods"}],
     [{"probing"}],
     [{"checkpoint"}, {"metrics", "metrics_*"}],
     [{"trainer", "program", "executor_choice", "job", "tally", "packed_operators", "step_graph"}],

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from objective_samples import batch
+from method_samples import batch
 
-from jepa.config import TRUSTED_TARGETS, compose
+from jepa.config import compose, resolved
+from jepa.config_check import check_open, references
 from jepa.errors import ConfigError
-from jepa.objectives.base import Objective
+from jepa.methods.base import Method
+from jepa.run_plan import make_method
 from jepa.types import Batch, DataShapes
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
@@ -30,9 +31,10 @@ def shapes(num_steps=5, channels=1):
 
 def build(*overrides, data=None):
     cfg = compose(list(overrides))
+    plain, referred = resolved(cfg), references(cfg, "model")
+    check_open(plain, referred)
     torch.manual_seed(0)
-    partial = instantiate(cfg.model, _partial_=True, _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
-    return cfg, partial(shapes=data or shapes())
+    return cfg, make_method(plain, referred, data or shapes())
 
 
 def check_trains_and_rolls_out(objective, data):
@@ -50,7 +52,7 @@ def check_trains_and_rolls_out(objective, data):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model(name):
     cfg, objective = build(f"model={name}", *SMALL["encoder/menet5"])
-    assert isinstance(objective, Objective) and objective.trainable == (name not in ("random", "identity"))
+    assert isinstance(objective, Method) and objective.trainable == (name not in ("random", "identity"))
     check_trains_and_rolls_out(objective, batch())
     adam = name in ("rssm", "supervised")
     assert cfg.optimizer._target_.rpartition(".")[2] == ("Adam" if adam else "LARS")
@@ -94,7 +96,7 @@ def test_the_published_variations_can_be_said():
         "model=supervised", *(f"model.encoder.{text}" for text in overrides), "model.predictor.num_layers=4"
     )
     assert objective.encoder.fc.out_features == 2 and objective.encoder.embedding_size == 128
-    assert objective.predictor.rnn.num_layers == 4 and objective.head.in_features == 128
+    assert objective.predictor.rnn.num_layers == 4 and objective.location_head.head.in_features == 128
 
 
 def test_l_rec_needs_no_more_than_its_coefficient():
@@ -111,11 +113,14 @@ def test_l_rec_needs_no_more_than_its_coefficient():
         ("model.encoder.mlp=12-a", r"model\.encoder\.mlp='12-a'"),
         ("model.predictor.num_layers=x", r"model\.predictor\.num_layers='x': must be a whole number"),
         ("model.sim_coeff=-2", r"model\.sim_coeff=-2: must be at least 0"),
+        ("model.cov_coeff=-1", r"model\.cov_coeff=-1: must be at least 0"),
+        ("model.terms.variance.space=pixels", r"model\.terms\.variance\.space='pixels'.*embedding, projection"),
+        ("model.terms.variance.coeff=3", r"model\.std_coeff: no part of model takes its value.*set model\.std_coeff"),
     ],
 )
 def test_errors_name_the_key(override, message):
     with pytest.raises(ConfigError, match=message):
-        build("model=vicreg", override)
+        build("model=vicreg", *override.split())
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,14 +7,15 @@ from functools import partial
 
 import pytest
 import torch
+from method_samples import vicreg_terms
 from torch import Tensor
 
 from jepa import executor_choice
 from jepa.executor_choice import choose_executor
+from jepa.methods.joint_embedding import JointEmbedding
 from jepa.models.encoders import MeNet5
 from jepa.models.heads import IdentityProjector, MLPProjector
 from jepa.models.predictors import RNN
-from jepa.objectives.vicreg import VICReg
 from jepa.optim.lars import LARS
 from jepa.optim.schedules import Constant
 from jepa.program import EXECUTORS, Program
@@ -25,24 +26,24 @@ SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_s
 BATCH_SIZE = 6
 
 
-def make_objective(job: int, *, projector: bool = True) -> VICReg:
+def make_method(job: int, *, projector: bool = True) -> JointEmbedding:
     """A job of its own: other weights, other coefficients."""
     torch.manual_seed(job)
-    return VICReg(
+    return JointEmbedding(
         shapes=SHAPES,
         encoder=partial(MeNet5, width_factor=1, embedding_size=12, mlp=""),
         predictor=partial(RNN, num_layers=1),
         projector=partial(MLPProjector, layers="16-16") if projector else IdentityProjector,
-        sim_coeff=1.0 + job,
-        std_coeff=2.0 + 0.5 * job,
-        cov_coeff=1.0,
-        enc_std_coeff=0.5,
-        enc_cov_coeff=0.1 * (job + 1),
-        action_coeff=0.3,
-        decoding_coeff=0.0,
-        repr_loss_after_projector=projector,
-        skip_first_step_variance_covariance=False,
-        action_input="faithful",
+        terms=vicreg_terms(
+            sim=1.0 + job,
+            std=2.0 + 0.5 * job,
+            cov=1.0,
+            enc_std=0.5,
+            enc_cov=0.1 * (job + 1),
+            action=0.3,
+            after_projector=projector,
+            skip_first_step=False,
+        ),
     )
 
 
@@ -59,7 +60,7 @@ def make_optimizer(job: int) -> LARS:
 
 def make_program(jobs: range | list[int], executor: str = "vmap") -> Program:
     return Program(
-        objectives=[make_objective(job) for job in jobs],
+        methods=[make_method(job) for job in jobs],
         optimizers=[make_optimizer(job) for job in jobs],
         device=torch.device("cpu"),
         precision="fp32",
@@ -179,7 +180,7 @@ def test_jobs_that_stay_are_unchanged_when_another_leaves() -> None:
 
 def test_single_gradients_are_those_of_plain_autograd() -> None:
     program = make_program([3])
-    objective = make_objective(3)
+    objective = make_method(3)
     losses, grads = program.gradients(batch_of(3, 0), None)
     reference = objective(batch_of(3, 0))
     reference.total.backward()
@@ -201,10 +202,10 @@ def test_rollouts_of_packed_jobs_use_running_statistics_of_their_own() -> None:
 
 
 def test_jobs_of_other_shapes_are_refused() -> None:
-    objectives = [make_objective(0), make_objective(1, projector=False)]
+    methods = [make_method(0), make_method(1, projector=False)]
     with pytest.raises(ValueError, match="do not agree in shapes"):
         Program(
-            objectives=objectives,
+            methods=methods,
             optimizers=[make_optimizer(0), make_optimizer(1)],
             device=torch.device("cpu"),
             precision="fp32",

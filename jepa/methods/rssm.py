@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from jepa.errors import ConfigError
+from jepa.losses.base import Embeddings, Sizes, Term
+from jepa.losses.reconstruction import DecoderFactory
+from jepa.methods.base import EncoderFactory, Method
+from jepa.methods.joint_embedding import built_terms, term_hyperparameters, term_weights, weighted_sum
 from jepa.models.filtering import filter_beliefs
+from jepa.models.heads import IdentityProjector
 from jepa.models.rssm import Gaussian, Posterior, Transition, filter_weights, kl_divergence
-from jepa.objectives.base import DecoderFactory, EncoderFactory, Objective
 from jepa.types import Batch, DataShapes, Losses, Rollout
 
 
-class RSSM(Objective):
-    """A belief b_t carried on by samples and actions; images are decoded from prior samples (SPEC §5).
+class RSSM(Method):
+    """A belief b_t carried on by samples and actions; images are decoded from prior samples.
 
     Loss = (MSE(dec(s_0, b_0), x_0) + sum over t >= 1 of [max(mean KL(prior || posterior), free_nats)
     + MSE(dec(prior sample_t, b_t), x_t)]) / (T-1), with b_0 = z_0.
@@ -26,6 +32,7 @@ class RSSM(Objective):
         min_var: added to the standard deviations of prior and posterior for t >= 1 in training.
         free_nats: the KL of a time step, its mean over batch and features, counts no less than this.
         reparameterize: false: samples carry no gradient, as in the original; true: they do.
+        terms: further loss terms by name; their predictions are the beliefs b_1 ... b_{T-1} of the filter.
     """
 
     min_var: Tensor  # []
@@ -42,6 +49,7 @@ class RSSM(Objective):
         min_var: float,
         free_nats: float,
         reparameterize: bool,
+        terms: Mapping[str, Term] | None = None,
     ) -> None:
         super().__init__(shapes=shapes)
         if not isinstance(reparameterize, bool):
@@ -56,6 +64,9 @@ class RSSM(Objective):
         self.predictor = Transition(embedding_size=size, action_size=shapes.action_size)
         self.posterior = Posterior(embedding_size=size)
         self.decoder = decoder(input_size=2 * size, channels=shapes.channels, image_size=shapes.image_size)
+        self.terms = built_terms(terms or {}, Sizes(shapes, size, size))
+        self.hyperparameter_names = (*self.hyperparameter_names, *term_hyperparameters(self.terms))
+        self.projector = IdentityProjector(embedding_size=size)
 
     def draw_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
         """[2T-1, B, D]: of s_0, then for each t >= 1 the prior's and the posterior's."""
@@ -82,10 +93,18 @@ class RSSM(Objective):
         reconstruction = error * (num_steps / (num_steps - 1))
         kl = kl_divergence(prior, posterior).mean(dim=(1, 2))  # [T-1]
         total = reconstruction + torch.maximum(kl, self.free_nats).mean()
-        return Losses(total, {"reconstruction": reconstruction, "kl": kl.mean()})
+        losses = Losses(total, {"reconstruction": reconstruction, "kl": kl.mean()})
+        return self._with_terms(losses, encodings, beliefs, batch) if self.terms else losses
+
+    def _with_terms(self, losses: Losses, encodings: Tensor, beliefs: Tensor, batch: Batch) -> Losses:
+        """``losses`` and the further terms of encodings [T, B, D] and beliefs [T-1, B, D]."""
+        embeddings = Embeddings(encodings=encodings, predictions=beliefs, batch=batch, projector=self.projector)
+        values = {name: term(embeddings) for name, term in self.terms.items()}
+        return Losses(losses.total + weighted_sum(self.terms, values), {**losses.terms, **values})
 
     def loss_weights(self) -> dict[str, str]:
-        return {"reconstruction": "× 1", "kl": f"× 1 and at least {self.free_nats.item():.4g} a frame"}
+        own = {"reconstruction": "× 1", "kl": f"× 1 and at least {self.free_nats.item():.4g} a frame"}
+        return {**own, **term_weights(self.terms)}
 
     def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
         """Encodings, and beliefs b_1 ... b_{T-1} from the first frame, the actions and samples of the prior alone."""

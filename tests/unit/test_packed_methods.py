@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from objective_samples import BURN_IN, MENET5, MLP_PROJECTOR, batch, idm, simclr, supervised, untrained, vicreg
+from method_samples import BURN_IN, MENET5, MLP_PROJECTOR, batch, idm, simclr, supervised, untrained, vicreg
 from torch.func import functional_call, stack_module_state, vmap
 
 from jepa.models.decoders import Decoder
@@ -28,7 +28,7 @@ def every_term(job):
         decoding=0.5,
         decoder=partial(Decoder, width_factor=1),
         projector=MLP_PROJECTOR,
-        repr_loss_after_projector=True,
+        after_projector=True,
         networks=CONVOLUTIONS,
     )
 
@@ -93,7 +93,7 @@ def test_jobs_that_differ_in_numbers_have_one_structure():
     "other",
     [
         partial(vicreg, sim=1.0, std=1.0),  # another term is computed
-        partial(vicreg, sim=1.0, skip_first_step_variance_covariance=False),  # a switch
+        partial(vicreg, sim=1.0, after_projector=True),  # a switch
         partial(vicreg, sim=1.0, projector=MLP_PROJECTOR),  # a network
         partial(vicreg, sim=1.0, networks=CONVOLUTIONS),
         partial(vicreg, sim=1.0, networks={"predictor": BURN_IN}),

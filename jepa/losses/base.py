@@ -1,0 +1,125 @@
+"""What a loss term is given, and what it must offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from jepa.errors import check_choice
+from jepa.hyperparameters import register_hyperparameter
+from jepa.models.heads import Projector
+from jepa.types import Batch, DataShapes
+
+Space = Literal["embedding", "projection"]
+SPACES = ("embedding", "projection")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a term with weights of its own needs to know to make them."""
+
+    shapes: DataShapes
+    embedding_size: int  # D
+    projection_size: int  # F
+
+
+class Embeddings:
+    """What a method makes of one training batch, from the frame on that predictions run from.
+
+    Projections and centred features are computed once, when a term first asks for them.
+    """
+
+    def __init__(self, *, encodings: Tensor, predictions: Tensor, batch: Batch, projector: Projector) -> None:
+        """Args:
+        encodings: z_t [T, B, D]; [1, B, D] where no term asks for more than the first frame.
+        predictions: of z_1 ... z_{T-1} [T-1, B, D].
+        batch: frames [T, B, C, H, W], actions [T-1, B, A] and locations [T, B, K, 2], normalised.
+        projector: maps embeddings to the space ``projection``.
+        """
+        self.encodings = encodings
+        self.predictions = predictions
+        self.batch = batch
+        self._projector = projector
+        self._projections: Tensor | None = None
+        self._centered: dict[tuple[Space, bool], Tensor] = {}
+
+    @property
+    def projections(self) -> Tensor:
+        """P(z_t) [T, B, F]. Batch norm's statistics are those of all time steps together, as in the original."""
+        if self._projections is None:
+            self._projections = self._projector(self.encodings)
+        return self._projections
+
+    def project_predictions(self) -> Tensor:
+        """P of the predictions [T-1, B, F]. Batch norm's statistics are those of each time step, as in the original."""
+        return self._projector.steps(self.predictions)
+
+    def features(self, space: Space) -> Tensor:
+        """z_t [T, B, D] or P(z_t) [T, B, F]."""
+        return self.projections if space == "projection" else self.encodings
+
+    def centered(self, space: Space, *, skip_first_step: bool) -> Tensor:
+        """Features in single precision, less each feature's mean over the batch, [T or T-1, B, F].
+
+        skip_first_step: leave out frame 0, which nothing predicts.
+        """
+        key = (space, skip_first_step)
+        if key not in self._centered:
+            features = self.features(space)
+            features = full_precision(features[1:] if skip_first_step else features)
+            self._centered[key] = features - features.mean(dim=-2, keepdim=True)
+        return self._centered[key]
+
+
+class Term(nn.Module, ABC):
+    """Abstract: one term of a method's loss. Written for one job; packed jobs map over it.
+
+    Numbers that jobs of a pack may differ in are buffers (:func:`register_hyperparameter`), and a subclass lists their
+    names in ``hyperparameter_names``. A term that holds state it does not train keeps it in buffers as well.
+    """
+
+    hyperparameter_names: tuple[str, ...] = ("coeff",)
+    sees_all_frames: bool = True  # False: the encodings of the frames that predictions start from are enough
+
+    coeff: Tensor | None  # []
+
+    def __init__(self, *, coeff: float | None) -> None:
+        """coeff: multiplies the term in the method's loss, 0 or more; at 0 a method leaves the term out.
+        None: the term counts as it is, without a multiplication.
+        """
+        super().__init__()
+        self.is_on = True
+        if coeff is None:
+            self.coeff = None
+        else:
+            self.is_on = register_hyperparameter(self, "coeff", coeff, key="coeff")
+
+    def weighted(self, value: Tensor) -> Tensor:
+        """``value`` [] of the term as it counts in the method's loss."""
+        return value if self.coeff is None else self.coeff * value
+
+    def weight_in_words(self) -> str:
+        """How the term enters the method's loss, for the screen and for figures, such as "× 118.4"."""
+        return "× 1" if self.coeff is None else f"× {self.coeff.item():.4g}"
+
+    def build(self, sizes: Sizes) -> None:
+        """Make the networks that the term needs. Called once, before training, in the order of the terms."""
+        del sizes
+
+    @abstractmethod
+    def forward(self, embeddings: Embeddings) -> Tensor:
+        """The unweighted loss, []."""
+
+
+def check_space(space: str) -> Space:
+    """``space`` as one in which features are compared. Raises ConfigError for another word."""
+    return "projection" if check_choice("space", space, SPACES) == "projection" else "embedding"
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """``tensor`` for use in a loss: half-precision types become single precision, others stay."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

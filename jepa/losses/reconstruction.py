@@ -1,0 +1,43 @@
+"""Reconstruction: the frame is to be found in its embedding."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepa.errors import ConfigError
+from jepa.losses.base import Embeddings, Sizes, Term, full_precision
+
+
+class DecoderFactory(Protocol):
+    """What conf/model/decoder gives: a decoder, [T, B, input_size] -> [T, B, C, H, W], but for these sizes."""
+
+    def __call__(self, *, input_size: int, channels: int, image_size: int) -> nn.Module: ...
+
+
+class Reconstruction(Term):
+    """Mean squared error of the image that a decoder makes of z_t, over all frames.
+
+    Args:
+        coeff: weight in the method's loss; None: it counts as it is.
+        decoder: factory of the decoder; not called where ``coeff`` is 0.
+    """
+
+    def __init__(self, *, coeff: float | None, decoder: DecoderFactory | None) -> None:
+        super().__init__(coeff=coeff)
+        if self.is_on and decoder is None:
+            raise ConfigError(f"coeff={coeff!r}: needs a decoder, for example model/decoder=menet5")
+        self._factory = decoder
+
+    def build(self, sizes: Sizes) -> None:
+        assert self._factory is not None
+        shapes = sizes.shapes
+        self.decoder = self._factory(
+            input_size=sizes.embedding_size, channels=shapes.channels, image_size=shapes.image_size
+        )
+
+    def forward(self, embeddings: Embeddings) -> Tensor:
+        images = self.decoder(embeddings.encodings)
+        return F.mse_loss(full_precision(images), embeddings.batch.states)

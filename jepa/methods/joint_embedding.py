@@ -1,0 +1,133 @@
+"""Joint embedding: an encoder, a predictor in its space, and a sum of loss terms; VICReg and SimCLR are presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from jepa.errors import ConfigError
+from jepa.losses.base import Embeddings, Sizes, Term
+from jepa.losses.location import Location
+from jepa.methods.base import EncoderFactory, Method, PredictorFactory, ProjectorFactory
+from jepa.models.heads import IdentityProjector
+from jepa.types import Batch, DataShapes, Losses, Rollout
+
+
+class JointEmbedding(Method):
+    """Networks plus the sum of their loss terms. A term whose coefficient is 0 is neither built nor computed.
+
+    Source: Sobal et al. 2022 (arXiv 2211.10831) for the networks; each term names its own.
+
+    Args:
+        shapes: of the data.
+        encoder, predictor: factories of the networks.
+        projector: factory of the network whose output ``space: projection`` means; None: the identity.
+        terms: the loss terms by name, in order. Without any there is nothing to train.
+    """
+
+    def __init__(
+        self,
+        *,
+        shapes: DataShapes,
+        encoder: EncoderFactory,
+        predictor: PredictorFactory,
+        projector: ProjectorFactory | None = None,
+        terms: Mapping[str, Term],
+    ) -> None:
+        super().__init__(shapes=shapes)
+        self.encoder = encoder(in_channels=shapes.channels, image_size=shapes.image_size)
+        size = self.encoder.embedding_size
+        self.predictor = predictor(embedding_size=size, action_size=shapes.action_size)
+        if self.predictor.burn_in >= shapes.num_steps:
+            raise ConfigError(
+                f"model.predictor.burn_in={self.predictor.burn_in}: must be below dataset.num_steps={shapes.num_steps}"
+            )
+        self.projector = (projector or IdentityProjector)(embedding_size=size)
+        self.terms = built_terms(terms, Sizes(shapes, size, self.projector.output_size))
+        self.hyperparameter_names = term_hyperparameters(self.terms)
+        if terms and not self.terms:
+            raise ConfigError("model: every coefficient is 0; at least one term must have a weight")
+        self.trainable = bool(self.terms)
+        self.sees_all_frames = any(term.sees_all_frames for term in self.terms.values())
+
+    @property
+    def first_frame(self) -> int:
+        """Index of the frame from which predictions run; losses regard the frames from it on."""
+        return self.predictor.burn_in - 1
+
+    @property
+    def context_frames(self) -> int:
+        return self.predictor.burn_in
+
+    def encode(self, states: Tensor) -> Tensor:
+        """states: [T, B, C, H, W]; returns [T, B, D], all frames in one call."""
+        return self.encoder(states.flatten(0, 1)).reshape(*states.shape[:2], -1)  # type: ignore[no-any-return]
+
+    def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
+        encodings = self.encode(states)
+        return Rollout(encodings, self.predictor(encodings, actions))
+
+    def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
+        shown = batch.states if self.sees_all_frames else batch.states[: self.predictor.burn_in]
+        encodings, predictions = self.rollout(shown, batch.actions)
+        first = self.first_frame
+        embeddings = Embeddings(
+            encodings=encodings[first:],
+            predictions=predictions[first:],
+            batch=Batch(*(field[first:] for field in batch)),
+            projector=self.projector,
+        )
+        values = {name: term(embeddings) for name, term in self.terms.items()}
+        return Losses(weighted_sum(self.terms, values), values)
+
+    def loss_weights(self) -> dict[str, str]:
+        return term_weights(self.terms)
+
+    @property
+    def has_location_head(self) -> bool:
+        return self.location_head is not None
+
+    @property
+    def location_head(self) -> Location | None:
+        """The term that has a map of its own from embeddings to locations, where there is one (``supervised``)."""
+        return next((term for term in self.terms.values() if isinstance(term, Location)), None)
+
+    def predict_locations(self, rollout: Rollout) -> Tensor:
+        """The answers of :attr:`location_head` for all frames: those shown from their encodings, later ones predicted.
+
+        rollout: encodings [burn_in or more, B, D], predictions [T-1, B, D]; returns normalised locations [T, B, K, 2].
+        """
+        assert self.location_head is not None
+        first = self.first_frame
+        return self.location_head.predict_locations(
+            torch.cat([rollout.encodings[: first + 1], rollout.predictions[first:]])
+        )
+
+
+def built_terms(terms: Mapping[str, Term], sizes: Sizes) -> nn.ModuleDict:
+    """The terms that have a weight, with their networks made, in order."""
+    kept = {name: term for name, term in terms.items() if term.is_on}
+    for term in kept.values():
+        term.build(sizes)
+    return nn.ModuleDict(kept)
+
+
+def term_hyperparameters(terms: nn.ModuleDict) -> tuple[str, ...]:
+    """The configuration keys, below ``model.``, of numbers that jobs of one pack may differ in."""
+    return tuple(
+        f"terms.{name}.{key}" for name, term in terms.items() for key in cast(Term, term).hyperparameter_names
+    )
+
+
+def term_weights(terms: nn.ModuleDict) -> dict[str, str]:
+    """How each term enters the loss, in words."""
+    return {name: cast(Term, term).weight_in_words() for name, term in terms.items()}
+
+
+def weighted_sum(terms: nn.ModuleDict, values: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the terms' values, each times its coefficient, []."""
+    weighted = [cast(Term, terms[name]).weighted(value) for name, value in values.items()]
+    return torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]
