@@ -59,14 +59,16 @@ class CheckpointConfig:
 class WandbConfig:
     """What wandb is told of a run."""
 
-    mode: str
-    project: str
+    mode: str | None  # None, here and below: wandb's environment variable, else a default
+    project: str | None
     entity: str | None
     group: str | None
+    name: str | None
     tags: list[str]
 
     def __post_init__(self) -> None:
-        check_choice("logger.wandb.mode", self.mode, WANDB_MODES)
+        if self.mode is not None:
+            check_choice("logger.wandb.mode", self.mode, WANDB_MODES)
 
 
 @dataclass(frozen=True)

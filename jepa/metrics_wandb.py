@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from jepa.metrics import Sink
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
+_OTHER_MODES = {"dryrun": "offline", "run": "online", "shared": "online"}  # that WANDB_MODE may name as well
+DEFAULT_PROJECT = "jepa"
+LONGEST_TAG = 64  # characters; wandb refuses a run with a longer one
+PROVENANCE = ("config_hash", "command", "code", "git_commit", "versions")  # of the record, for wandb's config
 _INIT_TIMEOUT_S = 20.0  # how long to wait for the server before going offline
 _FINISH_TIMEOUT_S = 60.0  # how long to wait for uploads at the end; what is missing stays on disk, for `wandb sync`
 
@@ -27,17 +32,41 @@ class WandbSink(Sink):
     for ``wandb sync``. A run that is resumed goes on under the same wandb id, which is kept in ``wandb/id.txt``.
     """
 
-    def __init__(self, *, mode: str, project: str, entity: str | None, group: str | None, tags: Sequence[str]) -> None:
-        """mode: "offline", "online" or "disabled". project, entity, group, tags: wandb's own terms."""
-        self._mode = check_choice("logger.wandb.mode", mode, MODES)
-        self._labels: dict[str, Any] = {"project": project, "entity": entity, "group": group, "tags": list(tags)}
+    def __init__(
+        self,
+        *,
+        mode: str | None,
+        project: str | None,
+        entity: str | None,
+        group: str | None,
+        name: str | None,
+        tags: Sequence[str],
+        sweep: str | None = None,
+    ) -> None:
+        """Args:
+        mode: "offline", "online" or "disabled"; None: as WANDB_DISABLED or WANDB_MODE say, else "offline".
+        project, entity, group, name: wandb's own terms; None: as wandb's environment variables say.
+        tags: wandb's as well; each is cut to the length that wandb takes.
+        sweep: the name of the sweep, which is the group where nobody names another.
+
+        Raises:
+            ConfigError: an unknown mode.
+        """
+        self._mode = _mode_from_environment() if mode is None else check_choice("logger.wandb.mode", mode, MODES)
+        self._name = name or os.environ.get("WANDB_NAME")
+        self._labels: dict[str, Any] = {
+            "project": project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
+            "entity": entity or os.environ.get("WANDB_ENTITY") or None,
+            "group": group or os.environ.get("WANDB_RUN_GROUP") or sweep,
+            "tags": shortened(tags),
+        }
         self._run: Any = None
         self._step = 0
 
     def start(
         self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
     ) -> None:
-        """Open a wandb run named after the folder; ``record["config"]`` becomes its config."""
+        """Open a wandb run; ``record["config"]`` and the run's provenance become its config."""
         self._step = step
         if self._mode == "disabled":
             return
@@ -92,8 +121,8 @@ class WandbSink(Sink):
             mode=mode,
             dir=str(folder),
             id=_run_id(folder, str(record.get("config_hash", "run")), new=new_id),
-            name=folder.name,
-            config=dict(record.get("config") or {}),
+            name=self._name or folder.name,
+            config={**(record.get("config") or {}), "provenance": {key: record.get(key) for key in PROVENANCE}},
             reinit="create_new",
             resume="allow",
             save_code=False,
@@ -116,6 +145,24 @@ class WandbSink(Sink):
         except Exception as error:
             self._run = None
             log.warning("wandb: %s; the run goes on without it", _first_line(error))
+
+
+def shortened(tags: Sequence[str]) -> list[str]:
+    """Tags as wandb takes them: each once, not empty, and cut where it is too long."""
+    cut = (tag if len(tag) <= LONGEST_TAG else f"{tag[: LONGEST_TAG - 1]}…" for tag in map(str, tags))
+    return list(dict.fromkeys(tag for tag in cut if tag.strip()))
+
+
+def _mode_from_environment() -> str:
+    """The mode that wandb's environment variables ask for; "offline" where they ask for none.
+
+    Raises:
+        ConfigError: WANDB_MODE names none.
+    """
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on"):
+        return "disabled"
+    mode = os.environ.get("WANDB_MODE", "").strip().lower() or "offline"
+    return check_choice("WANDB_MODE", _OTHER_MODES.get(mode, mode), MODES)
 
 
 def _settings(wandb: Any, **wanted: object) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -168,8 +168,10 @@ def make_sinks(plan: Plan) -> list[Sink]:
                 mode=wandb.mode,
                 project=wandb.project,
                 entity=wandb.entity,
-                group=wandb.group or plan.sweep_name,
-                tags=[*wandb.tags, *_tags(plan)],
+                group=wandb.group,
+                name=wandb.name,
+                tags=[*wandb.tags, *_model_tag(plan, wandb.tags)],
+                sweep=plan.sweep_name,
             )
         )
     return sinks
@@ -289,6 +291,7 @@ def _place(cfg: DictConfig, config: RunConfig) -> tuple[Path, str | None]:
     return Path(config.folder), None
 
 
-def _tags(plan: Plan) -> list[str]:
-    """For wandb: what sets a sweep's job apart, as far as wandb takes it (64 characters a tag)."""
-    return [text for text in plan.overrides if len(text) <= 64] if plan.sweep_name else []
+def _model_tag(plan: Plan, tags: Sequence[str]) -> list[str]:
+    """The model's name, unless the values of a sweep's axes name it already."""
+    model = plan.config.choices.get("model")
+    return [] if model is None or any(tag.startswith("model=") for tag in tags) else [str(model)]

@@ -20,6 +20,7 @@ from jepa.sweep import folders, lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
 from jepa.sweep.overview import Overview
+from jepa.sweep.points import short
 from jepa.sweep.progress import Display
 from jepa.sweep.sitting import Sitting
 from jepa.sweep.spec import Switches
@@ -27,6 +28,7 @@ from jepa.sweep.task import job_in_this_process
 
 FAILED, INTERRUPTED = 1, 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NAME_LENGTH = 100  # characters of a job's label in its name in wandb
 POLL_S = 0.5
 GRACE_S = 10.0  # for a launcher to come back once none of its jobs is running
 
@@ -203,10 +205,11 @@ class Work:
         if OmegaConf.select(config, "progress") is not None:
             extras["progress"] = "none"
         if OmegaConf.select(config, "logger.wandb") is not None:
-            if OmegaConf.select(config, "logger.wandb.group") is None:
-                extras["logger.wandb.group"] = self.name
-            axes = [word for word in job.label.split() if "=" in word]
-            extras["logger.wandb.tags"] = [*(OmegaConf.select(config, "logger.wandb.tags") or []), *axes]
+            axes = {short(key) for key, values in self.axes.items() if values}  # a search's have no list of values
+            words = [word for word in job.label.split() if word.partition("=")[0] in axes]
+            extras["logger.wandb.tags"] = [*(OmegaConf.select(config, "logger.wandb.tags") or []), *words]
+            if OmegaConf.select(config, "logger.wandb.name") is None:
+                extras["logger.wandb.name"] = f"{job.label[:NAME_LENGTH]} {job.hash[:6]}"
         return extras
 
     @contextlib.contextmanager

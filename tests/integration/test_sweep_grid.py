@@ -161,7 +161,10 @@ def test_wandb_is_told_the_sweep_and_the_axes_and_no_job_writes_on_the_screen(in
     ended = run([*GRID, "logger=wandb", "logger.wandb.tags=[mine]"])
     assert ended.code == 0, ended
     configs = [OmegaConf.load(path) for path in in_tmp.glob("outputs/grid/*/config.yaml")]
-    assert {config["logger"]["wandb"]["group"] for config in configs} == {"grid"}
+    assert {config["logger"]["wandb"]["group"] for config in configs} == {None}, "left to the run: the sweep's name"
+    names = sorted(config["logger"]["wandb"]["name"] for config in configs)
+    hashes = sorted(path.name[:6] for path in in_tmp.glob("outputs/grid/*/") if path.name[0] != ".")
+    assert names[0].startswith("seed=0 static_noise=0 ") and sorted(name.split()[-1] for name in names) == hashes
     tags = sorted(list(config["logger"]["wandb"]["tags"]) for config in configs)
     assert tags[0] == ["mine", "seed=0", "static_noise=0"] and len(tags) == 4
     assert {config["progress"] for config in configs} == {"none"}

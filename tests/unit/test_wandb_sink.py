@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import struct
 import subprocess
 import sys
@@ -22,7 +23,14 @@ from jepa.errors import ConfigError
 from jepa.metrics_wandb import WandbSink
 
 CONFIG = {"seed": 3, "dataset": {"static_noise": 1.25, "size": 10000}, "model": {"name": "vicreg", "tags": ["a", "b"]}}
-RECORD = {"config": CONFIG, "config_hash": "0123456789"}
+PROVENANCE = {
+    "config_hash": "0123456789",
+    "command": "python -m jepa.run seed=3",
+    "code": {"commit": "abc", "dirty": False, "fingerprint": "0123456789ab"},
+    "git_commit": "abc",
+    "versions": {"torch": "2.13"},
+}
+RECORD = {"config": CONFIG, **PROVENANCE, "started": "today"}
 RESULT = {
     "status": "finished",
     "verdict": "tracks",
@@ -35,8 +43,8 @@ RESULT = {
 @pytest.fixture(autouse=True)
 def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """wandb as on a machine where nobody has logged in; its service ends with the test."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DIR", "WANDB_ENTITY", "WANDB_PROJECT"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb-config"))
@@ -44,8 +52,9 @@ def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     wandb.teardown()
 
 
-def sink(mode: str = "offline", **labels: Any) -> WandbSink:
-    settings: dict[str, Any] = {"project": "dots", "entity": None, "group": "a-sweep", "tags": ["noise=1"]}
+def sink(mode: str | None = "offline", **labels: Any) -> WandbSink:
+    settings: dict[str, Any] = {"project": "dots", "entity": None, "group": "a-sweep", "name": None}
+    settings["tags"] = ["noise=1"]
     return WandbSink(mode=mode, **{**settings, **labels})
 
 
@@ -110,7 +119,7 @@ def test_an_offline_run_holds_config_metrics_plots_and_summary(tmp_path: Path) -
     assert run.display_name == "vicreg-0123456789"
     assert run.run_id.startswith("0123456789-")
     config = items(run.config.update)
-    assert {name: config[name] for name in CONFIG} == CONFIG
+    assert {name: config[name] for name in CONFIG} == CONFIG and config["provenance"] == PROVENANCE
 
     history = [items(record.history.item) for record in records if record.HasField("history")]
     assert [row["step"] for row in history] == [10, 20, 20, 20]
@@ -204,6 +213,66 @@ def test_a_wandb_that_cannot_start_does_not_stop_a_run(
     write_run(sink(), tmp_path / "run")
     [record] = caplog.records
     assert record.levelno == logging.WARNING and record.message.endswith("the run goes on without it")
+
+
+@pytest.mark.parametrize("tag", ["optimizer.base_lr=" + "9" * 60, "", "  ", "ü" * 70])
+def test_no_tag_costs_a_run_its_wandb_run(tmp_path: Path, tag: str, caplog: pytest.LogCaptureFixture) -> None:
+    write_run(sink(tags=["vicreg", tag, "vicreg"]), tmp_path / "run")
+    [run] = [record.run for record in read_wandb(tmp_path / "run") if record.HasField("run")]
+    assert list(run.tags)[0] == "vicreg" and len(run.tags) == (2 if tag.strip() else 1)
+    assert all(len(found) <= 64 for found in run.tags)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_wandbs_variables_count_where_the_configuration_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PROJECT", "ENTITY", "RUN_GROUP", "NAME"):
+        monkeypatch.setenv(f"WANDB_{name}", f"my-{name.lower()}")
+    silent: dict[str, Any] = dict.fromkeys(("project", "entity", "group", "name"))
+    write_run(sink(None, **silent, sweep="a-sweep"), tmp_path / "silent")
+    told = {"project": "other", "entity": "others", "group": "them", "name": "it"}
+    write_run(sink(None, **told, sweep="a-sweep"), tmp_path / "told")
+    found = []
+    for folder in ("silent", "told"):
+        [run] = [record.run for record in read_wandb(tmp_path / folder) if record.HasField("run")]
+        found.append((run.project, run.entity, run.run_group, run.display_name))
+    assert found == [("my-project", "my-entity", "my-run_group", "my-name"), tuple(told.values())]
+
+
+def test_without_words_from_anybody_there_are_defaults(tmp_path: Path) -> None:
+    silent: dict[str, Any] = dict.fromkeys(("project", "entity", "group", "name"))
+    write_run(sink(None, **silent, sweep="a-sweep"), tmp_path / "run")
+    [run] = [record.run for record in read_wandb(tmp_path / "run") if record.HasField("run")]
+    assert (run.project, run.run_group, run.display_name) == ("jepa", "a-sweep", "run")
+
+
+@pytest.mark.parametrize(
+    ("variables", "configured", "mode"),
+    [
+        ({}, None, "offline"),
+        ({"WANDB_MODE": ""}, None, "offline"),
+        ({"WANDB_MODE": "disabled"}, None, "disabled"),
+        ({"WANDB_MODE": "Online"}, None, "online"),
+        ({"WANDB_MODE": "dryrun"}, None, "offline"),
+        ({"WANDB_DISABLED": "true", "WANDB_MODE": "online"}, None, "disabled"),
+        ({"WANDB_DISABLED": "false", "WANDB_MODE": "online"}, None, "online"),
+        ({"WANDB_DISABLED": "true"}, "offline", "offline"),
+        ({"WANDB_MODE": "online"}, "disabled", "disabled"),
+    ],
+)
+def test_the_mode_comes_from_the_configuration_then_from_wandbs_variables(
+    variables: dict[str, str], configured: str | None, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert sink(configured)._mode == mode
+
+
+def test_a_misspelt_wandb_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(ConfigError, match="WANDB_MODE='ofline'.*did you mean 'offline'"):
+        sink(None)
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
