@@ -156,9 +156,10 @@ class Probe(ABC):
             "prediction": (drawn * num_steps, f"{drawn} sequences of {num_steps} frames"),
             "encoder": (drawn, f"{drawn} sequences"),
         }
+        enough = math.ceil(ROWS_PER_FEATURE * num_features / self.fit_passes)  # for both probes
         return tuple(
-            f"the {probe} probe has {words} to fit {num_features} features, too few: set probe.fit_sequences="
-            f"{math.ceil(self.fit_sequences * ROWS_PER_FEATURE * num_features / rows)} or more"
+            f"the {probe} probe has {words} to fit {num_features} features, too few: "
+            f"set probe.fit_sequences={enough} or more"
             for probe, (rows, words) in sizes.items()
             if rows < ROWS_PER_FEATURE * num_features
         )
