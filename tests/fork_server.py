@@ -4,9 +4,9 @@ It reads one request a line from its standard input and answers each with one li
 ``{"start": {...}}`` -> ``{"pid": 123}`` and ``{"poll": 123}`` -> ``{"code": null}`` while the command runs, afterwards
 its exit code or minus the signal's number. Run by :class:`harness.Server`.
 
-A started command is the leader of a session of its own. The keys of ``start``: ``module`` (``run`` or ``results``),
-``arguments``, ``folder`` (its working folder), ``out`` and ``err`` (files), ``environment``, ``at`` (a time of the
-monotonic clock to wait for), and what :func:`file_operations.watch` takes.
+A started command is the leader of a session of its own. The keys of ``start``: ``module`` (``run``, ``results``, or
+``script``, whose path is the first argument), ``arguments``, ``folder`` (its working folder), ``out`` and ``err`` (files),
+``environment``, ``at`` (a time of the monotonic clock to wait for), and what :func:`file_operations.watch` takes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import signal
 import sys
 import time
@@ -75,13 +76,19 @@ def command(request: dict[str, Any]) -> int:
         os.close(opened)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own
     os.environ.update(request["environment"])
-    module, function = ENTRIES[request["module"]]
-    sys.argv = [f"{module}.py", *request["arguments"]]
+    arguments = request["arguments"]
     watch(request["folder"], request["count_file"], request["kill_at"], request["kill_leader"])
     while time.monotonic() < request["at"]:
         time.sleep(0.001)
     try:
-        return int(getattr(importlib.import_module(module), function)(request["arguments"]) or 0)
+        if request["module"] == "script":
+            sys.argv = arguments
+            sys.path.insert(0, os.path.dirname(arguments[0]))
+            runpy.run_path(arguments[0], run_name="__main__")
+            return 0
+        module, function = ENTRIES[request["module"]]
+        sys.argv = [f"{module}.py", *arguments]
+        return int(getattr(importlib.import_module(module), function)(arguments) or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 

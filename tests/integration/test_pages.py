@@ -1,0 +1,200 @@
+"""Every command and every yaml of README.md and docs/ does what the pages say; a new page is tested by itself.
+
+Here commands compose, check and plan: sweeps and runs by a dry run, benchmarks up to their arguments, make's targets
+without their recipes. The slow tests run them at a reduced size.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import Command, Server, served
+from pages import PAGES, REPOSITORY, Block, Found, blocks, commands, unlike, untold
+from results_samples import compose, result_of, write_run, write_unfinished
+
+SPAN = "python -m jepa.results FOLDER"  # a pattern, not a command
+EVERYTHING = [found for page in PAGES for found in commands(page) if found.text != SPAN]
+COMMANDS = list({" ".join(found.words): found for found in reversed(EVERYTHING)}.values())[::-1]  # each once
+YAML = [block for page in PAGES for block in blocks(page) if block.language == "yaml"]
+SHOWS = ("--help", "--version", "--shell-completion", "--cfg", "--hydra-help")
+SMALL = {
+    "trainer": "quick",
+    "trainer.epochs": "2",
+    "trainer.warmup_epochs": "0",
+    "trainer.log_every_steps": "1",
+    "dataset.size": "32",
+    "dataset.batch_size": "16",
+    "dataset.num_steps": "5",
+    "probe.fit_sequences": "120",
+    "probe.judge_sequences": "100",
+    "plots": "false",
+    "threads": "1",
+}
+SWEEP_KEYS = {"axes", "zipped", "points", "overrides", "space", "n_trials", "sampler", "pruner", "pruner_options"}
+MOST_JOBS = 8  # of a sweep that is run
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A process that forks for every command."""
+    with served(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+def ids(found: Found | Block) -> str:
+    return f"{found.page}:{found.line}"
+
+
+def kind(words: list[str]) -> tuple[str, list[str]]:
+    """Which program a command runs, and its arguments."""
+    program, *arguments = words
+    if program.endswith("python") and arguments[:1] == ["-m"]:
+        return arguments[1], arguments[2:]
+    if program.endswith("python"):
+        return arguments[0], arguments[1:]
+    return {"jepa-run": "jepa.run", "jepa-results": "jepa.results"}.get(program, program), arguments
+
+
+def is_sweep(arguments: list[str]) -> bool:
+    return any(word in ("--multirun", "-m") or word.lstrip("+").startswith("sweep=") for word in arguments)
+
+
+def dry(server: Server, arguments: list[str], folder: Path) -> Command:
+    """A run or a sweep, composed and checked."""
+    if any(word in SHOWS for word in arguments):
+        return server.run(arguments, folder)
+    done = server.run([*(word for word in arguments if not word.startswith("dry_run=")), "dry_run=true"], folder)
+    assert not list(folder.rglob("result.json")), "a dry run starts nothing"
+    return done
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_block_names_its_language_or_holds_commands(page: Path) -> None:
+    assert not [f"{block.page}:{block.line}" for block in untold(page)]
+
+
+@pytest.mark.parametrize("found", COMMANDS, ids=ids)
+def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> None:
+    program, arguments = kind(found.words)
+    if program == "jepa.run":
+        done = dry(server, arguments, tmp_path)
+    elif program == "jepa.results":
+        samples(arguments, tmp_path)
+        done = server.run(arguments, tmp_path, module="results")
+    elif program.startswith("benchmarks/"):
+        done = server.run([str(REPOSITORY / program), *arguments, "--help"], tmp_path, module="script")
+    elif program == "make":
+        made = subprocess.run(["make", "-n", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        return
+    elif program == "pip":
+        extras = re.findall(r"\[([\w,]+)\]", found.text)
+        known = (REPOSITORY / "setup.cfg").read_text().partition("[options.extras_require]")[2]
+        assert all(re.search(rf"^{extra} =", known, re.M) for names in extras for extra in names.split(","))
+        return
+    else:
+        pytest.fail(f"{found.where}: teach this test what to do with {program}")
+    assert done.code == 0 and "Traceback" not in done.said, done.said
+
+
+@pytest.mark.parametrize("block", YAML, ids=ids)
+def test_a_yaml_of_a_sweep_plans_as_many_jobs_as_the_page_says(block: Block, server: Server, tmp_path: Path) -> None:
+    text = "\n".join(block.lines) + "\n"
+    content = yaml.safe_load(text)
+    assert isinstance(content, dict)
+    if not content.keys() & SWEEP_KEYS:
+        return
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    (tmp_path / "conf" / "sweep" / "page.yaml").write_text(text)
+    model = [] if "n_trials" not in content and "space" not in content else ["model=vicreg"]
+    done = dry(server, ["--config-dir", str(tmp_path / "conf"), "+sweep=page", *model], tmp_path)
+    assert done.code == 0, done.said
+    if model:
+        return
+    said = re.search(r"(\d+) jobs", block.after)
+    assert said, "the paragraph below a sweep file says how many jobs it makes"
+    assert f"{said[1]} jobs in " in done.out, done.said
+
+
+SHOWN = [found for found in EVERYTHING if found.output]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("found", [found for found in COMMANDS if "jepa.run" in found.text], ids=ids)
+def test_a_command_runs_at_a_reduced_size(found: Found, server: Server, tmp_path: Path) -> None:
+    done = run_small(server, kind(found.words)[1], tmp_path)
+    assert done.code == 0 and "Traceback" not in done.said, done.said
+
+
+@pytest.mark.parametrize("found", SHOWN, ids=ids)
+def test_shown_output_is_what_is_printed(found: Found, server: Server, tmp_path: Path) -> None:
+    program, arguments = kind(found.words)
+    if program == "jepa.results":
+        samples(arguments, tmp_path)
+        done = server.run(arguments, tmp_path, module="results")
+    elif program == "make" and arguments[:1] == ["run"]:
+        enough = {"probe.fit_sequences": "1100", "plots": "true"}  # for a probe without a warning
+        done = run_small(server, [], tmp_path, **enough)
+    else:
+        assert program == "jepa.run", found.text
+        done = (
+            dry(server, arguments, tmp_path) if "dry_run=true" in arguments else run_small(server, arguments, tmp_path)
+        )
+    assert done.code == 0, done.said
+    wrong = unlike(found.output, done.out)
+    assert not wrong, "\n".join([found.where, *wrong, done.out])
+
+
+def run_small(server: Server, arguments: list[str], folder: Path, **changes: str) -> Command:
+    """Run a command on small data, in this process's own way; a sweep of many jobs is planned only."""
+    if any(word in (*SHOWS, "dry_run=true") for word in arguments):
+        return server.run(arguments, folder)
+    size = {**SMALL, **changes}
+    kept = [word for word in arguments if word.partition("=")[0] not in (*size, "hydra/launcher", "precision")]
+    small = [*kept, *(f"{key}={value}" for key, value in size.items())]
+    if any("n_trials" in word or "=search" in word for word in arguments):
+        small = [*(word for word in small if not word.startswith("sweep.n_trials=")), "sweep.n_trials=2"]
+        small = [re.sub(r"^(trainer.probe_every_epochs)=.*", r"\1=1", word) for word in small]
+    elif is_sweep(arguments):
+        plan = dry(server, small, folder)
+        number = re.search(r"^(\d+) jobs in ", plan.out, re.M)
+        if plan.code != 0 or (number and int(number[1]) > MOST_JOBS):
+            return plan
+    return server.run(small, folder)
+
+
+def samples(arguments: list[str], root: Path) -> None:
+    """Runs in the folders that a command of ``jepa.results`` names, with the axes, dots and trials that it asks for.
+
+    Each grid has a failed and a running job, as any real one has on its way.
+    """
+    text = " ".join(arguments)
+    values: dict[str, list[object]] = {"dataset.static_noise": [0.0, 0.5, 1.5], "seed": [0, 1, 2]}
+    if "dataset.noise" in text:
+        values["dataset.noise"] = [0.0, 1.0]
+    if "--best" in text or "trials" in text or "importance" in text:
+        values["optimizer.base_lr"] = [0.1, 0.5, 1.0]
+    if "importance" in text or "trials" in text:
+        values = {"optimizer.base_lr": [0.1 * number for number in range(1, 9)]}
+    folders = [word for word in arguments if word == "outputs" or word.startswith("outputs/")]
+    for folder in folders or ["outputs/sweep"]:
+        sweep = root / (folder if folder != "outputs" else "outputs/sweep")
+        models = ["vicreg"] if len(values) == 1 else ["vicreg", "rssm"]
+        points = [[f"model={model}"] for model in models]
+        for key, choices in values.items():
+            points = [[*point, f"{key}={choice}"] for point in points for choice in choices]
+        for number, point in enumerate(points):
+            dots = [4.0 + number, 5.0, 6.0]
+            metrics = {**result_of(compose(point), point)["metrics"], "prediction_rmse_px_per_dot": dots}
+            write_run(sweep, point, trial=number, metrics=metrics)
+        failed = ["model=vicreg", "dataset.static_noise=2.0", "seed=0"]
+        write_run(
+            sweep, failed, status="failed", metrics={}, objective=None, verdict=None, error="RuntimeError: memory"
+        )
+        running = {"step": 100, "epoch": 1.0, "kind": "train", "time_s": 3.0, "loss/total": 9.0}
+        write_unfinished(sweep, ["model=vicreg", "dataset.static_noise=2.0", "seed=1"], [running])
