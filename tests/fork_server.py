@@ -5,8 +5,9 @@ It reads one request a line from its standard input and answers each with one li
 its exit code or minus the signal's number. Run by :class:`harness.Server`.
 
 A started command is the leader of a session of its own. The keys of ``start``: ``module`` (``run``, ``results``, or
-``script``, whose path is the first argument), ``arguments``, ``folder`` (its working folder), ``out`` and ``err`` (files),
-``environment``, ``at`` (a time of the monotonic clock to wait for), and what :func:`file_operations.watch` takes.
+``script``, whose path is the first argument), ``arguments``, ``folder`` (its working folder), ``out`` and ``err``
+(files), ``environment``, ``at`` (a time of the monotonic clock to wait for), and what
+:func:`file_operations.watch` takes.
 """
 
 from __future__ import annotations

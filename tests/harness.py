@@ -36,8 +36,9 @@ SMALL = [
     *("probe.fit_sequences=100", "probe.judge_sequences=100", "plots=false", "checkpoint.every_epochs=1"),
 ]
 # What differs between two runs of one configuration: times, rates, and where a result comes from.
-CLOCK = ("time_s", "sequences_per_second", "train_seconds", "seconds", "started", "finished", "duration")
-PROVENANCE = ("folder", "command", "overrides", "versions", "git_commit", "code", "reused_from", "on_probe", "pack")
+CLOCK = ("time_s", "sequences_per_second", "train_seconds", "seconds_at_log", "started", "finished")
+PROVENANCE = ("folder", "command", "overrides", "versions", "git_commit", "code")
+PROVENANCE += ("reused_from", "resumed", "on_probe", "pack")
 
 
 @dataclass(frozen=True)
