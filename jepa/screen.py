@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -262,9 +262,23 @@ def forgive() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- as long as the program runs
-        if not isinstance(stream, Forgiving):
-            setattr(sys, name, Forgiving(stream))
+    sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
+
+
+@contextlib.contextmanager
+def forgiving() -> Iterator[None]:
+    """Standard output and error are :class:`Forgiving` meanwhile."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_forgiving, before)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _forgiving(stream: Any) -> Any:
+    if stream is None:
+        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- as long as the program runs
+    return stream if isinstance(stream, Forgiving) else Forgiving(stream)

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from jepa.config_schema import unknown_key
 from jepa.errors import ConfigError, check_folder, printable
-from jepa.sweep import folders, points, records, report, screen
+from jepa.screen import forgiving
+from jepa.sweep import folders, points, records, report
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
 from jepa.sweep.points import Arguments, Grid, Point, bare
@@ -33,7 +34,7 @@ def main(context: Context, arguments: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         SystemExit: 2 for a bad configuration, 1 where jobs failed, 130 where a signal stopped it.
     """
-    with screen.tolerant():
+    with forgiving():
         try:
             return Sweep(context, arguments).run()
         except ConfigError as error:
