@@ -178,7 +178,7 @@ def telling(labels: Sequence[str]) -> list[str]:
 def running_line(one: AtWork, left: float | None = None) -> str:
     """One plain line about a job at work. left: seconds until it ends, where they are known."""
     words = [_place(one, " of "), _value(one), _rate(one), _left(one, left)]
-    return f"  {one.job.hash} {one.job.label}: " + (" · ".join(filter(None, words)) or "starting")
+    return f"  {one.job.hash} {one.job.label}: " + " · ".join(filter(None, words))
 
 
 def result_line(job: Job, result: Mapping[str, Any], columns: int | None = None) -> str:
@@ -222,7 +222,9 @@ def _rate(one: AtWork) -> str:
 def _left(one: AtWork, left: float | None) -> str:
     if one.judging:
         return "judging"
-    return f"{clock(left)} left" if left is not None else ""
+    if left is None:
+        return "" if one.metrics else "starting"
+    return f"{clock(left)} left"
 
 
 def _cut(text: str, columns: int) -> str:

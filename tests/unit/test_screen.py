@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from jepa.estimate import Running, Workload
 from jepa.screen import Screen, encodable
 from jepa.sweep.jobs import Job
 from jepa.sweep.overview import AtWork, Overview
-from jepa.sweep.progress import Display, live_view, result_line, telling
+from jepa.sweep.progress import Display, live_view, result_line, running_line, telling
 
 REPOSITORY = Path(__file__).parents[2]
 LONG = "model=vicreg model.encoder.embedding_size=512 dataset.static_noise=1.25 optimizer.base_lr=0.0003 seed={}"
@@ -166,6 +167,12 @@ def test_words_that_differ_come_first() -> None:
     labels = ["model=idm noise=1 seed=0", "model=idm noise=1 seed=1"]
     assert telling(labels) == ["seed=0 model=idm noise=1", "seed=1 model=idm noise=1"]
     assert telling(labels[:1]) == labels[:1] and telling([]) == []
+
+
+def test_a_job_without_a_record_is_starting_and_one_beyond_its_training_is_judged() -> None:
+    fresh = replace(at_work(0), metrics={})
+    assert running_line(fresh).endswith(": starting") and running_line(fresh, 90.0).endswith(": 1:30 left")
+    assert running_line(at_work(0, share=1.0), 3.0).endswith(" · judging")
 
 
 def test_a_result_fits_on_one_line(tmp_path: Path) -> None:
