@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,12 @@ class Sweep:
                 self.composer.check(job, config)
         jobs = distinct(job for job, _ in made)
         if self.switches.dry_run:
-            report.plan(jobs, folder=work.folder, kind=self.kind, reuse=self.switches.reuse)
+            configs = self.to_try((job.model, config) for job, config in made)
+            report.plan(jobs, folder=work.folder, kind=self.kind, reuse=self.switches.reuse, configs=configs)
             return []
         work.add(jobs)
+        if not self.switches.rerun:
+            report.say_other_code(jobs, report.REMEDY_GRID)
         with work.sitting(self.composer.launch_config(made[0][1], work.folder)):
             work.write_state()
             work.run(work.to_do(jobs))
@@ -173,6 +176,10 @@ class Sweep:
             raise ConfigError(f"{size} {what}: a sweep has at most {points.MAX_VALUES}")
         if size > self.spec.max_jobs and not self.switches.yes:
             raise ConfigError(f"{size} {what}: more than sweep.max_jobs={self.spec.max_jobs}; yes=true starts them all")
+
+    def to_try(self, configs: Iterable[tuple[str, DictConfig]]) -> dict[str, DictConfig]:
+        """A configuration for each model, to be tried for an estimate; none where jobs are not to be built."""
+        return dict(configs) if self.context.check is not None else {}
 
     def _folder(self, arguments: Arguments) -> Path:
         """The sweep's folder: below the fixed part of ``hydra.sweep.dir``, or that where somebody set it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jepa.errors import ConfigError
-from jepa.files import write_json_atomic
+from jepa.files import atomic_path, remove_leftovers, write_json_atomic
 from jepa.provenance import timestamp
 from jepa.sweep import lease
 
@@ -155,6 +155,7 @@ def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None =
     if result is None:
         return False
     target.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target)
     for name in _REUSED_FILES:
         if (source / name).is_file():
             _copy_atomic(source / name, target / name)
@@ -207,6 +208,5 @@ def recorded_bytes(folder: Path) -> int:
 
 
 def _copy_atomic(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -5,19 +5,27 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig
+
+from jepa import provenance
 from jepa.estimate import clock
-from jepa.sweep import records
+from jepa.sweep import devices, records
+from jepa.sweep.calibrate import seconds_per_sequence
 from jepa.sweep.execution import LauncherKind
 from jepa.sweep.jobs import Job
-from jepa.sweep.overview import Overview, estimate_seconds, measured
+from jepa.sweep.overview import Overview, estimate_seconds, measured, sample_of
 
 PLAN_LINES = 200
+REMEDY_GRID = "rerun=true runs them again"
+REMEDY_SEARCH = "sweep.name=… starts the search anew"
 
 
-def plan(jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, reuse: Sequence[str]) -> None:
+def plan(
+    jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, reuse: Sequence[str], configs: Mapping[str, DictConfig]
+) -> None:
     """Print what a sweep would do: how many jobs, what differs, what is done, and how long the rest may take.
 
     Args:
@@ -25,6 +33,7 @@ def plan(jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, reuse: Sequen
         folder: the sweep's.
         kind: of launcher.
         reuse: folders of earlier sweeps whose results would be taken over.
+        configs: as in :func:`estimate`.
     """
     states = {job.hash: _state(job, reuse) for job in jobs}
     for job in jobs[:PLAN_LINES]:
@@ -34,20 +43,48 @@ def plan(jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, reuse: Sequen
     counts = Counter(states.values())
     words = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     print(f"{len(jobs)} jobs in {folder}: {words}; {kind.name} launcher, {kind.parallel} at a time")
+    say_other_code(jobs, REMEDY_GRID)
     rest = [job for job in jobs if states[job.hash] not in (*records.DONE, "reused")]
-    print("  " + estimate(rest, folders=[folder, *map(Path, reuse)], kind=kind))
+    print("  " + estimate(rest, folders=[folder, *map(Path, reuse)], kind=kind, configs=configs))
     print("dry run: nothing has been started")
 
 
-def estimate(rest: Sequence[Job], *, folders: Sequence[Path], kind: LauncherKind) -> str:
-    """Words for the time that ``rest`` will take, from the results in ``folders``."""
+def say_other_code(jobs: Sequence[Job], remedy: str) -> None:
+    """Print how many finished results were made by other code than this, and how to have them made again."""
+    results = [records.done_result(job.folder, job.hash, job.metric) for job in jobs]
+    done = [result for result in results if result is not None]
+    other = [result for result in done if provenance.made_by(result) == "other"]
+    if other:
+        codes = Counter(provenance.other_code(result) for result in other)
+        shown = ", ".join(name for name, _ in codes.most_common(2)) + (", …" if len(codes) > 2 else "")
+        print(f"{len(other)} of {len(done)} finished results were made by other code ({shown}); {remedy}", flush=True)
+
+
+def estimate(
+    rest: Sequence[Job], *, folders: Sequence[Path], kind: LauncherKind, configs: Mapping[str, DictConfig]
+) -> str:
+    """Words for the time that ``rest`` will take.
+
+    Args:
+        rest: the jobs left.
+        folders: of sweeps whose results tell how long jobs take.
+        kind: of launcher.
+        configs: a job's configuration for each model, to try those of which no result tells; empty: nothing is tried.
+    """
     if not rest:
         return "nothing is left to run"
     results, known = measured(folders)
-    seconds = estimate_seconds(rest, results, known, kind.parallel)
+    there = {job.model for job in known.values() if sample_of(job, results[job.hash]) is not None}
+    wanted = {job.model: configs[job.model] for job in rest if job.model not in there and job.model in configs}
+    tried = seconds_per_sequence(wanted, threads=devices.threads_per_job(kind.parallel)) if wanted else {}
+    seconds = estimate_seconds(rest, results, known, kind.parallel, measured=tried)
     if seconds is None:
         return "time: nothing has been measured yet"
-    return f"time: about {clock(seconds)} for the {len(rest)} jobs left, from {len(results)} results"
+    sources = [f"{len(results)} results"] if there else []
+    trained = sorted(model for model, cost in tried.items() if cost > 0)
+    sources += [f"a few steps of {', '.join(trained)} just now"] if trained else []
+    basis = f", from {' and '.join(sources)}" if sources else ""
+    return f"time: about {clock(seconds)} for the {len(rest)} jobs left{basis}"
 
 
 def ending(overview: Overview, jobs: Sequence[Job], *, folder: Path, failed: Sequence[Job]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from jepa.errors import ConfigError, check_choice, check_count
@@ -275,6 +276,27 @@ class Search:
             digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big")
         self.study.sampler = make_sampler(self.settings.sampler, self.settings.sampler_options, seed)
+
+
+def known_trials(folder: Path, storage: str | None) -> list[FrozenTrial]:
+    """The trials of the study in a sweep's folder, read without writing anything; empty where that cannot be done.
+
+    storage: ``sweep.storage``.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = folder / "study.journal"
+    try:
+        if storage is None:
+            opened = optuna.storages.JournalStorage(JournalFileBackend(str(path))) if path.is_file() else None
+        else:
+            opened = open_storage(storage) if (folder / STUDY).is_file() else None
+        if opened is None:
+            return []
+        record = json.loads((folder / STUDY).read_text(encoding="utf-8")) if (folder / STUDY).is_file() else {}
+        name = record.get("study") or optuna.get_all_study_names(opened)[0]
+        return optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False)
+    except Exception:  # damaged: the sweep itself will say so
+        return []
 
 
 def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
@@ -13,8 +13,8 @@ from jepa.errors import ConfigError
 from jepa.sweep import folders, points, records, report
 from jepa.sweep.jobs import Job, objective_of, sequences_of
 from jepa.sweep.points import Grid, Point
-from jepa.sweep.search import Ask, Search, SearchSettings, batch_size, together
-from jepa.sweep.space import as_overrides, build_space, fingerprint
+from jepa.sweep.search import Ask, Search, SearchSettings, batch_size, known_trials, together
+from jepa.sweep.space import as_overrides, build_space, fingerprint, in_words
 from jepa.sweep.spec import scientific
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class SearchWork:
             storage=spec.storage,
         )
         self.base = sweep.composer.compose(grid.overrides(point))
+        self.metric = objective_of(self.base) or "objective"
         self.model = str(self.base.hydra.runtime.choices.get("model"))
         self.space = build_space(spec.space, self.model, sweep.arguments)
         self.work = sweep.work(sweep.arguments_at(point), {key: [] for key in self.space})
@@ -58,22 +59,22 @@ class SearchWork:
         if self.sweep.switches.dry_run:
             self._print_plan()
             return []
-        objective = objective_of(self.base) or "objective"
         work = self.work
         folders.make(work.folder)
         self.search = Search(
             folder=work.folder,
             name=work.name,
             space=self.space,
-            fingerprint=fingerprint(self.space, scientific({**self.grid.fixed, **self.point}), objective),
+            fingerprint=fingerprint(self.space, scientific({**self.grid.fixed, **self.point}), self.metric),
             settings=self.settings,
-            metric=objective,
+            metric=self.metric,
         )
         work.overview.expect(self.settings.n_trials)
         with work.sitting(self.sweep.composer.launch_config(self.base, work.folder), on_result=self._tell):
             if self.sweep.switches.retry_failed:
                 self.search.retry(self._worth_another_try())
             self._again(self._look_back())
+            report.say_other_code(self.work.jobs, report.REMEDY_SEARCH)
             while asks := self._next():
                 self._round(asks)
         self._look_back()  # trials that other processes have finished meanwhile
@@ -146,12 +147,13 @@ class SearchWork:
         result = None if key is None else records.read_result(self.work.folder / key)
         if key is not None and result is not None:
             overrides = [str(text) for text in result.get("overrides") or []]
-            folder, metric = self.work.folder / key, self.search.metric
+            folder, metric = self.work.folder / key, self.metric
             return Job(key, overrides, _label(ask), folder, self.model, sequences_of(self.base), metric=metric)
         if not self.space.keys() <= trial.params.keys():
             return None
         job = self._job(ask)
-        job.extras.update(self.search.reporting(ask.trial_id))
+        if not self.sweep.switches.dry_run:
+            job.extras.update(self.search.reporting(ask.trial_id))
         return job
 
     # --- before the first trial ----------------------------------------------------------------------------------
@@ -167,6 +169,8 @@ class SearchWork:
                 self._overrides(values), label="a corner of the space", sweep_folder=self.work.folder
             )
             self.sweep.composer.check(job, config)
+            if values is middle:
+                self._middle = job, config
 
     def _check_pruner(self) -> None:
         every = OmegaConf.select(self.base, "trainer.probe_every_epochs")
@@ -176,23 +180,31 @@ class SearchWork:
             )
 
     def _print_plan(self) -> None:
-        state = records.read_state(self.work.folder).get("jobs", {})
-        done = [_known(self.base, self.work.folder / key, entry) for key, entry in state.items()]
-        report.plan(done, folder=self.work.folder, kind=self.work.kind, reuse=self.sweep.switches.reuse)
+        """What a dry run says."""
+        folder, total, kind = self.work.folder, self.settings.n_trials, self.work.kind
         for key, distribution in self.space.items():
-            print(f"  {key}: {distribution}")
-        print(
-            f"{self.settings.n_trials} trials in total, sampler {self.settings.sampler}, pruner {self.settings.pruner}"
-        )
+            print(f"  {key}: {in_words(distribution)}")
+        trials = known_trials(folder, self.settings.storage)
+        done = [trial for trial in trials if trial.state.is_finished()]
+        begun = len(trials) - len(done)
+        left = max(0, total - len(done))
+        words = f"{left} trials to run ({len(done)} done{f', {begun} begun' if begun else ''})"
+        print(f"{words} in {folder}: sampler {self.settings.sampler}, pruner {self.settings.pruner}")
+        print(f"  {kind.name} launcher, {kind.parallel} at a time")
+        told = [self._told_job(trial) for trial in done]
+        report.say_other_code([job for job in told if job is not None], report.REMEDY_SEARCH)
+        job, config = self._middle
+        if left:
+            configs = self.sweep.to_try([(self.model, config)])
+            print("  " + report.estimate([job] * left, folders=[folder], kind=kind, configs=configs))
+        else:
+            print("  every trial is done")
+        print("dry run: nothing has been started")
 
 
 def _label(ask: Ask) -> str:
     words = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in ask.values.items()}
     return f"trial {ask.number}: {points.label(words, list(words))}"
-
-
-def _known(base: DictConfig, folder: Any, entry: dict[str, Any]) -> Job:
-    return Job(folder.name, entry["overrides"], entry["label"], folder, model="", sequences=None)
 
 
 def _values(distribution: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from jepa.files import remove_leftovers
 from jepa.sweep import folders, lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
@@ -129,6 +130,7 @@ class Work:
             on_result: called, from a thread, for every job whose result has appeared.
         """
         folders.make(self.folder)
+        remove_leftovers(self.folder)
         self._sitting = Sitting.here(self.folder, f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         config, context = self.context.config, self.context
         with read_write(config.hydra), open_dict(config.hydra):

@@ -14,6 +14,9 @@ import pytest
 from omegaconf import OmegaConf
 from sweep_helpers import APP, REPOSITORY, results, run, starts
 
+import jepa.run
+from jepa.provenance import code
+
 EPOCHS = ["trainer.epochs=2", "trainer.warmup_epochs=0"]
 GRID = [
     "--multirun",
@@ -289,3 +292,37 @@ def test_a_sweep_whose_output_cannot_be_written_goes_on(in_tmp: Path, where: str
     )  # fmt: skip
     assert ended.returncode == 0 and ended.stderr == "", ended
     assert len(results(in_tmp / "outputs" / "grid")) == 4
+
+
+def test_results_of_other_code_are_counted_before_a_sweep_and_in_its_plan(in_tmp: Path) -> None:
+    assert run(GRID).code == 0
+    other = {"commit": "1" * 40, "dirty": True, "fingerprint": "0" * 12}
+    codes = [other, other, {**code()}, None]
+    for path, made_by in zip(sorted(in_tmp.glob("outputs/grid/*/result.json")), codes, strict=True):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "code": made_by}))
+    line = "2 of 4 finished results were made by other code (commit 111111111111, with changes); "
+    line += "rerun=true runs them again"
+    for switch in ([], ["dry_run=true"]):
+        said = run([*GRID, *switch])
+        assert said.code == 0 and said.out.count(line) == 1, said
+    assert "other code" not in run([*GRID, "rerun=true"]).out
+
+
+def test_a_plan_without_results_tries_a_few_steps_and_writes_nothing(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], threads_as_before: None
+) -> None:
+    small = ["trainer=quick", "trainer.epochs=2", "dataset.size=64", "dataset.batch_size=16", "dataset.num_steps=3"]
+    small += ["model.encoder.width_factor=1", "model.encoder.embedding_size=16"]
+    assert jepa.run.command_line(["--multirun", "model=vicreg,identity", *small, "dry_run=true"]) == 0
+    assert "for the 2 jobs left, from a few steps of vicreg just now" in capsys.readouterr().out
+    assert not list(in_tmp.iterdir())
+
+
+def test_temporary_files_of_killed_processes_are_removed(in_tmp: Path) -> None:
+    folder = in_tmp / "outputs" / "grid"
+    folder.mkdir(parents=True)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = folder / f".sweep.{gone.pid}-abc123.json"
+    left.touch()
+    assert run(GRID).code == 0 and not left.exists()

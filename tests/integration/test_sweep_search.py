@@ -248,6 +248,27 @@ def test_the_value_is_that_of_the_metric_asked_for(in_tmp: Path) -> None:
     assert refused.code == 2 and "objective: encoder_rmse_px -> prediction_rmse_px" in refused.err, refused
 
 
+def test_a_dry_run_tells_the_space_in_words_and_the_trials_left_and_writes_nothing(in_tmp: Path) -> None:
+    arguments = [*SEARCH, "sweep.n_trials=3", "model.std_coeff=1", "dataset.batch_size=64,128"]
+    first = run([*arguments, "dry_run=true"])
+    assert first.code == 0 and not list(in_tmp.iterdir()), first
+    for words in (
+        "  optimizer.base_lr: 1e-05 … 10, logarithmic\n",
+        "  dataset.batch_size: 64, 128\n",
+        "3 trials to run (0 done) in",
+        "dry run: nothing has been started",
+    ):
+        assert words in first.out, first
+    for words in ("Distribution", "0 jobs", "nothing is left", "std_coeff"):
+        assert words not in first.out, first
+    assert run([*arguments, "sweep.n_trials=2"]).code == 0
+    folder = in_tmp / "outputs" / "search"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert "1 trials to run (2 done)" in run([*arguments, "dry_run=true"]).out
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert "0 trials to run (2 done)" in run([*arguments, "dry_run=true", "sweep.n_trials=2"]).out
+
+
 def test_other_samplers_and_storages(in_tmp: Path) -> None:
     url = f"sqlite:///{in_tmp / 'study.db'}"
     arguments = [*SEARCH, "sweep.sampler=tpe", "sweep.n_trials=3", f"sweep.storage={url}"]
@@ -261,7 +282,7 @@ def test_other_samplers_and_storages(in_tmp: Path) -> None:
 def test_several_fixed_points_make_several_studies(in_tmp: Path) -> None:
     arguments = ["+sweep=search", "model=vicreg,idm", "dataset.static_noise=0.5", "sweep.n_trials=2", *EPOCHS]
     planned = run([*arguments, "dry_run=true"])
-    assert planned.code == 0 and planned.out.count("2 trials in total") == 2, planned
+    assert planned.code == 0 and planned.out.count("2 trials to run (0 done)") == 2, planned
     assert not list(in_tmp.glob("outputs/*"))
     assert run(arguments).code == 0
     names = sorted(path.name for path in in_tmp.glob("outputs/*"))

@@ -1,0 +1,75 @@
+"""How long a sequence of training takes here, from a few steps of it; nothing is written."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+if TYPE_CHECKING:
+    from jepa.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+LIMIT_S = 2.0  # for the steps of one model; a step that takes longer is the only one
+LARGEST_BATCH = 64  # a sequence costs about as much in larger batches
+
+
+def seconds_per_sequence(configs: Mapping[str, DictConfig], *, threads: int) -> dict[str, float]:
+    """Training time for one sequence, model by model; a model that cannot be tried is left out.
+
+    Args:
+        configs: a job's configuration for each model.
+        threads: of a job.
+    """
+    found = {}
+    for model, config in configs.items():
+        try:
+            found[model] = _measured(config, threads)
+        except Exception:  # no estimate is no reason to stop; the job itself will say what is wrong
+            log.debug("%s cannot be tried", model, exc_info=True)
+    return found
+
+
+def _measured(config: DictConfig, threads: int) -> float:
+    import torch
+
+    from jepa.run_plan import build_spec, make_plan
+    from jepa.runtime import prepare
+    from jepa.trainer import Trainer
+
+    with open_dict(config):
+        config.dataset.batch_size = min(LARGEST_BATCH, int(config.dataset.batch_size))
+        config.on_probe = None
+        OmegaConf.update(config, "trainer.compile", "false")
+    plan = make_plan(config)
+    threads_before = torch.get_num_threads()
+    try:
+        prepare(device=plan.device, threads=plan.config.threads or threads, precision=plan.config.precision)
+        with torch.random.fork_rng(devices=[]):
+            trainer = Trainer([replace(build_spec(plan, resume=False), sinks=[])])
+            return _step_seconds(trainer) / plan.dataset.batch_size if trainer.total_steps else 0.0
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _step_seconds(trainer: Trainer) -> float:
+    """What a train step takes, without the first, which is slower."""
+    import torch
+
+    def timed() -> float:
+        started = time.perf_counter()
+        trainer._one_step()
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize(trainer.device)
+        return time.perf_counter() - started
+
+    first, times = timed(), list[float]()
+    while first + sum(times) < LIMIT_S and trainer.step < trainer.total_steps:
+        times.append(timed())
+    return statistics.median(times) if times else first
