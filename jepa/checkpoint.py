@@ -159,23 +159,48 @@ def initial_model(path: Path, expected: Mapping[str, Tensor]) -> tuple[dict[str,
     Raises:
         ConfigError: unreadable, a weight is missing, or has another shape.
     """
+    weights = {_name_in_terms(name, expected): value for name, value in _weights(path).items()}
+    _check_fit(path, {name: value.shape for name, value in weights.items()}, expected)
+    return {name: weights[name] for name in expected}, sorted(set(weights) - set(expected))
+
+
+def check_initial_model(path: Path, expected: Mapping[str, Tensor]) -> None:
+    """Refuse what :func:`initial_model` would refuse. The file is read once, however many jobs start from it.
+
+    Raises:
+        ConfigError: as :func:`initial_model`.
+    """
+    status = path.stat()
+    shapes = _shapes(path, status.st_mtime_ns, status.st_size)
+    _check_fit(path, {_name_in_terms(name, expected): shape for name, shape in shapes.items()}, expected)
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(path: Path, mtime_ns: int, size: int) -> Mapping[str, torch.Size]:
+    """The shape of each weight in a file; mtime_ns, size: tell it from a file that replaces it."""
+    return {name: value.shape for name, value in _weights(path).items()}
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The tensors that a file holds for a model, by our names."""
     state = load(path)
     weights = state.get("model", state.get("model_state_dict"))
     if not isinstance(weights, dict):
         raise ConfigError(
             f"init_from={path}: holds neither 'model' nor 'model_state_dict' (has: {', '.join(map(str, state))[:200]})"
         )
-    weights = {_our_name(name): value for name, value in weights.items()}
-    weights = {_name_in_terms(name, expected): value for name, value in weights.items()}
+    return {_our_name(str(name)): value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def _check_fit(path: Path, shapes: Mapping[str, torch.Size], expected: Mapping[str, Tensor]) -> None:
     for name, value in expected.items():
-        if name not in weights:
-            hint = nearest(name, weights)
+        if name not in shapes:
+            hint = nearest(name, shapes)
             raise ConfigError(f"init_from={path}: no weight {name!r}" + (f"; nearest is {hint!r}" if hint else ""))
-        if weights[name].shape != value.shape:
+        if shapes[name] != value.shape:
             raise ConfigError(
-                f"init_from={path}: {name!r} has shape {list(weights[name].shape)}, the model needs {list(value.shape)}"
+                f"init_from={path}: {name!r} has shape {list(shapes[name])}, the model needs {list(value.shape)}"
             )
-    return {name: weights[name] for name in expected}, sorted(set(weights) - set(expected))
 
 
 def _sealed(state: Mapping[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ from jepa.errors import ConfigError, check_choice, check_count, check_number, ch
 PRECISIONS = ("fp32", "tf32", "bf16")
 WANDB_MODES = ("offline", "online", "disabled")
 PROGRESS = ("auto", "live", "lines", "none")
-OBJECTIVES = ("prediction_rmse_px", "encoder_rmse_px", "loss/total", "train_seconds")
+OBJECTIVES = ("prediction_rmse_px", "encoder_rmse_px", "head_rmse_px", "loss/total", "train_seconds")
 _Node = TypeVar("_Node")
 
 

@@ -67,6 +67,11 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def disk_full_words(folder: Path) -> str:
+    """What to tell a user whose disk is full."""
+    return f"no space left on the device of {folder}; free some and give the same command again"
+
+
 def to_plain(value: Any) -> Any:
     """``value`` as JSON can hold it, in dictionaries and lists throughout.
 

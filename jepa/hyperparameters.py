@@ -28,5 +28,6 @@ def register_hyperparameter(
         ConfigError: names ``key``; outside [minimum, LARGEST]; less than SMALLEST though ``positive``.
     """
     check_number(key, value, minimum=max(minimum, SMALLEST if positive else minimum), maximum=LARGEST)
-    module.register_buffer(name, torch.tensor(float(value)), persistent=False)
+    # on the CPU also where a model is built without its weights: such numbers decide which terms there are
+    module.register_buffer(name, torch.tensor(float(value), device="cpu"), persistent=False)
     return value != 0

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request that a training loop answers between two steps."""
+"""SIGINT, SIGTERM and SIGHUP as a request that a training loop answers between two steps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals that ask this process to stop: without SIGHUP under ``nohup``, which ignores that one."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
 
 
 class StopRequest:
-    """While active, the first SIGINT or SIGTERM only sets :attr:`requested`; the next one acts as usual.
+    """While active, the first signal only sets :attr:`requested`; the next SIGINT or SIGTERM acts as usual.
 
-    Outside the main thread, where Python installs no handlers, :attr:`requested` stays false.
+    A terminal that is closed sends SIGHUP more than once (the kernel and the shell do), so a second one changes
+    nothing. Outside the main thread, where Python installs no handlers, :attr:`requested` stays false.
     """
 
     def __init__(self) -> None:
@@ -22,19 +29,19 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._handle) for number in heeded()}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self._restore(SIGNALS)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._restore()
+        self._restore((signal.SIGINT, signal.SIGTERM))
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+    def _restore(self, numbers: tuple[signal.Signals, ...]) -> None:
+        for number in numbers:
+            if number in self._previous:
+                signal.signal(number, self._previous.pop(number))

@@ -15,7 +15,7 @@ import torch
 from jepa import checkpoint
 from jepa.checkpoint import Latest
 from jepa.data.stream import MovingDots, Normalizer, Stream
-from jepa.files import write_json_atomic
+from jepa.files import is_disk_full, write_json_atomic
 from jepa.methods.base import Method
 from jepa.metrics import Sink
 from jepa.optim.base import Optimizer
@@ -232,7 +232,11 @@ class Job:
         give = getattr(self.spec.dataset, "reference_lines", None)
         if give is None or "prediction_rmse_px" not in self.metrics:
             return None
-        lines: dict[str, Any] = give()
+        try:
+            lines: dict[str, Any] = give()
+        except Exception as error:  # the result is worth more than what it is compared with
+            log.warning("the reference lines could not be computed, the run goes on without them: %s", _words(error))
+            return None
         if self.context_frames is not None and self.context_frames > 1:
             lines["no_verdict"] = f"the predictor is shown {self.context_frames} frames, the lines hold for one"
         return lines
@@ -298,7 +302,7 @@ class Job:
             self._tell(lambda sink: sink.finish({"status": "interrupted"}))
             return
         try:
-            self.finish("failed", error=_words(error), reason="error")
+            self.finish("failed", error=_words(error), reason="disk_full" if is_disk_full(error) else "error")
         except OSError as second:  # a full disk takes no result either; the folder stays that of an interrupted run
             log.warning("%s: the failure could not be recorded: %s", self.spec.folder, second)
             self._tell(lambda sink: sink.finish({"status": "interrupted"}))

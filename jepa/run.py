@@ -26,7 +26,8 @@ from jepa.config import TRUSTED_TARGETS, compose, config_dir, prepare_arguments,
 from jepa.config_arguments import deferred, prepare
 from jepa.config_errors import all_keys, explain, missing_key, one_line
 from jepa.config_search import groups
-from jepa.errors import ConfigError, RunFailed, printable
+from jepa.errors import ConfigError, RunFailed, choice_error, printable
+from jepa.files import disk_full_words, is_disk_full
 from jepa.screen import forgive
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def run(cfg: DictConfig) -> float:
                 [outcome] = trainer.run()
             except Exception as error:
                 run_log.crash(error)
+                if is_disk_full(error):
+                    raise RunFailed(f"{disk_full_words(plan.folder)}, which continues from the checkpoint") from error
                 raise RunFailed(f"{type(error).__name__}: {one_line(error)}; see {plan.folder}/run.log") from error
     if outcome.status == "failed":
         raise RunFailed(f"{outcome.error}; see {plan.folder}/run.log")
@@ -198,7 +201,11 @@ def _shown_again(plan: Plan, earlier: Earlier) -> float:
     if provenance.made_by(earlier.result) == "other":
         print(f"made by other code ({provenance.other_code(earlier.result)}); rerun=true runs it again")
     print("\n".join(summary_lines(earlier.result)))
-    value = earlier.result["metrics"].get(plan.config.objective)
+    metrics = earlier.result["metrics"]
+    if plan.config.objective not in metrics:
+        numbers = [name for name, value in metrics.items() if not isinstance(value, list)]
+        raise choice_error("objective", plan.config.objective, numbers)
+    value = metrics[plan.config.objective]
     return math.nan if value is None else float(value)
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config import scientific_config
 from jepa.errors import ConfigError, RunFailed, check_folder
-from jepa.files import is_disk_full, remove_leftovers, write_json_atomic, write_text_atomic
+from jepa.files import disk_full_words, is_disk_full, remove_leftovers, write_json_atomic, write_text_atomic
 from jepa.provenance import timestamp
 
 CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")  # as in jepa.checkpoint, which would bring torch
@@ -147,7 +147,7 @@ def _make_ready(folder: Path, config: Mapping[str, Any], overrides: list[str], a
 
 def _unwritable(folder: Path, error: OSError | ValueError) -> ConfigError | RunFailed:
     if is_disk_full(error):
-        return RunFailed(f"no space left on the device of {folder}; free some and give the same command again")
+        return RunFailed(disk_full_words(folder))
     where = getattr(error, "filename", None) or folder
     return ConfigError(f"folder={folder}: {where} cannot be written ({getattr(error, 'strerror', None) or error})")
 

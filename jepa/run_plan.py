@@ -20,7 +20,7 @@ from jepa.config_check import check_open, qualified, references
 from jepa.config_errors import one_line
 from jepa.config_schema import RunConfig
 from jepa.data.stream import MovingDots
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, check_choice
 from jepa.job import RunSpec, TrainerSettings
 from jepa.methods.base import Method
 from jepa.metrics import FilesSink, Sink
@@ -69,8 +69,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         raise ConfigError(f"precision=tf32: needs a CUDA device, this run is on {device}; use fp32 or bf16")
     if config.trainer.cuda_graph and device.type != "cuda":
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
-    if config.init_from is not None and not Path(config.init_from).is_file():
-        raise ConfigError(f"init_from={config.init_from}: no such file")
+    _check_init_from(config)
     dataset: MovingDots = _component(cfg, plain, "dataset")
     return Plan(
         config=config,
@@ -90,13 +89,15 @@ def make_plan(cfg: DictConfig) -> Plan:
 
 
 def check_model(plan: Plan) -> int:
-    """Build the model without its numbers, and check what depends on it: its size, its schedule, ``init_from``.
+    """Build the model without its weights, and check what depends on it.
+
+    That is its size, its schedule, ``init_from``, the size of a batch, and the metrics that are asked for.
 
     Returns:
         The number of its parameters.
 
     Raises:
-        ConfigError: a size that does not fit, a warm-up as long as the run, or weights that ``init_from`` lacks.
+        ConfigError: what does not fit.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         method = plan.build_method()
@@ -112,7 +113,9 @@ def check_model(plan: Plan) -> int:
     if method.trainable:
         _check_schedule(plan, num_steps)
     if plan.config.init_from is not None:
-        checkpoint.initial_model(Path(plan.config.init_from), method.state_dict())
+        checkpoint.check_initial_model(Path(plan.config.init_from), method.state_dict())
+    _check_batch(plan, method)
+    _check_metrics(plan.config, method)
     return num_parameters
 
 
@@ -126,6 +129,45 @@ def _check_schedule(plan: Plan, num_steps: int) -> None:
         if key in told or not str(error).startswith(key):
             raise
         raise ConfigError(f"trainer.warmup_epochs{str(error)[len(key) :]}") from error
+
+
+def _check_batch(plan: Plan, method: Method) -> None:
+    if method.trainable and plan.dataset.batch_size < method.smallest_batch:
+        raise ConfigError(
+            f"dataset.batch_size={plan.dataset.batch_size}: must be at least {method.smallest_batch} for "
+            f"model={plan.config.choices.get('model')}, whose loss compares the sequences of a batch"
+        )
+
+
+def _check_metrics(config: RunConfig, method: Method) -> None:
+    """Refuse an ``objective`` that the run does not measure, and an ``on_probe`` that watches such a one."""
+    trained = method.trainable and config.trainer.epochs > 0
+    losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
+    errors = ["prediction_rmse_px", "encoder_rmse_px"]
+    errors += ["head_rmse_px"] if method.has_location_head else []
+    terms_known = bool(method.loss_weights()) or not trained
+    _check_metric("objective", config.objective, [*errors, *losses, "train_seconds"], terms_known)
+    watched = getattr(on_probe(config), "objective", None)
+    if isinstance(watched, str):
+        _check_metric("on_probe.objective", watched, [*errors, *losses], terms_known)
+
+
+def _check_metric(key: str, name: str, measured: list[str], terms_known: bool) -> None:
+    if not terms_known and name.startswith("loss/"):
+        return
+    check_choice(key, name, measured)
+
+
+def _check_init_from(config: RunConfig) -> None:
+    if config.init_from is None:
+        return
+    try:
+        is_file = Path(config.init_from).is_file()
+        is_there = Path(config.init_from).exists()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"init_from={config.init_from!r}: {getattr(error, 'strerror', None) or error}") from error
+    if not is_file:
+        raise ConfigError(f"init_from={config.init_from}: " + ("is no file" if is_there else "no such file"))
 
 
 def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
@@ -154,7 +196,7 @@ def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
         plots=config.plots,
         record=record(plan),
         sinks=make_sinks(plan),
-        on_probe=_on_probe(config.on_probe),
+        on_probe=on_probe(config),
     )
 
 
@@ -258,11 +300,26 @@ def _explained(
     return error
 
 
-def _on_probe(node: Mapping[str, Any] | None) -> Callable[[int, Mapping[str, float]], bool] | None:
-    """What a sweep wants called after each probe; it says whether the run should stop, as pruned."""
+def on_probe(config: RunConfig) -> Callable[[int, Mapping[str, float]], bool] | None:
+    """What a sweep wants called after each probe; it says whether the run should stop, as pruned.
+
+    Raises:
+        ConfigError: the node names nothing that can be called, or arguments that it does not take.
+    """
+    node = config.on_probe
     if node is None:
         return None
-    return instantiate(dict(node), _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)  # type: ignore[no-any-return]
+    if "_target_" not in node:
+        raise ConfigError("on_probe._target_: is missing; on_probe=null calls nothing")
+    try:
+        made = instantiate(dict(node), _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the constructor makes of its arguments
+        raise ConfigError(f"on_probe: {one_line(error)}") from error
+    if not callable(made):
+        raise ConfigError(f"on_probe._target_={node['_target_']!r}: must make something that can be called")
+    return made  # type: ignore[no-any-return]
 
 
 def _hydra(cfg: DictConfig) -> DictConfig | None:

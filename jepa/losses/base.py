@@ -83,6 +83,7 @@ class Term(nn.Module, ABC):
     """
 
     hyperparameter_names: tuple[str, ...] = ("coeff",)
+    smallest_batch: int = 1  # 2 where the sequences of a batch are compared with each other
     sees_all_frames: bool = True  # False: the encodings of the frames that predictions start from are enough
 
     coeff: Tensor | None  # []

@@ -36,6 +36,8 @@ class Covariance(Term):
         skip_first_step: leave out frame 0, which nothing predicts (as published).
     """
 
+    smallest_batch = 2
+
     def __init__(self, *, coeff: float | None, space: str, skip_first_step: bool) -> None:
         super().__init__(coeff=coeff)
         self.space = check_space(space)

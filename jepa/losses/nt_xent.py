@@ -45,6 +45,7 @@ class NTXent(Term):
     """
 
     hyperparameter_names = ("coeff", "temperature")
+    smallest_batch = 2
 
     temperature: Tensor  # []
 

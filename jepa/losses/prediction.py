@@ -28,6 +28,7 @@ class Prediction(Term):
     def __init__(self, *, coeff: float | None, after_projector: bool) -> None:
         super().__init__(coeff=coeff)
         self.after_projector = check_flag("after_projector", after_projector)
+        self.smallest_batch = 2 if after_projector else 1  # the projector's batch norm
 
     def forward(self, embeddings: Embeddings) -> Tensor:
         if not self.after_projector:

@@ -63,6 +63,11 @@ class Method(nn.Module, ABC):
         tensors = [*self.named_parameters(), *self.named_buffers()]
         return tuple(parts), tuple((name, tuple(tensor.shape)) for name, tensor in tensors)
 
+    @property
+    def smallest_batch(self) -> int:
+        """The least number of sequences that the loss is defined for; 2 where it compares those of a batch."""
+        return 1
+
     def loss_weights(self) -> dict[str, str]:
         """How each of the losses' terms enters the total, in words such as "× 118.4"; what is not known is left out."""
         return {}

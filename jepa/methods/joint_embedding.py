@@ -83,6 +83,10 @@ class JointEmbedding(Method):
         values = {name: term(embeddings) for name, term in self.terms.items()}
         return Losses(weighted_sum(self.terms, values), values)
 
+    @property
+    def smallest_batch(self) -> int:
+        return smallest_batch(self.terms)
+
     def loss_weights(self) -> dict[str, str]:
         return term_weights(self.terms)
 
@@ -120,6 +124,11 @@ def term_hyperparameters(terms: nn.ModuleDict) -> tuple[str, ...]:
     return tuple(
         f"terms.{name}.{key}" for name, term in terms.items() for key in cast(Term, term).hyperparameter_names
     )
+
+
+def smallest_batch(terms: nn.ModuleDict) -> int:
+    """The least number of sequences in a batch that every term is defined for."""
+    return max((cast(Term, term).smallest_batch for term in terms.values()), default=1)
 
 
 def term_weights(terms: nn.ModuleDict) -> dict[str, str]:

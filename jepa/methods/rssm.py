@@ -12,7 +12,7 @@ from jepa.errors import ConfigError
 from jepa.losses.base import Embeddings, Sizes, Term
 from jepa.losses.reconstruction import DecoderFactory
 from jepa.methods.base import EncoderFactory, Method
-from jepa.methods.joint_embedding import built_terms, term_hyperparameters, term_weights, weighted_sum
+from jepa.methods.joint_embedding import built_terms, smallest_batch, term_hyperparameters, term_weights, weighted_sum
 from jepa.models.filtering import filter_beliefs
 from jepa.models.heads import IdentityProjector
 from jepa.models.rssm import Gaussian, Posterior, Transition, filter_weights, kl_divergence
@@ -101,6 +101,10 @@ class RSSM(Method):
         embeddings = Embeddings(encodings=encodings, predictions=beliefs, batch=batch, projector=self.projector)
         values = {name: term(embeddings) for name, term in self.terms.items()}
         return Losses(losses.total + weighted_sum(self.terms, values), {**losses.terms, **values})
+
+    @property
+    def smallest_batch(self) -> int:
+        return smallest_batch(self.terms)
 
     def loss_weights(self) -> dict[str, str]:
         own = {"reconstruction": "× 1", "kl": f"× 1 and at least {self.free_nats.item():.4g} a frame"}

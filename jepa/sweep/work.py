@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from jepa.files import remove_leftovers
+from jepa.interrupts import heeded
 from jepa.sweep import folders, lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
@@ -28,7 +29,6 @@ from jepa.sweep.spec import Switches
 from jepa.sweep.task import job_in_this_process
 
 FAILED, INTERRUPTED = 1, 130
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NAME_LENGTH = 100  # characters of a job's label in its name in wandb
 POLL_S = 0.5
 GRACE_S = 10.0  # for a launcher to come back once none of its jobs is running
@@ -216,7 +216,9 @@ class Work:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first signal lets the running jobs save their checkpoints; the second ends at once.
+        """The first SIGINT, SIGTERM or SIGHUP lets the running jobs save their checkpoints; the second ends at once.
+
+        A closed terminal sends SIGHUP more than once, so a second SIGHUP changes nothing.
 
         A launcher whose jobs wait in a queue would wait with them: once none of ours is running, the second comes by
         itself.
@@ -234,15 +236,15 @@ class Work:
 
         def handle(number: int, frame: FrameType | None) -> None:
             again, self._stopped = self._stopped, True
+            if again and number == signal.SIGHUP:
+                return
             self._sitting.stop()
             if again or job_in_this_process():
                 raise KeyboardInterrupt
             self._display.note("stopping: the running jobs save their checkpoints (Ctrl-C again: at once)")
             threading.Thread(target=insist, daemon=True).start()
 
-        # A closed terminal (SIGHUP) stops the sweep as well, unless it was started under nohup.
-        numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, handle) for number in numbers}
+        before = {number: signal.signal(number, handle) for number in heeded()}
         try:
             yield
         finally:

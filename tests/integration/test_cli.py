@@ -186,12 +186,28 @@ def test_the_objective_is_the_metric_asked_for(in_tmp: Path) -> None:
         ["seed=-1"],
         ["device=cuda:99"],
         ["init_from=gone.pt"],
+        ["init_from=/usr"],
+        ["init_from=/etc/hostname"],
+        [f"init_from={'x' * 300}"],
+        ["objective=loss/nosuch"],
+        ["objective=loss/prediction", "model=simclr"],
+        ["objective=loss/total", "model=identity"],
+        ["objective=head_rmse_px"],
+        ["objective=prediction_rmse_px_per_dot"],
+        ["+on_probe._target_=jepa.sweep.pruning.NoSuch"],
+        ["+on_probe._target_=jepa.sweep.pruning.TrialReporter"],
+        ["+on_probe.epoch=3"],
+        ["dataset.batch_size=1"],
+        ["dataset.batch_size=1", "model=simclr"],
         ["model/predictor=rnn_burnin", "model.predictor.burn_in=9"],
         ["dataset.channels=3"],
         ["optimizer.schedule.warmup_epochs=9"],
         ["--multirun", "seed=0,1", "dataset.noise=0,much"],
         ["--multirun", "seed=0,1", "dataset.nois=0,1"],
         ["--multirun", "model=vicreg,simclrr"],
+        ["--multirun", "model=vicreg,simclr", "objective=loss/variance"],
+        ["--multirun", "seed=0,1", "init_from=/etc/hostname"],
+        ["--multirun", "dataset.batch_size=1,2"],
         ["--multirun", "hydra/sweeper=basic", "seed=0,1", "dataset.noise=0,much"],
         ["--multirun", "hydra/sweeper=basic", "seed=0,1", "dataset.nois=0,1"],
         ["--multirun", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "dataset.nois=interval(0,1)"],
@@ -251,7 +267,7 @@ def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_same_command_continues(stop: signal.Signals, in_tmp: Path) -> None:
     long = [*TINY, "dataset.size=800", "trainer.epochs=40", "folder=here"]
     running = process(*long)
