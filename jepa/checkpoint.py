@@ -183,7 +183,10 @@ def _shapes(path: Path, mtime_ns: int, size: int) -> Mapping[str, torch.Size]:
 
 def _weights(path: Path) -> dict[str, Tensor]:
     """The tensors that a file holds for a model, by our names."""
-    state = load(path)
+    try:
+        state = load(path)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("checkpoint ", "init_from=", 1)) from error
     weights = state.get("model", state.get("model_state_dict"))
     if not isinstance(weights, dict):
         raise ConfigError(
@@ -255,4 +258,10 @@ def _name_in_terms(name: str, expected: Iterable[str]) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    """What torch says of a file, on one line, without its advice to load the file by running its code."""
+    found = re.search(r"(Unsupported \w+: \w+ [\w.]+|GLOBAL [\w.]+)", str(error))
+    if found:
+        return f"holds objects that torch reads by running code: {found[1].split()[-1].rstrip('.')}"
+    if str(error).startswith("Weights only load failed") or not str(error).strip():
+        return type(error).__name__
+    return str(error).strip().splitlines()[0][:120]

@@ -65,7 +65,7 @@ def run(cfg: DictConfig) -> float:
     _check_resume(plan, earlier)
     check_model(plan)
     prepare_torch(device=plan.device, threads=plan.config.threads, precision=plan.config.precision)
-    with RunLog(screen=plan.config.progress != "none") as run_log:
+    with RunLog() as run_log:
         trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
         _check_continues(plan, trainer)
         with occupied(

@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -155,12 +154,10 @@ def _unwritable(folder: Path, error: OSError | ValueError) -> ConfigError | RunF
 class RunLog:
     """What the run says, kept until there is a folder for it, then written to ``run.log`` and on as it comes.
 
-    Nothing that goes wrong with the log or the screen stops the run.
+    Nothing that goes wrong with the log stops the run.
     """
 
-    def __init__(self, *, screen: bool = False) -> None:
-        """screen: show warnings on standard error as well."""
-        self._screen = _Screen(logging.WARNING) if screen else None
+    def __init__(self) -> None:
         self._buffer = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._file: logging.FileHandler | None = None
 
@@ -169,8 +166,6 @@ class RunLog:
         self._level = self._logger.level
         self._logger.setLevel(logging.INFO)
         self._logger.addHandler(self._buffer)
-        if self._screen is not None:
-            self._logger.addHandler(self._screen)
         return self
 
     def open(self, folder: Path) -> None:
@@ -192,8 +187,6 @@ class RunLog:
     def __exit__(self, *exception: object) -> None:
         self._logger.setLevel(self._level)
         self._logger.removeHandler(self._buffer)
-        if self._screen is not None:
-            self._logger.removeHandler(self._screen)
         if self._file is not None:
             self._logger.removeHandler(self._file)
             with contextlib.suppress(OSError):
@@ -206,15 +199,6 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Do nothing."""
-
-
-class _Screen(logging.Handler):
-    """Shows warnings as ``warning: ...``, one line each, on standard error."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        with contextlib.suppress(OSError, ValueError):  # closed, or full
-            print(f"warning: {' '.join(record.getMessage().split())}", file=sys.stderr, flush=True)
 
 
 # --- what is there -------------------------------------------------------------------------------------------------

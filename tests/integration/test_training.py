@@ -110,7 +110,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 @pytest.mark.parametrize("damaged", [[checkpoint.LAST], [checkpoint.LAST, checkpoint.PREVIOUS]], ids=len)
 def test_a_damaged_checkpoint_costs_time_and_changes_no_number(
-    damaged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    damaged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(tmp_path / "whole")
     parts = tmp_path / "parts"
@@ -124,14 +124,14 @@ def test_a_damaged_checkpoint_costs_time_and_changes_no_number(
     if len(damaged) == 2:
         with pytest.raises(ConfigError, match="every checkpoint is damaged"):
             execute(parts, "resume=true")
-    execute(parts, "progress=lines")
+    execute(parts)
     assert records(parts) == records(tmp_path / "whole")
     assert science(parts) == science(tmp_path / "whole")
     assert_same_weights(parts, tmp_path / "whole")
-    shown, logged = capsys.readouterr().err, (parts / "run.log").read_text()
+    logged = (parts / "run.log").read_text()
     for words in ("last.pt: damaged, its checksum differs; it is kept as last.pt.damaged", "the run continues from"):
         words = words if len(damaged) == 1 else words.replace("continues from", "starts again")
-        assert words in shown and words in logged
+        assert words in logged
     assert {path.name for path in (parts / "checkpoints").iterdir()} == {
         "last.pt",
         *(f"{Path(name).name}.damaged" for name in damaged),

@@ -153,5 +153,19 @@ def test_any_other_file_is_refused_on_one_line(
         torch.save({"model": Evil()} if content == "code" else [1, 2], path)
     with pytest.raises(ConfigError, match=r"junk\.pt") as caught:
         checkpoint.initial_model(path, {"w": torch.zeros(2)})
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("init_from=")
     assert "executed" not in capfd.readouterr().out
+
+
+def test_a_file_that_many_jobs_start_from_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, state(1))
+    path, reads = tmp_path / checkpoint.LAST, []
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda path: (reads.append(path), load(path))[1])
+    for _ in range(3):
+        checkpoint.check_initial_model(path, {"w": torch.zeros(40), "b": torch.zeros(3)})
+    assert len(reads) == 1
+    with pytest.raises(ConfigError, match=r"init_from=.*no weight 'v'"):
+        checkpoint.check_initial_model(path, {"v": torch.zeros(40)})
+    with pytest.raises(ConfigError, match=r"init_from=.*'w' has shape \[40\], the model needs \[3\]"):
+        checkpoint.check_initial_model(path, {"w": torch.zeros(3)})

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from method_samples import BURN_IN, B, D, K, T, batch, idm, simclr, supervised, untrained, vicreg
+from method_samples import BURN_IN, MLP_PROJECTOR, B, D, K, T, batch, idm, simclr, supervised, untrained, vicreg
 
 from jepa.errors import ConfigError
 from jepa.models.predictors import IdentityPredictor
@@ -117,3 +117,12 @@ def test_methods_say_how_their_terms_are_weighted(objective, weights):
     assert objective.loss_weights() == weights and set(losses.terms) == set(weights)
     total = sum(float(weights[name].split()[1]) * value.item() for name, value in losses.terms.items())
     assert losses.total.item() == pytest.approx(total, rel=1e-3)
+
+
+def test_losses_that_compare_the_sequences_of_a_batch_say_so():
+    assert vicreg(sim=1.0).smallest_batch == vicreg(action=1.0).smallest_batch == 1
+    assert all(vicreg(**{name: 1.0}).smallest_batch == 2 for name in ("std", "cov", "enc_std", "enc_cov"))
+    assert vicreg(sim=1.0, projector=MLP_PROJECTOR).smallest_batch == 1  # the loss does not see the projector
+    assert vicreg(sim=1.0, projector=MLP_PROJECTOR, after_projector=True).smallest_batch == 2
+    assert simclr().smallest_batch == 2
+    assert idm().smallest_batch == supervised().smallest_batch == 1
