@@ -107,8 +107,8 @@ class Display:
         if not self._screen.broken and time.monotonic() - self._said > LINES_S:
             self._said = time.monotonic()
             running = self._overview.running()
-            left = self._overview.programs_left(running)
-            lines = [running_line(one, left[one.program]) for one in running[:MAX_LINES]]
+            left, packs = self._overview.programs_left(running), Counter(one.program for one in running)
+            lines = [running_line(one, left[one.program], packs[one.program]) for one in running[:MAX_LINES]]
             self._screen.lines([*lines, self._overview.summary(running)])
 
     def _draw(self, news: Sequence[str]) -> None:
@@ -141,6 +141,7 @@ def live_view(overview: Overview, running: Sequence[AtWork], size: tuple[int, in
     columns, room = size[0], max(1, size[1] - 4)
     shown = running if len(running) <= room else running[: room - 1]
     left_of, left = overview.programs_left(running), overview.seconds_left(running)
+    packs = Counter(one.program for one in running)
     jobs = Table.grid(padding=(0, 1), expand=True)
     jobs.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for one, label in zip(shown, telling([one.job.label for one in shown]), strict=True):
@@ -148,7 +149,8 @@ def live_view(overview: Overview, running: Sequence[AtWork], size: tuple[int, in
         cells: list[RenderableType] = [Text(f"{share:.0%}")]
         if columns > NARROW:
             bar = ProgressBar(total=1.0, completed=share, width=16 if columns >= WIDE else 10)
-            cells = [bar, Text(_place(one)), Text(_value(one)), *([Text(_rate(one))] if columns >= WIDE else [])]
+            rate = [Text(_rate(one, packs[one.program]))] if columns >= WIDE else []
+            cells = [bar, Text(_place(one)), Text(_value(one)), *rate]
         jobs.add_row(Text(label), *cells, Text(_left(one, left_of[one.program])))
     for column in jobs.columns[1:]:
         column.no_wrap, column.justify = True, "right"
@@ -175,9 +177,9 @@ def telling(labels: Sequence[str]) -> list[str]:
     return [" ".join(sorted(label, key=lambda word: counts[word] == len(labels))) for label in words]
 
 
-def running_line(one: AtWork, left: float | None = None) -> str:
-    """One plain line about a job at work. left: seconds until it ends, where they are known."""
-    words = [_place(one, " of "), _value(one), _rate(one), _left(one, left)]
+def running_line(one: AtWork, left: float | None = None, pack: int = 1) -> str:
+    """One plain line about a job at work. left: seconds until it ends, where they are known. pack: jobs with it."""
+    words = [_place(one, " of "), _value(one), _rate(one, pack), _left(one, left)]
     return f"  {one.job.hash} {one.job.label}: " + " · ".join(filter(None, words))
 
 
@@ -214,9 +216,10 @@ def _value(one: AtWork) -> str:
     return f"loss {one.metrics['loss/total']:.4g}" if one.metrics.get("loss/total") is not None else ""
 
 
-def _rate(one: AtWork) -> str:
+def _rate(one: AtWork, pack: int) -> str:
+    """The job's own rate; its records charge it a share of the pack's time."""
     rate = one.metrics.get("sequences_per_second")
-    return f"{rate:.0f} sequences/s" if rate else ""
+    return f"{rate / pack:.0f} sequences/s" if rate else ""
 
 
 def _left(one: AtWork, left: float | None) -> str:

@@ -173,6 +173,7 @@ def test_a_job_without_a_record_is_starting_and_one_beyond_its_training_is_judge
     fresh = replace(at_work(0), metrics={})
     assert running_line(fresh).endswith(": starting") and running_line(fresh, 90.0).endswith(": 1:30 left")
     assert running_line(at_work(0, share=1.0), 3.0).endswith(" · judging")
+    assert " · 812 sequences/s" in running_line(at_work(0)) and " · 203 sequences/s" in running_line(at_work(0), pack=4)
 
 
 def test_a_result_fits_on_one_line(tmp_path: Path) -> None:
