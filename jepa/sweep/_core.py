@@ -19,7 +19,7 @@ from jepa.sweep import folders, points, records, report
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
 from jepa.sweep.points import Arguments, Grid, Point, bare
-from jepa.sweep.spec import read_sweep, sweep_names
+from jepa.sweep.spec import SweepConfig, read_sweep, sweep_names
 from jepa.sweep.work import FAILED, Context, Work
 
 __all__ = ["Context", "main"]
@@ -65,7 +65,7 @@ class Sweep:
 
     def work(self, arguments: Arguments, axes: dict[str, list[str]]) -> Work:
         """The work of the folder that ``arguments`` mean."""
-        folder = self._folder(arguments)
+        folder = sweep_folder(self.context.config, self.spec, arguments)
         folders.check_contents(folder)
         return Work(
             context=self.context,
@@ -74,8 +74,9 @@ class Sweep:
             switches=self.switches,
             retries=self.spec.retries,
             axes=axes,
-            command=shlex.join(["python", "-m", "jepa.run", *sys.argv[1:]]),
+            command=shlex.join(["python", "-m", "jepa.run", *_typed(sys.argv[1:])]),
             name=folder.name,
+            auto=[str(text) for text in self.spec.auto],
         )
 
     # --- a grid --------------------------------------------------------------------------------------------------
@@ -181,17 +182,26 @@ class Sweep:
         """A configuration for each model, to be tried for an estimate; none where jobs are not to be built."""
         return dict(configs) if self.context.check is not None else {}
 
-    def _folder(self, arguments: Arguments) -> Path:
-        """The sweep's folder: below the fixed part of ``hydra.sweep.dir``, or that where somebody set it."""
-        config = self.context.config
-        if any(str(text).lstrip("+").startswith("hydra.sweep.dir=") for text in config.hydra.overrides.hydra):
-            return check_folder("hydra.sweep.dir", Path(str(config.hydra.sweep.dir)).absolute())
-        node = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-        assert isinstance(node, dict)
-        outputs = Path(str(node["dir"]).partition("${")[0]).absolute()
-        names = sweep_names(self.spec, _file(config), arguments)
-        name = next((name for name in names if os.path.isdir(outputs / name)), names[0])
-        return check_folder("sweep.name", outputs / name)
+
+def sweep_folder(config: DictConfig, spec: SweepConfig, arguments: Arguments) -> Path:
+    """A sweep's folder: below the fixed part of ``hydra.sweep.dir``, or that where somebody set it.
+
+    Raises:
+        ConfigError: no sweep can be there.
+    """
+    if any(str(text).lstrip("+").startswith("hydra.sweep.dir=") for text in config.hydra.overrides.hydra):
+        return check_folder("hydra.sweep.dir", Path(str(config.hydra.sweep.dir)).absolute())
+    node = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    assert isinstance(node, dict)
+    outputs = Path(str(node["dir"]).partition("${")[0]).absolute()
+    names = sweep_names(spec, _file(config), arguments)
+    name = next((name for name in names if os.path.isdir(outputs / name)), names[0])
+    return check_folder("sweep.name", outputs / name)
+
+
+def _typed(arguments: Sequence[str]) -> list[str]:
+    """The command line without what was filled in."""
+    return [text for text in arguments if not text.startswith("sweep.auto=")]
 
 
 def _file(config: DictConfig) -> str | None:

@@ -173,8 +173,11 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write the sweep's own file, keeping the jobs that earlier sittings asked for."""
-    jobs = {**read_state(folder).get("jobs", {}), **state.pop("jobs")}
+    """Write the sweep's own file, keeping the jobs that earlier sittings asked for, and the choice of the first."""
+    earlier = read_state(folder)
+    jobs = {**earlier.get("jobs", {}), **state.pop("jobs")}
+    if "auto" in earlier:
+        state.setdefault("auto", earlier["auto"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json_atomic(folder / STATE, {**state, "jobs": jobs})

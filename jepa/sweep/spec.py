@@ -41,6 +41,7 @@ class SweepConfig:
     pruner: str
     pruner_options: dict[str, Any]
     storage: str | None
+    auto: list[object]
 
     def __post_init__(self) -> None:
         check_count("sweep.max_jobs", self.max_jobs, maximum=10**6)

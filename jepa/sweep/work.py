@@ -58,6 +58,7 @@ class Work:
         axes: dict[str, list[str]],
         command: str,
         name: str,
+        auto: Sequence[str] = (),
     ) -> None:
         """Args:
         context: Hydra's.
@@ -68,6 +69,7 @@ class Work:
         axes: the keys in which jobs differ, with their values.
         command: what the user typed.
         name: of the sweep.
+        auto: what ``hydra/launcher=auto`` has chosen, to be kept.
         """
         self.context = context
         self.folder = folder
@@ -77,6 +79,7 @@ class Work:
         self.axes = axes
         self.command = command
         self.name = name
+        self.auto = list(auto)
         self.jobs: list[Job] = []
         self.overview = Overview(parallel=kind.parallel)
         self.unusable: dict[str, str] = {}  # by job hash: why its folder can't be worked in
@@ -195,6 +198,7 @@ class Work:
                 "name": self.name,
                 "command": self.command,
                 "launcher": self.kind.name,
+                **({"auto": self.auto} if self.auto else {}),
                 "axes": self.axes,
                 "jobs": {job.hash: {"label": job.label, "overrides": job.overrides} for job in self.jobs},
             },

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from sweep_helpers import results, run
 
 from jepa import processor
 from jepa.sweep import auto, devices
@@ -11,7 +15,7 @@ ARGUMENTS = ["--multirun", "hydra/launcher=auto", "seed=0,1"]
 
 
 @pytest.fixture(autouse=True)
-def plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_cpu(monkeypatch: pytest.MonkeyPatch, in_tmp: Path) -> None:
     monkeypatch.setattr(devices, "visible_gpus", lambda: [])
     monkeypatch.setattr(devices, "cores", lambda: 4)
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
@@ -24,7 +28,13 @@ def test_nothing_is_chosen_unless_asked_for() -> None:
 
 def test_a_cpu_of_several_cores_gets_processes() -> None:
     arguments, note = auto.choose(ARGUMENTS)
-    assert arguments == ["--multirun", "seed=0,1", "hydra/launcher=joblib", "trainer.compile=auto"]
+    assert arguments == [
+        "--multirun",
+        "seed=0,1",
+        "hydra/launcher=joblib",
+        "trainer.compile=auto",
+        "sweep.auto=['hydra/launcher=joblib','trainer.compile=auto']",
+    ]
     assert note == "hydra/launcher=auto: hydra/launcher=joblib trainer.compile=auto"
 
 
@@ -51,13 +61,44 @@ def test_what_a_sweep_file_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_compilation_is_left_as_it_was_given() -> None:
     arguments, _ = auto.choose([*ARGUMENTS, "trainer.compile=false"])
-    assert arguments[2:] == ["trainer.compile=false", "hydra/launcher=joblib"]
+    assert arguments[2:-1] == ["trainer.compile=false", "hydra/launcher=joblib"]
 
 
 def test_gpus_get_packs_one_process_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "visible_gpus", lambda: ["0", "1"])
-    assert auto.choose(ARGUMENTS)[0][-3:] == [
+    assert auto.choose(ARGUMENTS)[0][-4:-1] == [
         "hydra/launcher=packed",
         "hydra.launcher.num_workers=2",
         "precision=bf16",
     ]
+
+
+EPOCHS = ["trainer.epochs=1", "trainer.warmup_epochs=0"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--multirun", "seed=0,1"], ["+sweep=search", "model=vicreg,idm", "sweep.n_trials=1"]],
+    ids=["grid", "searches"],
+)
+def test_a_sweep_goes_on_with_the_choice_it_was_begun_with(
+    arguments: list[str], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*arguments, *EPOCHS, "hydra/launcher=auto"]
+    monkeypatch.setattr(devices, "cores", lambda: 1)
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    first = run(arguments)
+    assert first.code == 0 and "hydra/launcher=auto: hydra/launcher=basic precision=bf16" in first.out, first
+    folders = sorted(in_tmp.glob("outputs/*"))
+    before = {folder: results(folder) for folder in folders}
+    kept = [json.loads((folder / "sweep.json").read_text()) for folder in folders]
+    assert all(state["auto"] == ["hydra/launcher=basic", "precision=bf16", "trainer.compile=auto"] for state in kept)
+    assert all("sweep.auto" not in state["command"] for state in kept)
+
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)  # the next machine
+    monkeypatch.setattr(devices, "cores", lambda: 4)
+    again = run(arguments)
+    assert again.code == 0 and "hydra/launcher=basic precision=bf16" in again.out, again
+    assert "as when the sweep began" in again.out, again
+    assert sorted(in_tmp.glob("outputs/*")) == folders and {key: results(key) for key in folders} == before
+    assert "precision=bf16" not in auto.choose([*arguments, "precision=fp32"])[0], "what is asked for stands"

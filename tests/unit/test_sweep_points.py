@@ -32,6 +32,7 @@ NOTHING: dict[str, Any] = {
     "pruner": "none",
     "pruner_options": {},
     "storage": None,
+    "auto": [],
 }
 
 
