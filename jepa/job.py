@@ -21,6 +21,7 @@ from jepa.metrics import Sink
 from jepa.optim.base import Optimizer
 from jepa.probing import Probe, ProbeReport
 from jepa.provenance import made_by, other_code, timestamp
+from jepa.results.backend import prepare_matplotlib
 from jepa.results.reference import verdict
 from jepa.seeding import generator
 
@@ -196,6 +197,7 @@ class Job:
     def _draw(self, report: ProbeReport) -> list[Path]:
         """Draw the plots. What goes wrong with a picture costs the picture, not the run."""
         try:
+            prepare_matplotlib()
             from jepa.results.run_plots import draw_all
 
             folder = self.spec.folder / "plots"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jepa.errors import nearest
 from jepa.results.axes import SEED
+from jepa.results.backend import prepare_matplotlib
 from jepa.results.collect import Collection
 from jepa.results.export import replace_file
 from jepa.results.records import Names, ResultsError, Run
@@ -38,6 +39,7 @@ def draw(
         metric: what is drawn where the figure is not about a metric of its own.
         make_table: the table of the runs, of means, with further keys as axes.
     """
+    prepare_matplotlib()
     kind = arguments.plot
     if kind in SEARCH_PLOTS:
         figure = _search_figure(searches_in(found, runs), kind, metric)

@@ -5,6 +5,7 @@ Matplotlib without pyplot: no global state, so that several threads may draw.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from matplotlib.ticker import MaxNLocator
 from jepa.files import atomic_path
 from jepa.results.reference import Reference
 from jepa.results.reference_drawing import Curve, draw_reference
+
+log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.floating]
 Record = Mapping[str, Any]
@@ -57,7 +60,7 @@ def draw_all(
     reference: Reference | None = None,
     loss_weights: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Draw every plot that there are data for into ``folder``; returns the paths.
+    """Draw every plot that there are data for into ``folder``; returns the paths of those that could be drawn.
 
     samples: judged sequences. metrics, reference: as in ``result.json``. records: the lines of ``metrics.jsonl``.
     loss_weights: how a term of the loss enters the total, in words, by its name.
@@ -69,9 +72,12 @@ def draw_all(
     }
     paths = []
     for name, draw in figures.items():
-        figure = draw()
-        if figure is not None:
-            paths.append(_save(figure, folder / f"{name}.png"))
+        try:
+            figure = draw()
+            if figure is not None:
+                paths.append(_save(figure, folder / f"{name}.png"))
+        except Exception as error:  # a picture that cannot be drawn costs neither the others nor the run
+            log.warning("plots/%s.png could not be drawn: %s: %s", name, type(error).__name__, error)
     return paths
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from jepa import checkpoint
+from jepa import checkpoint, run_plan
 from jepa.config import compose, register
 from jepa.errors import ConfigError
+from jepa.metrics import Sink
 from jepa.run import run
 from jepa.trainer import Trainer
 
@@ -166,6 +167,46 @@ def test_weights_that_are_no_numbers_fail_the_run(epochs: int, tmp_path: Path) -
         execute(tmp_path / "second", *asked)
     found = result(tmp_path / "second")
     assert found["status"] == "failed" and found["reason"] == "not_finite" and found["objective"] is None
+
+
+class Broken(Sink):
+    """A place for numbers that is out of order from ``when`` on."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def start(self, **_: Any) -> None:
+        self._use("start")
+
+    def record(self, record: Any) -> None:
+        self._use("record")
+
+    def plot(self, name: str, path: Path) -> None:
+        self._use("plot")
+
+    def finish(self, result: Any) -> None:
+        self._use("finish")
+
+    def _use(self, what: str) -> None:
+        if what == self.when:
+            raise TypeError("no numbers, please")
+
+
+def test_broken_sinks_and_pictures_cost_themselves_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_sinks = run_plan.make_sinks
+    broken = [Broken(when) for when in ("start", "record", "plot", "finish")]
+    monkeypatch.setattr(run_plan, "make_sinks", lambda plan: [*make_sinks(plan), *broken])
+
+    def no_picture(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed to process string with tex")
+
+    monkeypatch.setattr("jepa.results.run_plots.samples_figure", no_picture)
+    execute(tmp_path, "trainer.epochs=1", "trainer.warmup_epochs=0", "plots=true")
+    assert result(tmp_path)["status"] == "finished"
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"losses.png", "rmse_per_step.png"}
+    logged = (tmp_path / "run.log").read_text()
+    assert logged.count("Broken: the run goes on without it: TypeError: no numbers, please") == len(broken)
+    assert logged.count("plots/samples.png could not be drawn: RuntimeError: Failed to process string") == 1
 
 
 def test_another_seed_gives_other_weights_and_data(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -181,3 +182,20 @@ def test_a_diverged_run_can_be_drawn(tmp_path: Path, value: float | None) -> Non
 def test_plots_need_neither_torch_nor_pyplot() -> None:
     code = "import sys, jepa.results.run_plots; print({'torch', 'matplotlib.pyplot', 'hydra'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_no_setting_of_matplotlib_hinders_a_figure(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    code = (
+        "from jepa.results.backend import prepare_matplotlib; prepare_matplotlib();"
+        "import matplotlib, os; from jepa.results import run_plots;"
+        "print(matplotlib.rcParams['text.usetex'], os.environ['MPLBACKEND'])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MPLBACKEND": "module://not_installed.backend", "MATPLOTLIBRC": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == "False module://not_installed.backend\n", found.stderr
