@@ -83,7 +83,8 @@ class Screen:
             rendered = self._render(content, size)
             text = self._erase() + "".join(f"{line}\n" for line in above)
             self._content, self._shown, self._size = content, [width for _, width in rendered], size
-            self._write(text + "\n".join(line for line, _ in rendered))
+            # The cursor waits at the start of the last line: a "^C" that the terminal echoes there does not wrap.
+            self._write(text + "\n".join(line for line, _ in rendered) + "\r")
 
     def capture(self) -> None:
         """Show above the block what the program prints from now on to standard output and error, until it is over."""
@@ -123,9 +124,9 @@ class Screen:
         if not self._shown:
             return ""
         columns = self.size()[0]
-        rows = sum(max(1, -(-width // columns)) if _REFLOWS else 1 for width in self._shown)
+        above = sum(max(1, -(-width // columns)) if _REFLOWS else 1 for width in self._shown[:-1])
         self._shown = []
-        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
+        return "\r" + (f"\x1b[{above}A" if above else "") + "\x1b[J"
 
     def _write(self, text: str) -> None:
         if self._stream is None or not text:

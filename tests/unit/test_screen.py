@@ -37,6 +37,7 @@ class Terminal(io.StringIO):
         self.cells = [""]  # lines as on the screen, each with a mark of whether the next one continues it
         self.joined = [False]
         self.row = 0
+        self.column: int | None = None  # None: behind the last letter
 
     def isatty(self) -> bool:
         return True
@@ -49,19 +50,24 @@ class Terminal(io.StringIO):
 
     def _take(self, part: str) -> None:
         if part == "\n":
+            self.column = None
             self.row += 1
             if self.row == len(self.cells):
                 self.cells.append("")
                 self.joined.append(False)
         elif part == "\r":
-            self.cleared = True
-            self.at_start = True
+            self.column = 0
         elif part.startswith("\x1b[") and part.endswith("A"):
             self.row = max(0, self.row - int(part[2:-1]), len(self.cells) - self.height)
         elif part == "\x1b[J":
+            self.column = None
             del self.cells[self.row :], self.joined[self.row :]
             self.cells.append("")
             self.joined.append(False)
+        elif self.column is not None and not part.startswith("\x1b"):
+            line = self.cells[self.row]
+            self.cells[self.row] = line[: self.column] + part + line[self.column + 1 :]
+            self.column += 1
         elif not part.startswith("\x1b"):
             if len(self.cells[self.row]) == self.columns:
                 self.joined[self.row] = True
@@ -81,7 +87,7 @@ class Terminal(io.StringIO):
             pieces = [line[first : first + columns] for first in range(0, max(1, len(line)), columns)]
             self.cells += pieces
             self.joined += [*[True] * (len(pieces) - 1), False]
-        self.row = len(self.cells) - 1
+        self.row = len(self.cells) - max(1, -(-len(whole[-1]) // columns))  # the cursor stays at its line's start
 
 
 @pytest.fixture
@@ -161,6 +167,16 @@ def test_what_the_program_prints_goes_above_the_block(terminal: Terminal, monkey
     print("the end")
     assert terminal.cells == ["a line", "half and half", "the block", "the end", ""]
     assert sys.stdout is terminal and piped.getvalue() == "a line\n"
+
+
+def test_what_the_terminal_echoes_into_the_block_leaves_no_rubbish(terminal: Terminal) -> None:
+    shown = Screen(terminal)
+    for _ in range(2):
+        shown.block(live_view(overview_of(2), [at_work(0), at_work(1)], shown.size()))
+        terminal.write("^C^C")
+        assert terminal.cells[-1].startswith("^C^C━") and len(terminal.cells) == 3
+    shown.close(keep=False)
+    assert terminal.cells == [""]
 
 
 def test_words_that_differ_come_first() -> None:
