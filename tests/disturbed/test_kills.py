@@ -22,7 +22,6 @@ def test_any_kill(name: str, place: Callable[[str], Place], alone: Callable[[str
     kill_and_compare(place(name), alone(name), random.Random(f"{case_seed()} {name}"), KILLS[name])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["single", "grid"])
 def test_a_few_kills(name: str, place: Callable[[str], Place], alone: Callable[[str], Undisturbed]) -> None:
     kill_and_compare(place(name), alone(name), random.Random(f"{case_seed()} {name}"), 3)

@@ -56,7 +56,6 @@ def total_is_right(journal: Path, number: int) -> None:
     assert len({trial["job"] for trial in found}) == number
 
 
-@pytest.mark.slow
 def test_a_run_started_twice(place: Callable[[str], Place], alone: Callable[[str], Undisturbed]) -> None:
     run_once_by_one(place("single"), alone("single"))
 
