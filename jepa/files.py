@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -17,6 +18,12 @@ from typing import Any
 
 # What ``atomic_path`` calls its temporary files, and what earlier versions and copies of results called theirs.
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]+)(-[0-9a-f]{6}(\.\w+)?|\.tmp)")
+
+_SEAL = b',\n  "checksum": "'
+
+
+class Damaged(ValueError):
+    """A file does not hold what was written there."""
 
 
 @contextmanager
@@ -47,6 +54,30 @@ def write_text_atomic(path: Path, text: str) -> None:
 def write_json_atomic(path: Path, value: Any) -> None:
     """Put ``value`` at ``path`` as JSON, with NaN and infinities, which JSON lacks, as null."""
     write_text_atomic(path, json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """As :func:`write_json_atomic`, with a last entry ``checksum`` over the text before it."""
+    plain = {key: item for key, item in to_plain(value).items() if key != "checksum"}
+    body = json.dumps(plain, indent=2, allow_nan=False).removesuffix("\n}")
+    write_text_atomic(path, f'{body}{_SEAL.decode()}{_digest(body.encode())}"\n}}\n')
+
+
+def parse_sealed_json(data: bytes) -> Any:
+    """What :func:`write_sealed_json` wrote. JSON without a checksum, as earlier versions and people write, is taken.
+
+    Raises:
+        Damaged: the text is not the one that the checksum was made of.
+        ValueError: it is no JSON.
+    """
+    body, seal, digest = data.rpartition(_SEAL)
+    if seal and digest.strip(b'" \n}').decode(errors="replace") != _digest(body):
+        raise Damaged("does not match its checksum")
+    return json.loads(data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def remove_leftovers(*folders: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from jepa import checkpoint
 from jepa.checkpoint import Latest
 from jepa.data.stream import MovingDots, Normalizer, Stream
-from jepa.files import is_disk_full, write_json_atomic
+from jepa.files import is_disk_full, write_sealed_json
 from jepa.methods.base import Method
 from jepa.metrics import Sink
 from jepa.optim.base import Optimizer
@@ -287,7 +287,7 @@ class Job:
             "error": error,
             "reason": reason,
         }
-        write_json_atomic(spec.folder / "result.json", result)
+        write_sealed_json(spec.folder / "result.json", result)
         self.outcome = Outcome(status, objective, metrics, error, reason)
         self._tell(lambda sink: sink.finish(result))
         if status == "finished":

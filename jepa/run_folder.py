@@ -19,7 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config import scientific_config
 from jepa.errors import ConfigError, RunFailed, check_folder
-from jepa.files import disk_full_words, is_disk_full, remove_leftovers, write_json_atomic, write_text_atomic
+from jepa.files import (
+    Damaged,
+    disk_full_words,
+    is_disk_full,
+    parse_sealed_json,
+    remove_leftovers,
+    write_json_atomic,
+    write_text_atomic,
+)
 from jepa.provenance import timestamp
 
 CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")  # as in jepa.checkpoint, which would bring torch
@@ -258,9 +266,11 @@ def _json(value: Any) -> str:
 def _result(folder: Path) -> dict[str, Any] | None:
     path = folder / "result.json"
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = parse_sealed_json(path.read_bytes())
     except FileNotFoundError:
         return None
+    except Damaged as error:
+        raise ConfigError(f"{path}: {error}; {_REMEDY}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from error
     if not isinstance(result, dict) or "status" not in result:

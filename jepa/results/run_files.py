@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from jepa.files import Damaged, parse_sealed_json
 from jepa.results.records import flatten, is_number
 
 RESULT = "result.json"
@@ -72,7 +73,7 @@ def _damaged(record: Record, error: str, remedy: str) -> Record:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or type(error).__name__})"
-    if isinstance(error, _NotOurs):
+    if isinstance(error, (_NotOurs, Damaged)):
         return str(error)
     return f"cannot be read ({type(error).__name__})"
 
@@ -115,7 +116,7 @@ def _read_unfinished(folder: str) -> Record:
 
 def _read_result(folder: str) -> Record:
     with open(f"{folder}/{RESULT}", "rb") as file:
-        result = json.loads(file.read())
+        result = parse_sealed_json(file.read())
     if not isinstance(result, dict) or result.get("status") not in _STATUSES:
         raise _NotOurs("does not say how the run ended")
     status = result["status"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jepa.errors import ConfigError
-from jepa.files import atomic_path, remove_leftovers, write_json_atomic
+from jepa.files import atomic_path, parse_sealed_json, remove_leftovers, write_json_atomic, write_sealed_json
 from jepa.provenance import timestamp
 from jepa.sweep import lease
 
@@ -34,7 +34,7 @@ def read_result(folder: Path, metric: str | None = None) -> dict[str, Any] | Non
     A finished result whose objective is not a finite number counts as failed.
     """
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = parse_sealed_json((folder / RESULT).read_bytes())
     except (OSError, ValueError):
         return None
     if not isinstance(result, dict) or "status" not in result:
@@ -120,7 +120,7 @@ def write_failure(
         log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} failed: {error}\n{traceback}")
     if (folder / RESULT).exists():
         return
-    write_json_atomic(
+    write_sealed_json(
         folder / RESULT,
         {
             "status": "failed",
@@ -159,7 +159,7 @@ def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None =
     for name in _REUSED_FILES:
         if (source / name).is_file():
             _copy_atomic(source / name, target / name)
-    write_json_atomic(target / RESULT, {**result, "reused_from": str(source.resolve())})
+    write_sealed_json(target / RESULT, {**result, "reused_from": str(source.resolve())})
     return True
 
 
