@@ -15,9 +15,9 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,9 +26,12 @@ from torch import Tensor
 from jepa.errors import ConfigError, nearest
 from jepa.files import atomic_path
 
+_Value = TypeVar("_Value")
+
 FORMAT = 1
 LAST = "checkpoints/last.pt"
 PREVIOUS = "checkpoints/previous.pt"
+PROBE = "probe.pt"  # the maps that the run was judged with
 
 _MARK = b"jepa-sha256:"  # at the start of the archive's comment; 64 hexadecimal digits follow
 _COMMENT_BYTES = len(_MARK) + 64
@@ -56,12 +59,19 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file cannot be written; the old checkpoints are as they were.
     """
-    content = _sealed({"format": FORMAT, "sealed": True, **state})
+    content = _sealed({"format": FORMAT, **state})
     last = folder / LAST
     with atomic_path(last) as temporary:
         temporary.write_bytes(content)
         if last.exists():
             os.replace(last, folder / PREVIOUS)
+
+
+def write(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings, lists of them) with its checksum, for :func:`load`. Atomic."""
+    content = _sealed(state)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def latest(folder: Path, config_hash: str | None) -> Latest:
@@ -159,7 +169,7 @@ def initial_model(path: Path, expected: Mapping[str, Tensor]) -> tuple[dict[str,
     Raises:
         ConfigError: unreadable, a weight is missing, or has another shape.
     """
-    weights = {_name_in_terms(name, expected): value for name, value in _weights(path).items()}
+    weights = our_names(_weights(path), expected)
     _check_fit(path, {name: value.shape for name, value in weights.items()}, expected)
     return {name: weights[name] for name in expected}, sorted(set(weights) - set(expected))
 
@@ -172,7 +182,7 @@ def check_initial_model(path: Path, expected: Mapping[str, Tensor]) -> None:
     """
     status = path.stat()
     shapes = _shapes(path, status.st_mtime_ns, status.st_size)
-    _check_fit(path, {_name_in_terms(name, expected): shape for name, shape in shapes.items()}, expected)
+    _check_fit(path, our_names(shapes, expected), expected)
 
 
 @functools.lru_cache(maxsize=8)
@@ -182,7 +192,7 @@ def _shapes(path: Path, mtime_ns: int, size: int) -> Mapping[str, torch.Size]:
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    """The tensors that a file holds for a model, by our names."""
+    """The tensors that a file holds for a model, by the file's names."""
     try:
         state = load(path)
     except ConfigError as error:
@@ -192,7 +202,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
         raise ConfigError(
             f"init_from={path}: holds neither 'model' nor 'model_state_dict' (has: {', '.join(map(str, state))[:200]})"
         )
-    return {_our_name(str(name)): value for name, value in weights.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
 def _check_fit(path: Path, shapes: Mapping[str, torch.Size], expected: Mapping[str, Tensor]) -> None:
@@ -209,7 +219,7 @@ def _check_fit(path: Path, shapes: Mapping[str, torch.Size], expected: Mapping[s
 def _sealed(state: Mapping[str, Any]) -> bytes:
     """What ``torch.save`` writes for ``state``, with the checksum as the archive's comment."""
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    torch.save({"sealed": True, **state}, buffer)
     content = bytearray(buffer.getvalue())
     content[-2:] = struct.pack("<H", _COMMENT_BYTES)  # the last field of a zip archive: the length of its comment
     content += _MARK
@@ -244,6 +254,15 @@ def _numpy_numbers() -> list[Any]:
     return [*spellings, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
 
 
+def our_names(weights: Mapping[str, _Value], expected: Iterable[str]) -> dict[str, _Value]:
+    """``weights`` (or their shapes) by the names that a model with the weights ``expected`` has for them.
+
+    The original and earlier versions of this project have other names for some.
+    """
+    expected = frozenset(expected)
+    return {_name_in_terms(_our_name(name), expected): value for name, value in weights.items()}
+
+
 def _our_name(name: str) -> str:
     for original, ours in _ORIGINAL_PREFIXES.items():
         if name.startswith(original):
@@ -251,7 +270,7 @@ def _our_name(name: str) -> str:
     return name
 
 
-def _name_in_terms(name: str, expected: Iterable[str]) -> str:
+def _name_in_terms(name: str, expected: Collection[str]) -> str:
     """The name of a loss term's weight, which files of earlier versions and of the original keep without its term."""
     ending = re.compile(r"terms\.\w+\." + re.escape(name) + "$")
     return next((ours for ours in expected if name not in expected and ending.match(ours)), name)

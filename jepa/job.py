@@ -116,7 +116,7 @@ class Job:
             "step": self.step,
             "stream": self.stream.state_dict(),
             "model_generator": self.model_generator.get_state(),
-            "normalizer": None if self.normalizer is None else tuple(value.cpu() for value in self.normalizer),
+            "normalizer": None if self.normalizer is None else self.normalizer.state_dict(),
             "train_seconds": self.train_seconds,
             "seconds_at_log": self._seconds_at_log,
             **{name: self.spec.record.get(name) for name in ("started", "resumed", "code")},
@@ -127,7 +127,7 @@ class Job:
     def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Continue where :meth:`state` was taken."""
         saved = state["normalizer"]
-        self._make_streams(None if saved is None else Normalizer(*(value.to(device) for value in saved)), device)
+        self._make_streams(None if saved is None else Normalizer.of(saved, device), device)
         self.stream.load_state_dict(state["stream"])
         self.model_generator.set_state(state["model_generator"])
         self.step = state["step"]
@@ -188,11 +188,19 @@ class Job:
         return stop is not None and stop(epoch, {k: v for k, v in self.metrics.items() if isinstance(v, float)})
 
     def judge(self, report: ProbeReport) -> None:
-        """Take the final probe, and draw the plots."""
+        """Take the final probe, keep its maps, and draw the plots."""
         self._take(report)
+        self._keep_maps(report)
         if self.spec.plots:
             for path in self._draw(report):
                 self._tell(lambda sink, path=path: sink.plot(path.stem, path))  # type: ignore[misc]
+
+    def _keep_maps(self, report: ProbeReport) -> None:
+        """Save the fitted maps, so that locations can be read out again. Nothing but that depends on the file."""
+        try:
+            checkpoint.write(self.spec.folder / checkpoint.PROBE, {"location": dict(report.maps)})
+        except OSError as error:
+            log.warning("the probe's maps could not be saved, the run goes on without them: %s", error)
 
     def _draw(self, report: ProbeReport) -> list[Path]:
         """Draw the plots. What goes wrong with a picture costs the picture, not the run."""

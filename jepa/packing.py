@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from jepa.executor_choice import MEASURED
 from jepa.job import Outcome, RunSpec
 from jepa.metrics_display import ProgressDisplay
 from jepa.models.normalization import as_packed
-from jepa.run_folder import Earlier, RunLog, inspect, occupied
+from jepa.run_folder import Earlier, RunLog, flat, inspect, occupied
 from jepa.run_plan import Plan, build_spec
 from jepa.trainer import Trainer, build_method
 
@@ -79,7 +78,7 @@ def pack_key(plan: Plan) -> Hashable:
     numbers = {"seed", *(f"dataset.{key}" for key in PACKABLE_DATASET_KEYS)}
     numbers |= {f"optimizer.{key}" for key in ("base_lr", *plan.optimizer.hyperparameters())}
     numbers |= {f"model.{key}" for key in method.hyperparameter_names} | plan.short_keys
-    rest = {key: value for key, value in _flat(plan.scientific) if key not in numbers}
+    rest = {key: value for key, value in flat(plan.scientific).items() if key not in numbers}
     common = (json.dumps(rest, sort_keys=True), str(plan.device), plan.config.trainer, plan.config.checkpoint)
     return common, method.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan)
 
@@ -177,14 +176,6 @@ def _step(plan: Plan) -> int:
     except ConfigError:
         return -1  # the job itself will say so
     return 0 if state is None else int(state["step"])
-
-
-def _flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _meminfo() -> dict[str, int]:

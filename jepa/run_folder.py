@@ -239,7 +239,7 @@ def _config_there(folder: Path) -> dict[str, Any]:
 
 
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    left, right = _flat(there), _flat(wanted)
+    left, right = flat(there), flat(wanted)
     for key in sorted(left.keys() | right.keys()):
         if key not in right:
             yield f"{key}={_json(left[key])} there, absent here"
@@ -249,11 +249,11 @@ def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
             yield f"{key}={_json(left[key])} there, {_json(right[key])} here"
 
 
-def _flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
-            found.update(_flat(value, f"{path}{key}."))
+            found.update(flat(value, f"{path}{key}."))
         else:
             found[f"{path}{key}"] = value
     return found

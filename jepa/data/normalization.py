@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,16 @@ class Normalizer(NamedTuple):
 
     state_mean: Tensor  # []
     state_std: Tensor  # []
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Both by name, on the CPU, for a checkpoint."""
+        return {name: value.cpu() for name, value in self._asdict().items()}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor] | Sequence[Tensor], device: torch.device | str) -> Normalizer:
+        """The normalizer of :meth:`state_dict`; older checkpoints hold the two values without names."""
+        values = [state[name] for name in cls._fields] if isinstance(state, Mapping) else list(state)
+        return cls(*(value.to(device) for value in values))
 
 
 def identity_normalizer(like: Tensor) -> Normalizer:

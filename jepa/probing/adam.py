@@ -14,6 +14,7 @@ from torch.nn import functional
 from jepa.errors import ConfigError, check_count, check_number, check_widths
 from jepa.probing.base import FitPass, Probe, Readouts
 from jepa.probing.features import Features
+from jepa.probing.maps import FrozenMLP, batch_norm
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class AdamProbe(Probe):
             for features in minibatches:
                 if features.locations.shape[2] > 1:  # a rest of one sequence has no batch statistics
                     _step(optimizer, prediction, encoder, features)
-        return Readouts(prediction.evaluate, encoder.evaluate)
+        return Readouts(prediction.frozen(), encoder.frozen())
 
     def _epochs(
         self,
@@ -126,31 +127,17 @@ class PackedMLP:
         """What is trained."""
         return [*self._weights, *self._gains, *self._offsets]
 
-    def evaluate(self, features: Tensor) -> Tensor:
-        """[J, M, D] -> [J, M, N] with BatchNorm's running statistics."""
-        return self._forward(features.float(), training=False)
+    def frozen(self) -> FrozenMLP:
+        """The perceptrons as they are, with BatchNorm's running statistics."""
+        return FrozenMLP(self._weights, self._gains, self._offsets, self._means, self._variances)
 
     def train(self, features: Tensor) -> Tensor:
         """[J, M, D] -> [J, M, N] with the batch's statistics; updates the running ones."""
-        return self._forward(features.float(), training=True)
-
-    def _forward(self, values: Tensor, training: bool) -> Tensor:
-        for layer, weight in enumerate(self._weights[:-1]):
-            values = functional.relu(self._batch_norm(layer, values @ weight, training))
+        values = features.float()
+        norms = zip(self._means, self._variances, self._gains, self._offsets, strict=True)
+        for weight, norm in zip(self._weights[:-1], norms, strict=True):
+            values = functional.relu(batch_norm(values @ weight, *norm, training=True))
         return values @ self._weights[-1]
-
-    def _batch_norm(self, layer: int, values: Tensor, training: bool) -> Tensor:
-        """BatchNorm over M, the jobs' features side by side as channels. values: [J, M, N]."""
-        flat = values.transpose(0, 1).flatten(1)  # [M, J·N]
-        normalised = functional.batch_norm(
-            flat,
-            self._means[layer].view(-1),
-            self._variances[layer].view(-1),
-            self._gains[layer].view(-1),
-            self._offsets[layer].view(-1),
-            training=training,
-        )
-        return normalised.view(values.shape[1], values.shape[0], -1).transpose(0, 1)
 
 
 def _step(optimizer: torch.optim.Optimizer, prediction: PackedMLP, encoder: PackedMLP, features: Features) -> None:

@@ -15,6 +15,7 @@ from jepa.errors import ConfigError, check_count
 from jepa.probing import features as features_module
 from jepa.probing.features import BatchStream, Features
 from jepa.probing.judge import Judge
+from jepa.probing.maps import FittedMap, MapState
 from jepa.probing.report import ProbeReport
 from jepa.types import Batch, Rollout
 
@@ -26,8 +27,6 @@ EVERY_FRAME_SEQUENCES = 2000
 # features of a clean dot give 5.6 px from 10 000 sequences, 7.5 px from 1024, 19 px from 600 and 113 px from 512.
 ROWS_PER_FEATURE = 2
 
-# A fitted map: features [J, M, D] -> normalised locations [J, M, 2K], each job by a map of its own.
-Readout = Callable[[Tensor], Tensor]
 # One more pass over fresh fitting sequences; each call goes on where the stream stands.
 FitPass = Callable[[], Iterator[Features]]
 
@@ -35,8 +34,8 @@ FitPass = Callable[[], Iterator[Features]]
 class Readouts(NamedTuple):
     """The two fitted maps of SPEC §7."""
 
-    prediction: Readout  # fitted on z_0 and the predictions together
-    encoder: Readout  # fitted on z_0 alone
+    prediction: FittedMap  # fitted on z_0 and the predictions together
+    encoder: FittedMap  # fitted on z_0 alone
 
 
 class LocationUnits(Protocol):
@@ -137,7 +136,9 @@ class Probe(ABC):
             judge.add(features, readouts.prediction, readouts.encoder, states=judged.batch.states, own=own)
         [(num_steps, num_features)] = sizes
         warnings = self._warnings(num_steps, num_features)
-        return [replace(report, warnings=warnings) for report in judge.reports()]
+        return [
+            replace(report, warnings=warnings, maps=_maps(readouts, job)) for job, report in enumerate(judge.reports())
+        ]
 
     @property
     def fit_passes(self) -> int:
@@ -167,6 +168,10 @@ class Probe(ABC):
     @abstractmethod
     def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:
         """Fit both maps; called under ``torch.no_grad``."""
+
+
+def _maps(readouts: Readouts, job: int) -> dict[str, MapState]:
+    return {name: readout.job_state(job) for name, readout in readouts._asdict().items()}
 
 
 def _first_encoding(features: Features) -> Features:

@@ -10,6 +10,7 @@ from torch import Tensor
 from jepa.errors import check_number
 from jepa.probing.base import FitPass, Probe, Readouts
 from jepa.probing.features import to_float64
+from jepa.probing.maps import LinearMap
 
 # Eigenvalues of the features' correlation matrix below this share of the largest count as zero. Its root, 1e-6, is
 # about what rounding float32 features leaves of a direction in which they do not vary.
@@ -43,18 +44,6 @@ class LeastSquares(Probe):
             prediction.add(features.trajectory.flatten(1, 2), targets.flatten(1, 2))
             encoder.add(features.encodings[:, 0], targets[:, 0])
         return Readouts(LinearMap(prediction.solve(self.ridge)), LinearMap(encoder.solve(self.ridge)))
-
-
-class LinearMap:
-    """Features [J, M, D] -> [J, M, N] by one matrix a job, in the matrix's precision."""
-
-    def __init__(self, weight: Tensor) -> None:
-        """weight: [J, D, N], float64."""
-        self.weight = weight
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Features [J, M, D], any floating type -> [J, M, N], float64."""
-        return to_float64(features) @ self.weight
 
 
 class NormalEquations:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +39,7 @@ class ProbeReport:
     samples: ProbeSamples = field(repr=False)
     head_rmse_px: float | None = None  # the model's own location head, where it has one; as prediction_rmse_px
     warnings: tuple[str, ...] = ()  # why the errors may say little, a sentence each
+    maps: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # "prediction", "encoder": as fitted
 
     def as_metrics(self) -> dict[str, float | list[float]]:
         """The errors under the names that ``result.json`` and ``metrics.jsonl`` use."""

@@ -26,12 +26,12 @@ LAYERS: list[list[set[str]]] = [
     [{"checkpoint"}, {"metrics", "metrics_*"}],
     [{"trainer", "program", "executor_choice", "job", "tally", "packed_operators", "step_graph"}],
     [{"run", "run_*"}],
-    [{"packing", "packing_*"}],
+    [{"packing", "packing_*"}, {"api"}],
     [{"sweep"}],
 ]
 MAY_KNOW = {
     "hydra": {"run", "run_*", "config", "config_*", "sweep"},
-    "omegaconf": {"run", "run_*", "config", "config_*", "sweep"},
+    "omegaconf": {"run", "run_*", "config", "config_*", "sweep", "api"},
     "hydra_plugins": {"sweep"},
     "wandb": {"metrics_wandb"},
     "optuna": {"sweep", "results"},

@@ -357,7 +357,7 @@ def test_hidden_layers_equal_torch_modules() -> None:
     features = torch.randn(2, 20, D, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(packed.train(features)[1], reference(features[1]))
     reference.eval()
-    torch.testing.assert_close(packed.evaluate(features)[1], reference(features[1]))
+    torch.testing.assert_close(packed.frozen()(features)[1], reference(features[1]))
     assert len(packed.parameters) == 4 and all(parameter.requires_grad for parameter in packed.parameters)
 
 

@@ -1,0 +1,312 @@
+"""What the command line does, for notebooks and scripts: train a run, load one, tabulate many. See docs/python.md."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jepa import checkpoint
+from jepa.config import compose, config_hash, scientific_config
+from jepa.config_arguments import prepare
+from jepa.errors import ConfigError, check_choice
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+    from jepa.data.normalization import Normalizer
+    from jepa.data.stream import MovingDots
+    from jepa.methods.base import Method
+    from jepa.run_plan import Plan
+    from jepa.types import Batch
+
+PathLike = str | os.PathLike[str]
+TARGETS = ("location",)
+
+
+def train(overrides: Sequence[str]) -> Run:
+    """Train and judge a run, as ``python -m jepa.run OVERRIDES`` does; a finished one is not trained again.
+
+    Args:
+        overrides: as on the command line, for example ``["model=vicreg", "dataset.noise=1"]``.
+
+    Returns:
+        The run, on the CPU.
+
+    Raises:
+        ConfigError: the configuration cannot be run; nothing has been written.
+        RunFailed: the run has failed; its ``run.log`` says why.
+    """
+    from jepa import run
+    from jepa.run_plan import make_plan
+
+    cfg = compose(prepare(list(overrides)), with_hydra=True)
+    folder = make_plan(cfg).folder
+    run.run(cfg)
+    return load(folder)
+
+
+def load(folder: PathLike, device: str = "cpu") -> Run:
+    """The run in ``folder``, finished or not.
+
+    Args:
+        folder: a run's own, such as ``outputs/runs/vicreg-40e9387509`` or a job's folder within a sweep's.
+        device: where its model and its data live, as for ``device=`` on the command line.
+
+    Raises:
+        ConfigError: the folder holds no run, or one of its files cannot be read.
+    """
+    path = Path(folder)
+    if not any((path / name).is_file() for name in ("result.json", "config.yaml")):
+        raise ConfigError(f"{path}: holds no run (neither result.json nor config.yaml)")
+    return Run(path, device)
+
+
+def runs(*folders: PathLike) -> pd.DataFrame:
+    """One row for each run below ``folders``: its folder, status, configuration, metrics, and what else it recorded.
+
+    Columns have the names of ``python -m jepa.results``: ``dataset.noise``, ``prediction_rmse_px``, ``verdict``.
+    Metrics by time step and by dot are lists.
+
+    Raises:
+        ResultsError: a folder does not exist or holds no runs.
+    """
+    from jepa.results.collect import collect
+
+    found = collect(os.fspath(folder) for folder in folders).runs
+    rows = [
+        {"folder": run.folder, "status": run.status, **run.choices, **run.config, **run.metrics, **run.fields}
+        for run in found
+    ]
+    return _pandas().DataFrame(rows)
+
+
+class Run:
+    """A run's files, and its frozen model. Everything is read when it is first asked for."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        """``load`` makes one."""
+        self.folder = folder
+        self._device_name = device
+
+    def __repr__(self) -> str:
+        return f"<jepa run {self.folder}: {self.status}>"
+
+    # --- what is on disk -----------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def result(self) -> dict[str, Any] | None:
+        """``result.json``; None while the run has none."""
+        path = self.folder / "result.json"
+        if not path.exists():
+            return None
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
+        if not isinstance(result, dict):
+            raise ConfigError(f"{path}: is no result")
+        return result
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``failed`` or ``pruned``; ``unfinished`` without a result."""
+        return "unfinished" if self.result is None else str(self.result.get("status"))
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The whole configuration, resolved, as nested dictionaries."""
+        config = _read_yaml(self.folder / "config.yaml")
+        if not isinstance(config, dict):
+            raise ConfigError(f"{self.folder / 'config.yaml'}: is no configuration")
+        return config
+
+    @functools.cached_property
+    def metrics(self) -> pd.DataFrame:
+        """``metrics.jsonl``: a row a record, with ``step``, ``epoch``, ``kind`` (train or probe) and the values."""
+        from jepa.metrics import read_records
+
+        return _pandas().DataFrame(read_records(self.folder))
+
+    # --- the model and its data ------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where the model and the data live."""
+        from jepa.run_plan import resolve_device
+
+        return resolve_device(self._device_name)
+
+    @functools.cached_property
+    def _plan(self) -> Plan:
+        from jepa.run_plan import make_plan
+
+        return make_plan(_as_it_was(self.config, self._overrides()))
+
+    def _overrides(self) -> list[str]:
+        path = self.folder / "overrides.yaml"
+        found = _read_yaml(path) if path.is_file() else []
+        return [str(text) for text in found if not str(text).startswith(("hydra", "+hydra"))]
+
+    @functools.cached_property
+    def _state(self) -> dict[str, Any]:
+        found = checkpoint.latest(self.folder, None)
+        if found.state is None:
+            reason = found.damaged[0][1] if found.damaged else f"{self.folder}: holds no checkpoint"
+            raise ConfigError(f"{reason}; without one there is no model to load")
+        return found.state
+
+    @functools.cached_property
+    def model(self) -> Method:
+        """The trained model, frozen: in evaluation mode, without gradients, on ``device``."""
+        model = self._plan.build_method()
+        expected = model.state_dict()
+        model.load_state_dict({**expected, **checkpoint.our_names(self._state["model"], expected)})
+        return model.to(self.device).eval().requires_grad_(False)
+
+    @functools.cached_property
+    def environment(self) -> RunEnvironment:
+        """The data that the run was trained on, with its normalisation."""
+        from jepa.data.normalization import Normalizer
+
+        saved = self._state["normalizer"]
+        normalizer = None if saved is None else Normalizer.of(saved, self.device)
+        return RunEnvironment(self._plan.dataset, normalizer, self._plan.config.seed, self.device)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Embeddings of frames: [T, B, C, H, W], normalised as ``environment.batch`` gives them, to [T, B, D]."""
+        return self._rollout(frames, None)[0]
+
+    def predict(self, frame: Tensor, actions: Tensor) -> Tensor:
+        """Predicted embeddings of the frames that follow.
+
+        Args:
+            frame: the frame to start from [B, C, H, W]; for a predictor with a burn-in, its first frames
+                [S, B, C, H, W].
+            actions: [T-1, B, A], normalised.
+
+        Returns:
+            [T-1, B, D].
+        """
+        frames = frame if frame.ndim == 5 else frame.unsqueeze(0)
+        return self._rollout(frames, actions)[1]
+
+    def _rollout(self, frames: Tensor, actions: Tensor | None) -> tuple[Tensor, Tensor]:
+        import torch
+
+        from jepa.seeding import generator
+
+        if actions is None:
+            shapes = self._plan.dataset.shapes
+            actions = frames.new_zeros(shapes.num_steps - 1, frames.shape[1], shapes.action_size)
+        with torch.no_grad():
+            source = generator(self._plan.config.seed, "probe/model", self.device)
+            noise = self.model.draw_rollout_noise(source, frames.shape[1], self.device)
+            encodings, predictions = self.model.rollout(frames.to(self.device), actions.to(self.device), noise)
+        return encodings.float(), predictions.float()
+
+    def probe(self, target: str = "location") -> ProbeMaps:
+        """The maps that the run was judged with.
+
+        Raises:
+            ConfigError: no such target, or a run that has not been judged or comes from an earlier version.
+        """
+        from jepa.probing.maps import load_map
+
+        check_choice("target", target, TARGETS)
+        path = self.folder / checkpoint.PROBE
+        if not path.is_file():
+            raise ConfigError(f"{path}: is missing; a run keeps its probe's maps when it has been judged")
+        state = checkpoint.load(path)[target]
+        maps = {name: load_map(state[name], self.device) for name in ("prediction", "encoder")}
+        return ProbeMaps(self._plan.dataset, **maps)
+
+
+class RunEnvironment(NamedTuple):
+    """Sequences as the run's model sees them."""
+
+    dataset: MovingDots
+    normalizer: Normalizer | None
+    seed: int
+    device: torch.device
+
+    def batch(self, num_sequences: int, *, seed: int | None = None) -> Batch:
+        """New sequences: ``states`` [T, B, C, H, W], ``actions`` [T-1, B, A], ``locations`` [T, B, K, 2], normalised.
+
+        Args:
+            num_sequences: B.
+            seed: of the draws; None: the run's own judging sequences. Training has not seen any of them.
+        """
+        from jepa.data.stream import Stream
+
+        own = self.seed if seed is None else seed
+        return Stream(self.dataset, own, "probe_judge", self.normalizer, self.device).next(num_sequences)
+
+    def to_px(self, locations: Tensor) -> Tensor:
+        """Normalised locations [..., 2] in px."""
+        return self.dataset.unnormalize_locations(locations)
+
+    def reference_lines(self) -> dict[str, Any]:
+        """What simple guesses of the location score here, in px."""
+        return self.dataset.reference_lines()
+
+
+class ProbeMaps:
+    """The two fitted maps of a run, from embeddings to locations in px."""
+
+    def __init__(self, dataset: MovingDots, *, prediction: Any, encoder: Any) -> None:
+        """prediction, encoder: maps of one job, see ``jepa.probing.maps``."""
+        self._dataset = dataset
+        self._prediction, self._encoder = prediction, encoder
+
+    def prediction(self, embeddings: Tensor) -> Tensor:
+        """Locations [..., K, 2] in px of z_0 or of predicted embeddings [..., D], by the prediction probe."""
+        return self._read(self._prediction, embeddings)
+
+    def encoder(self, embeddings: Tensor) -> Tensor:
+        """Locations [..., K, 2] in px of encodings [..., D], by the encoder probe, which was fitted on z_0."""
+        return self._read(self._encoder, embeddings)
+
+    def _read(self, fitted: Any, embeddings: Tensor) -> Tensor:
+        flat = fitted(embeddings.reshape(1, -1, embeddings.shape[-1]))
+        located: Tensor = self._dataset.unnormalize_locations(flat.reshape(*embeddings.shape[:-1], -1, 2))
+        return located.float()
+
+
+def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
+    """The configuration of an earlier run, composed anew; where defaults have changed since, with the run's values."""
+    from omegaconf import OmegaConf
+
+    from jepa.run_folder import flat
+
+    cfg = compose(list(overrides), with_hydra=True)
+    stored = OmegaConf.create(dict(config))
+    if config_hash(stored) != config_hash(cfg):
+        known = flat(scientific_config(cfg))
+        for key, value in flat(scientific_config(stored)).items():
+            if key in known and known[key] != value and not key.endswith("_target_"):
+                OmegaConf.update(cfg, key, value)
+    return cfg
+
+
+def _read_yaml(path: Path) -> Any:
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # yaml's errors have no common base of their own
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("a table needs pandas: install the extra 'notebook' of this package") from error
+    return pandas
