@@ -53,6 +53,7 @@ def trials_figure(searches: Sequence[SearchRuns], *, metric: str) -> Figure:
         last = max(numbers.values())
         axis.step([*xs, last], [*best, best[-1]], where="post", color=_BEST, lw=1.8, label="best so far")
         _draw_ends(axis, search.runs, [numbers[run.folder] for run in search.runs])
+        axis.margins(y=0.15)  # room for the marks at the lower edge
         axis.set_title(_titled(search, metric, 5.0 if len(searches) == 1 else 3.4), fontsize=10)
         axis.set_xlabel("trial")
         axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
