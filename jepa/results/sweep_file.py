@@ -49,7 +49,8 @@ def read_plan(folder: str) -> SweepPlan | None:
     axes, jobs = state.get("axes"), state.get("jobs")
     axes = axes if isinstance(axes, dict) else {}
     jobs = jobs if isinstance(jobs, dict) else {}
-    search = bool(axes) and not any(axes.values())  # a search's axes have no values beforehand
+    numbered = any(isinstance(job, dict) and "trial" in job for job in jobs.values())
+    search = numbered or (bool(axes) and not any(axes.values()))  # a search's axes have no values beforehand
     planned = [
         PlannedJob(str(name), _overrides(job), trial=_trial(job, place) if search else None)
         for place, (name, job) in enumerate(jobs.items())
@@ -58,7 +59,9 @@ def read_plan(folder: str) -> SweepPlan | None:
 
 
 def _trial(job: Any, place: int) -> int:
-    """A search labels its jobs ``trial 3: ...``; without that, the order in which they were written down counts."""
+    """The job's number; of searches from before it stood there, from their labels, else the order of writing."""
+    if isinstance(job, dict) and isinstance(job.get("trial"), int):
+        return int(job["trial"])
     label = re.match(r"trial (\d+)", str(job.get("label", ""))) if isinstance(job, dict) else None
     return int(label[1]) if label else place
 

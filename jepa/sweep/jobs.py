@@ -40,6 +40,7 @@ class Job:
     damage: str | None = None  # why no run can go on in its folder as it is
     metric: str | None = None  # what the sweep minimises; None: what the run was asked for
     workload: Workload | None = None  # what it has to do, for estimates of time
+    trial: int | None = None  # its number in a search
     deaths: int = 0  # how often it was killed in this sitting
     extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in its configuration
 

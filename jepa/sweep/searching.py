@@ -123,6 +123,7 @@ class SearchWork:
 
     def _job(self, ask: Ask) -> Job:
         job, _ = self.sweep.composer.job(self._overrides(ask.values), label=_label(ask), sweep_folder=self.work.folder)
+        job.trial = ask.number
         return job
 
     def _overrides(self, values: dict[str, Any]) -> list[str]:
@@ -148,7 +149,9 @@ class SearchWork:
         if key is not None and result is not None:
             overrides = [str(text) for text in result.get("overrides") or []]
             folder, metric = self.work.folder / key, self.metric
-            return Job(key, overrides, _label(ask), folder, self.model, sequences_of(self.base), metric=metric)
+            job = Job(key, overrides, _label(ask), folder, self.model, sequences_of(self.base), metric=metric)
+            job.trial = ask.number
+            return job
         if not self.space.keys() <= trial.params.keys():
             return None
         job = self._job(ask)

@@ -200,7 +200,7 @@ class Work:
                 "launcher": self.kind.name,
                 **({"auto": self.auto} if self.auto else {}),
                 "axes": self.axes,
-                "jobs": {job.hash: {"label": job.label, "overrides": job.overrides} for job in self.jobs},
+                "jobs": {job.hash: _entry(job) for job in self.jobs},
             },
         )
 
@@ -255,3 +255,9 @@ class Work:
             over.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _entry(job: Job) -> dict[str, Any]:
+    """A job in the sweep's own file."""
+    entry: dict[str, Any] = {"label": job.label, "overrides": job.overrides}
+    return entry if job.trial is None else {**entry, "trial": job.trial}

@@ -55,6 +55,8 @@ def test_the_total_is_reached_over_several_sittings_and_two_processes(in_tmp: Pa
     folder = in_tmp / "outputs" / "search"
     assert run([*SEARCH, "sweep.n_trials=2"]).code == 0
     assert len(trials(folder)) == 2
+    jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    assert [job["trial"] for job in jobs.values()] == [0, 1], "what reads results needs no label to know the trial"
     assert run([*SEARCH, "sweep.n_trials=2"]).code == 0
     assert len(trials(folder)) == 2
     processes = [start([*SEARCH, "sweep.n_trials=6"], in_tmp, FAKE_EPOCH_S="0.05") for _ in range(2)]

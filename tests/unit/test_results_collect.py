@@ -403,6 +403,11 @@ def test_a_search_keeps_the_order_of_its_trials(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     found = by_name(tmp_path)
     assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [4, 1, 7]
+    for number, job in zip((5, 2, 8), plan["jobs"].values(), strict=True):
+        job["trial"] = number  # counts more than the label
+    (tmp_path / "sweep.json").write_text(json.dumps(plan))
+    found = by_name(tmp_path)
+    assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [5, 2, 8]
     assert next(iter(collect([str(tmp_path)]).plans.values())).search
 
 
