@@ -16,6 +16,7 @@ JOINT_EMBEDDING = "jepa.methods.joint_embedding.JointEmbedding"
 MODELS = {
     "vicreg": {"_target_": JOINT_EMBEDDING, "sim_coeff": 52.7, "std_coeff": 118.4, "cov_coeff": 1.0},
     "simclr": {"_target_": JOINT_EMBEDDING, "temperature": 0.5, "normalize_embeddings": True},
+    "idm": {"_target_": "jepa.objectives.inverse_dynamics.InverseDynamics", "action_coeff": 1.0},
     "rssm": {"_target_": "jepa.methods.rssm.RSSM", "min_var": 0.05, "free_nats": 3.0},
 }
 BASE: dict[str, Any] = {
@@ -84,7 +85,7 @@ def job_name(overrides: list[str]) -> str:
 
 def rmse_of(config: dict[str, Any]) -> float:
     """Plausible: VICReg and SimCLR break down with fixed noise, RSSM does not."""
-    strength = {"vicreg": 4.0, "simclr": 3.0, "rssm": 0.5}[config["choices"]["model"]]
+    strength = {"vicreg": 4.0, "simclr": 3.0, "idm": 2.0, "rssm": 0.5}[config["choices"]["model"]]
     luck = random.Random(json.dumps(config, sort_keys=True)).gauss(0, 0.25)
     noise = config["dataset"]["static_noise"]
     rate = abs(math.log10(config["optimizer"]["base_lr"] / 0.5)) if config["optimizer"]["base_lr"] > 0.01 else 0.0

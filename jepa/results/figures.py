@@ -22,7 +22,7 @@ from jepa.results.records import ResultsError, Run, is_number, short_names
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import NO_LINES, Curve, draw_reference, horizontal
 from jepa.results.render import format_cell
-from jepa.results.tables import Row, Table
+from jepa.results.tables import Row, Table, mixed_axes
 
 # Okabe and Ito's colours, which most colour-blind readers can tell apart; markers tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -49,7 +49,7 @@ def metric_figure(
 
     The band is the 95 % interval over seeds. Raises ResultsError where other axes vary too, or nothing was measured.
     """
-    others = [axis for axis in table.axes if axis not in (x, panel, *by)]
+    others = mixed_axes(table, [x, panel, *by])
     if others:
         raise ResultsError(
             f"--plot {x}: {also_vary(others)}: name {'it' if len(others) == 1 else 'them'} in --by or --panel, fix "

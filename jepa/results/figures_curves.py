@@ -27,7 +27,7 @@ from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import NO_LINES, Curve, draw_reference, horizontal
 from jepa.results.render import format_cell
 from jepa.results.run_files import read_metrics
-from jepa.results.tables import METRICS, Row, Table
+from jepa.results.tables import METRICS, Row, Table, mixed_axes
 
 TOTAL = "loss/total"
 FRAME = "frame"
@@ -48,7 +48,7 @@ def curves_figure(
     Raises:
         ResultsError: other axes vary too, the metric is unknown, there are too many lines, or nothing was recorded.
     """
-    others = [axis for axis in table.axes if axis not in (panel, *by)]
+    others = mixed_axes(table, [panel, *by])
     if others:
         raise ResultsError(f"--plot {x}: {also_vary(others)}: name it in --by or --panel, or fix it with --where")
     read = _by_frame if x == FRAME else _on_the_way

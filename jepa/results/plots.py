@@ -13,7 +13,7 @@ from jepa.results.collect import Collection
 from jepa.results.export import replace_file
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.searches import SearchRuns, searches_in
-from jepa.results.tables import Table, metric_names
+from jepa.results.tables import Table, metric_names, telling_axes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def _curves(
     table = _with_axes(runs, make_table, [*by, *([panel] if panel else [])])
     rest = [axis for axis in table.axes if axis not in (panel, *by)]
     if not by or by == [SEED]:
-        by = [*rest, *by]
+        by = [*telling_axes(table, rest, [panel, *by]), *by]
     return curves_figure(
         table,
         x=arguments.plot,
@@ -134,7 +134,7 @@ def _axis_figure(
     if x not in table.axes:
         varying = ", ".join(table.axes) or "nothing"
         raise ResultsError(f"--plot {arguments.plot}: does not vary here; what varies: {varying}")
-    rest = [axis for axis in table.axes if axis not in (x, panel, *by)]
+    rest = telling_axes(table, [axis for axis in table.axes if axis not in (x, panel, *by)], [x, panel, *by])
     searches = [search for search in searches_in(found, runs) if x in search.axes]
     if searches and not (by or panel or arguments.best) and len(rest) > 1 and _all_searches(found, runs):
         return slice_figure(searches, metric=metric, keys=[x])  # every trial has its own values of the others

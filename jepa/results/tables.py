@@ -150,6 +150,26 @@ def best_rows(table: Table, keys: Sequence[str], metric: str) -> Table:
     return replace(table, axes=tuple(keys), columns=(*others, *table.columns), rows=rows)
 
 
+def mixed_axes(table: Table, keys: Sequence[str | None]) -> list[str]:
+    """The axes in which rows differ that agree on ``keys``; an axis that follows from ``keys`` is none of them."""
+    groups: dict[Point, list[Row]] = {}
+    for row in table.rows:
+        groups.setdefault(tuple(table.cell(row, key) for key in keys if key), []).append(row)
+    places = range(len(table.axes))
+    mixed = {i for rows in groups.values() for i in places if len({row.point[i] for row in rows}) > 1}
+    return [axis for i, axis in enumerate(table.axes) if i in mixed]
+
+
+def telling_axes(table: Table, axes: Sequence[str], beside: Sequence[str | None]) -> list[str]:
+    """Those of ``axes`` that tell rows apart, ``beside`` other keys: what follows from the others is left out."""
+    kept = list(axes)
+    for axis in reversed(axes):
+        others = [other for other in kept if other != axis]
+        if not mixed_axes(table, [*beside, *others]):
+            kept = others
+    return kept
+
+
 def without_repeats(runs: Sequence[Run]) -> list[Run]:
     """One run for each config hash: the same configuration run twice is one piece of evidence, not two."""
     kept: dict[Any, Run] = {}

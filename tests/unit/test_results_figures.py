@@ -21,7 +21,7 @@ from jepa.results.importance import importances
 from jepa.results.records import ResultsError, Run
 from jepa.results.reference import PUBLISHED, levels
 from jepa.results.searches import searches_in
-from jepa.results.tables import Table, build_table
+from jepa.results.tables import Table, build_table, mixed_axes, telling_axes
 
 METRIC = "prediction_rmse_px"
 REFERENCE_LINES = levels(PUBLISHED, METRIC)  # of results that have none of their own
@@ -353,6 +353,19 @@ def test_errors_by_frame_have_reference_curves(tmp_path: Path) -> None:
     assert [len(dashed(axis)) for axis in panels.axes] == [5, 5, 5]
     with pytest.raises(ResultsError, match="total: not recorded by frame; prediction_rmse_px are"):
         curves_figure(table_in(tmp_path), x="frame", by=both, panel=None, metric="total", objective=METRIC)
+
+
+def test_an_axis_that_follows_from_another_needs_no_name(tmp_path: Path) -> None:
+    """A sweep with a learning rate for each model: the model tells all."""
+    for model, rate in (("vicreg", 2.0), ("simclr", 8.0)):
+        for noise in (0.0, 1.0):
+            write_run(tmp_path, [f"model={model}", f"optimizer.base_lr={rate}", f"dataset.static_noise={noise}"])
+    table = table_in(tmp_path)
+    assert table.axes == ("model", "optimizer.base_lr", "dataset.static_noise")
+    figure = metric_figure(table, x="dataset.static_noise", by=["model"], panel=None, metric=METRIC)
+    assert labels(figure) == ["simclr", "vicreg"]
+    assert telling_axes(table, ["model", "optimizer.base_lr"], ["dataset.static_noise"]) == ["model"]
+    assert mixed_axes(table, ["dataset.static_noise"]) == ["model", "optimizer.base_lr"]
 
 
 def test_learning_curves_that_cannot_be_drawn(tmp_path: Path) -> None:
