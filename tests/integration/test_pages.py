@@ -6,6 +6,7 @@ without their recipes. The slow tests run them at a reduced size.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -88,6 +89,9 @@ def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> 
         done = server.run(arguments, tmp_path, module="results")
     elif program.startswith("benchmarks/"):
         done = server.run([str(REPOSITORY / program), *arguments, "--help"], tmp_path, module="script")
+    elif program == "optuna-dashboard":
+        assert arguments[:2] == ["--storage-class", "JournalFileStorage"], "what a search writes"
+        return
     elif program == "make":
         made = subprocess.run(["make", "-n", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
@@ -173,13 +177,15 @@ def samples(arguments: list[str], root: Path) -> None:
 
     Each grid has a failed and a running job, as any real one has on its way.
     """
+    if "outputs/example" in arguments:
+        return example(root / "outputs" / "example")
     text = " ".join(arguments)
     values: dict[str, list[object]] = {"dataset.static_noise": [0.0, 0.5, 1.5], "seed": [0, 1, 2]}
     if "dataset.noise" in text:
         values["dataset.noise"] = [0.0, 1.0]
     if "--best" in text or "trials" in text or "importance" in text:
         values["optimizer.base_lr"] = [0.1, 0.5, 1.0]
-    if "importance" in text or "trials" in text:
+    if "outputs/search" in arguments:
         values = {"optimizer.base_lr": [0.1 * number for number in range(1, 9)]}
     folders = [word for word in arguments if word == "outputs" or word.startswith("outputs/")]
     for folder in folders or ["outputs/sweep"]:
@@ -191,10 +197,22 @@ def samples(arguments: list[str], root: Path) -> None:
         for number, point in enumerate(points):
             dots = [4.0 + number, 5.0, 6.0]
             metrics = {**result_of(compose(point), point)["metrics"], "prediction_rmse_px_per_dot": dots}
-            write_run(sweep, point, trial=number, metrics=metrics)
+            folder = write_run(sweep, point, trial=number, metrics=metrics)
+            lines = [{"epoch": float(epoch), "kind": "train", "loss/total": 9.0 / epoch} for epoch in (1, 2)]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         failed = ["model=vicreg", "dataset.static_noise=2.0", "seed=0"]
         write_run(
             sweep, failed, status="failed", metrics={}, objective=None, verdict=None, error="RuntimeError: memory"
         )
         running = {"step": 100, "epoch": 1.0, "kind": "train", "time_s": 3.0, "loss/total": 9.0}
         write_unfinished(sweep, ["model=vicreg", "dataset.static_noise=2.0", "seed=1"], [running])
+
+
+def example(sweep: Path) -> None:
+    """The sweep whose table docs/results.md shows: a learning rate for each model, two verdicts in a row."""
+    for model, rate in (("vicreg", 2.0), ("idm", 8.0)):
+        for noise in (0.0, 1.25):
+            for seed in range(3):
+                verdict = "knows only the start" if not noise or (model, seed) == ("idm", 2) else "ignores the dot"
+                point = [f"model={model}", f"optimizer.base_lr={rate}", f"dataset.static_noise={noise}", f"seed={seed}"]
+                write_run(sweep, point, verdict=verdict)
