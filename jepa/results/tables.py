@@ -219,7 +219,8 @@ def _together(values: Sequence[Any]) -> Cell:
     if len(counts) > _MOST_WORDS:
         return f"{len(counts)} values"
     words = {value: "–" if value is None else str(value) for value in counts}  # as a missing value is shown alone
-    return ", ".join(words[value] + (f" ×{count}" if count > 1 else "") for value, count in counts.most_common())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0] is None, words[item[0]]))
+    return ", ".join(words[value] + (f" ×{count}" if count > 1 else "") for value, count in ordered)
 
 
 def _orderable(cell: Cell) -> tuple[int, Any] | None:
