@@ -100,6 +100,8 @@ class Screen:
             if isinstance(getattr(sys, name), _Above):
                 setattr(sys, name, stream)
         with self._lock:
+            if keep and self._content is not None:
+                self.block(self._content)  # without what the terminal has echoed into it
             self._captured, self._content = [], None
             if self._shown:
                 self._write("\n" if keep else self._erase())
