@@ -70,7 +70,7 @@ def damage(folder: Path, wanted: Mapping[str, Any]) -> str | None:
     except OSError as error:
         return f"its folder cannot be read ({error.strerror})"
     except ConfigError as error:
-        return str(error).split(";")[0]
+        return str(error).removeprefix(f"folder={folder}: ").rpartition("; ")[0] or str(error)
     return None
 
 

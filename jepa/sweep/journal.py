@@ -19,7 +19,7 @@ from jepa.files import write_text_atomic
 log = logging.getLogger(__name__)
 
 # Operations in Optuna's journal, and the direction of a study.
-_CREATE_STUDY, _CREATE_TRIAL, _MINIMIZE = 0, 4, 1
+_CREATE_STUDY, _CREATE_TRIAL, _SET_PARAM, _SET_STATE, _MINIMIZE = 0, 4, 5, 6, 1
 _MENDER = "mended"  # in the place of a process's name
 
 
@@ -120,7 +120,10 @@ def _completed(records: list[dict[str, Any]], name: str) -> Iterator[dict[str, A
 
     replay = JournalStorageReplayResult(_MENDER)
     studies = trials = 0
+    incomplete = _incomplete(records)
     for record in records:
+        if record["op_code"] == _SET_STATE and record.get("trial_id") in incomplete:
+            continue  # it is open again: its parameters are drawn as they were, and its result is told again
         operation, trial = record["op_code"], record.get("trial_id", -1)
         wanted = [record]
         if studies == 0 and operation != _CREATE_STUDY:
@@ -140,3 +143,15 @@ def _completed(records: list[dict[str, Any]], name: str) -> Iterator[dict[str, A
             studies += one["op_code"] == _CREATE_STUDY
             trials += one["op_code"] == _CREATE_TRIAL
             yield one
+
+
+def _incomplete(records: list[dict[str, Any]]) -> set[int]:
+    """Trials that have lost a parameter: those with fewer than others."""
+    names: dict[Any, set[Any]] = {}
+    for record in records:
+        if record["op_code"] in (_SET_PARAM, _SET_STATE):
+            names.setdefault(record.get("trial_id"), set())
+        if record["op_code"] == _SET_PARAM:
+            names[record.get("trial_id")].add(record.get("param_name"))
+    full = max(map(len, names.values()), default=0)
+    return {trial for trial, known in names.items() if len(known) < full}

@@ -147,7 +147,7 @@ def _stopping(task: JobTask | None) -> bool:
 
 
 def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int:
-    """Start ``train(pack)`` in a child process; its output goes to the jobs' ``output.log``."""
+    """Start ``train(pack)`` in a child process."""
     child = _forked()
     if child == 0:
         code = EXIT_FAILED
@@ -202,7 +202,9 @@ def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobT
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except PackFailed:
-            traceback.print_exc()
+            for plan in plans:  # the screen belongs to the sweep
+                with open(plan.folder / "output.log", "a", encoding="utf-8") as file:
+                    traceback.print_exc(file=file)
             return EXIT_SPLIT
         except Exception as error:
             for plan in plans:

@@ -154,7 +154,7 @@ class Search:
     def ask(self, limit: int) -> list[Ask]:
         """New trials, at most ``limit`` and as many as the total still allows."""
         with self._lock:
-            tell_results(self.study, self.folder, self.metric)
+            self._tell_results()
             trials = self.trials()
             waiting = sum(trial.state == TrialState.WAITING for trial in trials)
             count = min(limit, waiting + max(0, self.settings.n_trials - len(trials)))
@@ -173,7 +173,7 @@ class Search:
         to its end comes with them.
         """
         with self._lock:
-            tell_results(self.study, self.folder, self.metric)
+            self._tell_results()
             adopted = [
                 self._resume(trial)
                 for trial in self.trials()
@@ -257,6 +257,13 @@ class Search:
             study = optuna.Study(self.name, TrialView(self._storage, blank), sampler=self.study.sampler)  # type: ignore[arg-type]
         trial = optuna.trial.Trial(study, frozen._trial_id)
         return Ask(frozen.number, frozen._trial_id, suggest(trial, self.space))
+
+    def _tell_results(self) -> None:
+        """Hand results on disk to the trials without an end; one that has lost a parameter is completed before."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if "job" in trial.user_attrs and not self.space.keys() <= trial.params.keys():
+                self._resume(trial)
+        tell_results(self.study, self.folder, self.metric)
 
     def _is_here(self, trial: FrozenTrial) -> bool:
         """Whether the trial's job belongs into this folder: a study may be shared by several."""
