@@ -72,6 +72,7 @@ class Program:
         self.hyper = _stack_hyperparameters(optimizers, device)
         self.optimizer_state = self.optimizer.init_state(self.params)
         self._forward: Callable[..., Losses] = self._call_losses
+        self._has_after_step = type(self.template).after_step is not Method.after_step
         self._recorder: Callable[[Callable[[], Losses]], Replay] | None = None
         self.executor = executor
 
@@ -130,6 +131,9 @@ class Program:
         )
         flat = self.layout.flatten([grad.reshape(self.num_jobs, -1) for grad in grads])
         self.optimizer.update(self.params, flat, self.optimizer_state, learning_rate, self.hyper, self.layout)
+        if self._has_after_step:
+            with torch.no_grad():
+                self._apply(self._call_after_step, ())
         return Losses(
             losses.total.detach().reshape(self.num_jobs),
             {name: term.detach().reshape(self.num_jobs) for name, term in losses.terms.items()},
@@ -213,6 +217,10 @@ class Program:
     def _call_rollout(self, state: dict[str, Tensor], states: Tensor, actions: Tensor, noise: Tensor | None) -> Rollout:
         module = _Method(self.template, "rollout")
         return functional_call(module, _prefixed(state), (states, actions, noise))  # type: ignore[no-any-return]
+
+    def _call_after_step(self, state: dict[str, Tensor]) -> Tensor:
+        functional_call(_Method(self.template, "after_step"), _prefixed(state), ())
+        return next(iter(state.values())).new_zeros(())  # vmap wants something back
 
     def _apply(self, function: Callable[..., _Output], inputs: tuple[Any, ...]) -> _Output:
         """``function(state, *inputs)`` for every job; outputs carry a job axis where J > 1."""

@@ -76,6 +76,13 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
         """The training loss of a batch; ``noise`` is what ``draw_noise`` gave. ``terms`` are unweighted."""
 
+    def after_step(self) -> None:
+        """Update state that is not trained, after the optimizer's step: buffers alone, in place.
+
+        The weights are those after the step. Called without gradients; under packing once for each job. Buffers are
+        saved in checkpoints like weights, unless they are registered with ``persistent=False``.
+        """
+
     @abstractmethod
     def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
         """Embeddings for probes.
