@@ -70,7 +70,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     if config.trainer.cuda_graph and device.type != "cuda":
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     _check_init_from(config)
-    dataset: MovingDots = _component(cfg, plain, "dataset")
+    dataset: MovingDots = _component(plain, "dataset")
     return Plan(
         config=config,
         plain=plain,
@@ -81,8 +81,8 @@ def make_plan(cfg: DictConfig) -> Plan:
         folder=folder,
         device=device,
         dataset=dataset,
-        optimizer=_component(cfg, plain, "optimizer"),
-        probe=_component(cfg, plain, "probe"),
+        optimizer=_component(plain, "optimizer"),
+        probe=_component(plain, "probe"),
         build_method=lambda: make_method(plain, referred, dataset.shapes),
         short_keys=frozenset(referred.values()),
     )
@@ -259,10 +259,13 @@ def resolve_device(name: str) -> torch.device:
 # --- pieces --------------------------------------------------------------------------------------------------------
 
 
-def _component(cfg: DictConfig, plain: Mapping[str, Any], section: str) -> Any:
-    """The component of a section; whatever its constructor refuses is an error with the key's full name."""
+def _component(plain: Mapping[str, Any], section: str) -> Any:
+    """The component of a section; whatever its constructor refuses is an error with the key's full name.
+
+    plain: the resolved configuration. Of a node of the configuration itself, Hydra would copy the whole tree above.
+    """
     try:
-        return instantiate(cfg[section], _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
+        return instantiate(dict(plain[section]), _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
     except Exception as error:
         raise _explained(error, section, plain) from error
 

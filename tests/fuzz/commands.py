@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 import jepa.run
 from jepa.config import compose
 from jepa.config_errors import all_keys
-from jepa.config_search import group_options, groups
+from jepa.config_search import SWEEP_GROUP, group_options, groups
 
 SECONDS = 5.0  # of the processor, for one command
 STUCK_S = 60  # of the clock: a command that never ends
@@ -132,8 +132,9 @@ def known_keys() -> list[str]:
 
 @functools.cache
 def options() -> list[str]:
-    """``group=option`` for every option of every group."""
-    return [f"{group}={option}" for group in our_groups() for option in group_options(group)]
+    """``group=option`` for every option of every group; of the sweep files two small ones."""
+    found = [f"{group}={option}" for group in our_groups() for option in group_options(group) if group != SWEEP_GROUP]
+    return [*found, "sweep=seeds", "sweep=search"]
 
 
 @functools.cache

@@ -34,6 +34,12 @@ def at_random(examples: int) -> Callable[[Any], Any]:
 
 
 @pytest.fixture(autouse=True)
+def _untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run without earlier results times a few real steps; here nothing is trained."""
+    monkeypatch.setattr("jepa.sweep.calibrate.seconds_per_sequence", lambda configs, *, threads: {})
+
+
+@pytest.fixture(autouse=True)
 def _bounded() -> Iterator[None]:
     print(f"FUZZ_SEED={SEED}")
     before = commands.peak_kib()
