@@ -74,7 +74,7 @@ def disturbed(place: Place, alone: Undisturbed, generator: random.Random) -> tup
     command = place.start()
     seconds = generator.uniform(0, alone.seconds)
     time.sleep(seconds)
-    processes = command.processes()
+    processes = list(command.processes())
     if not processes:
         return f"ended within {seconds:.3f} s", command.wait()
     victim = generator.choice([command.pid, *processes])
