@@ -15,7 +15,7 @@ RESULT = "result.json"
 UNFINISHED = ("config.yaml", "overrides.yaml", "metrics.jsonl")
 _LOCK = ".lock"  # made before the first of these
 
-_NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides", "code"})
+_NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides", "code", "checksum"})
 _STATUSES = frozenset({"finished", "failed", "pruned"})
 _GROUPS = ("model", "dataset", "optimizer", "trainer", "probe")
 _DEEPEST = 100  # a configuration nests five deep
