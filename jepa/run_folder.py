@@ -291,7 +291,7 @@ def move_aside(folder: Path) -> None:
     The caller holds such a claim. Where no run has left anything, no sibling is made. A move that was cut short is
     completed by the next call.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = folder.resolve()  # a link may lead to another disk: what is moved stays on its own
     marker = folder / _MOVING
     if not marker.exists() and not any((folder / name).exists() for name in (*_FILES, *_FOLDERS)):
         return

@@ -176,10 +176,16 @@ class SearchWork:
                 self._middle = job, config
 
     def _check_pruner(self) -> None:
-        every = OmegaConf.select(self.base, "trainer.probe_every_epochs")
-        if self.settings.pruner != "none" and not every:
+        if self.settings.pruner == "none":
+            return
+        if not OmegaConf.select(self.base, "trainer.probe_every_epochs"):
             raise ConfigError(
                 f"sweep.pruner={self.settings.pruner}: needs reports on the way; set trainer.probe_every_epochs"
+            )
+        if self.metric == "train_seconds":
+            raise ConfigError(
+                f"objective=train_seconds: is known at a run's end alone, so sweep.pruner={self.settings.pruner} has "
+                "nothing to compare on the way; sweep.pruner=none, or another objective"
             )
 
     def _print_plan(self) -> None:

@@ -212,6 +212,7 @@ def test_the_objective_is_the_metric_asked_for(in_tmp: Path) -> None:
         ["--multirun", "hydra/sweeper=basic", "seed=0,1", "dataset.nois=0,1"],
         ["--multirun", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "dataset.nois=interval(0,1)"],
         ["--multirun", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "dataset.noise=interval(-1,1)"],
+        ["+sweep=search", "sweep.pruner=median", "trainer.probe_every_epochs=1", "objective=train_seconds"],
         ["+sweep=nothing_of_that_name"],
     ],
     ids=" ".join,
