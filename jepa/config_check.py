@@ -27,6 +27,7 @@ KINDS = {
     "probe": "jepa.probing.base.Probe",
 }
 TERM = "jepa.losses.base.Term"
+DISTRACTOR = "jepa.data.distractors.base.Distractor"
 OPEN_NODES = ("dataset", "optimizer", "model", "probe")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
 _ABSENT = object()
@@ -127,6 +128,8 @@ def kind_of(path: str) -> str | None:
     if path.startswith("model.terms."):
         _, _, _, *part = path.split(".")
         return KINDS.get(".".join(["model", *part])) if part else TERM
+    if path.startswith("dataset.distractors."):
+        return DISTRACTOR
     return KINDS.get(path)
 
 

@@ -76,6 +76,7 @@ def pack_key(plan: Plan) -> Hashable:
     with torch.device("meta"):
         method = plan.build_method()
     numbers = {"seed", *(f"dataset.{key}" for key in PACKABLE_DATASET_KEYS)}
+    numbers |= {f"dataset.distractors.{name}.coeff" for name in plan.dataset.distractors}
     numbers |= {f"optimizer.{key}" for key in ("base_lr", *plan.optimizer.hyperparameters())}
     numbers |= {f"model.{key}" for key in method.hyperparameter_names} | plan.short_keys
     rest = {key: value for key, value in flat(plan.scientific).items() if key not in numbers}

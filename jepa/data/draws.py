@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -10,49 +11,49 @@ from torch import Tensor
 from jepa.errors import check_choice
 from jepa.seeding import generator
 
+JUDGING_MOTION = "motion"
 JUDGING_PURPOSES = ("probe_judge", "plots")  # see test images; the others see training images
 PURPOSES = ("train", "probe_fit", *JUDGING_PURPOSES, "normalization")
+MOTION = "motion"  # the name of the dots' own generator
 
 
 class Draws(NamedTuple):
-    """All that is random in a batch. A field is None where its overlay is not drawn."""
+    """All that is random in a batch."""
 
     motion: Tensor  # [3 + 2(T-1), B, K], uniform on [0, 1)
-    changing: Tensor | None  # [T, B, K, H, W], overlays in [0, 1], one for every frame
-    static: Tensor | None  # [B, K, H, W], overlays in [0, 1], one for a whole sequence
-
-    def batch_dims(self) -> Draws:
-        """``in_dims`` for ``torch.func.vmap`` over stacked draws: 0 for each tensor, None for each None."""
-        return Draws(*(None if field is None else 0 for field in self))  # type: ignore[arg-type]
+    overlays: dict[str, Tensor]  # by distractor, what its ``draw`` gave; without those that are not drawn
 
 
-class NoiseCoefficients(NamedTuple):
-    """How strongly the overlays are added, in units of the brightest clean pixel; tensors, since packed jobs differ."""
-
-    noise: Tensor  # [], of changing overlays
-    static_noise: Tensor  # [], of static overlays
+# How strongly each distractor is added, in units of the brightest clean pixel: [] each, since packed jobs differ.
+Coefficients = dict[str, Tensor]
 
 
 class Streams:
-    """The generators of one purpose of one run: motion, changing overlays, static overlays.
+    """The generators of one purpose of one run: of motion, and of each distractor.
 
     They are separate, so that a run without one kind of overlay sees the same motion as a run with it.
     """
 
-    NAMES = ("motion", "changing", "static")
-
-    def __init__(self, *, seed: int, purpose: str, device: torch.device | str) -> None:
-        """``seed``: the run's; ``purpose``: one of PURPOSES; ``device``: where the numbers are drawn."""
+    def __init__(
+        self, *, seed: int, purpose: str, device: torch.device | str, distractors: Iterable[str] = ()
+    ) -> None:
+        """Args:
+        seed: the run's.
+        purpose: one of PURPOSES.
+        device: where the numbers are drawn.
+        distractors: the names of the data set's.
+        """
         check_choice("purpose", purpose, PURPOSES)
-        self.motion, self.changing, self.static = (generator(seed, f"{purpose}/{name}", device) for name in self.NAMES)
+        names = (MOTION, *distractors)
+        self.generators = {name: generator(seed, f"{purpose}/{name}", device) for name in names}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The generators' states by name: byte tensors on the CPU."""
-        return {name: getattr(self, name).get_state() for name in self.NAMES}
+        return {name: source.get_state() for name, source in self.generators.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from ``state_dict``'s result. Raises ValueError where a generator is missing or unknown."""
-        if set(state) != set(self.NAMES):
-            raise ValueError(f"random streams {sorted(state)} do not fit: expected {sorted(self.NAMES)}")
-        for name in self.NAMES:
-            getattr(self, name).set_state(state[name].cpu())
+        if set(state) != set(self.generators):
+            raise ValueError(f"random streams {sorted(state)} do not fit: expected {sorted(self.generators)}")
+        for name, source in self.generators.items():
+            source.set_state(state[name].cpu())

@@ -1,22 +1,26 @@
-"""Batches of noisy moving-dot sequences: drawn afresh, reproducible from a seed, packable (SPEC §1-§3).
+"""Batches of noisy moving-dot sequences: drawn afresh, reproducible from a seed, packable.
 
 Making a batch has two halves. ``MovingDots.draw`` takes everything random from named generators; ``assemble`` is a
 pure function from those draws to a batch. The halves allow jobs to be packed: each job draws from its own streams,
 then one ``torch.func.vmap`` of ``assemble`` over stacked draws makes all batches at once::
 
-    stacked = Draws(*(None if field[0] is None else torch.stack(field) for field in zip(*draws)))
-    batches = torch.func.vmap(dataset.assemble, in_dims=(stacked.batch_dims(), 0, 0))(stacked, coefficients, normalizer)
+    stacked = tree_map(lambda *tensors: torch.stack(tensors), *draws)
+    batches = torch.func.vmap(dataset.assemble)(stacked, coefficients, normalizer)
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jepa.data.distractors import Overlay, Structured, Uniform, roll_static
-from jepa.data.draws import JUDGING_PURPOSES, Draws, NoiseCoefficients, Streams
+from jepa.data.distractors.base import Distractor, Extent
+from jepa.data.distractors.changing import Changing
+from jepa.data.distractors.fixed import Fixed
+from jepa.data.distractors.textures import Structured, Texture, Uniform
+from jepa.data.draws import JUDGING_PURPOSES, MOTION, Coefficients, Draws, Streams
 from jepa.data.motion import DOT_NAMES, IMAGE_SIZE, draw_motion, trajectories
 from jepa.data.normalization import (
     Normalizer,
@@ -33,7 +37,7 @@ from jepa.data.textures import load_bank
 from jepa.errors import ConfigError, check_choice, check_count, check_number
 from jepa.types import Batch, DataShapes
 
-__all__ = ["Draws", "MovingDots", "NoiseCoefficients", "Normalizer", "Stream", "Streams"]
+__all__ = ["Draws", "MovingDots", "Normalizer", "Stream", "Streams"]
 
 SOURCES = ("cifar10", "photos")
 MAX_BATCH_NUMBERS = 2**31  # 8 GiB of frames, before a model has seen them
@@ -51,6 +55,7 @@ class MovingDots:
         dot_std: float,
         noise: float,
         static_noise: float,
+        distractors: Mapping[str, Distractor] | None = None,
         structured_noise: bool,
         static_noise_speed: float,
         structured_source: str | None,
@@ -68,6 +73,7 @@ class MovingDots:
         self.static_noise = check_number("dataset.static_noise", static_noise, minimum=0, maximum=1000)
         check_number("dataset.static_noise_speed", static_noise_speed, minimum=0, maximum=1000)
         self.static_noise_speed = static_noise_speed
+        self.distractors = _distractors(noise, static_noise, static_noise_speed, distractors or {})
         self.structured_noise = _check_bool("dataset.structured_noise", structured_noise)
         self.structured_source = _check_source(structured_source, needed=structured_noise)
         self.cifar10_folder = _check_folder(cifar10_folder)
@@ -112,11 +118,20 @@ class MovingDots:
         """Locations [..., 2] in px of a batch's ``locations``."""
         return unnormalize_locations(locations, self.padding) if self.normalize else locations
 
-    def coefficients(self, device: torch.device | str) -> NoiseCoefficients:
-        """This data set's noise coefficients as tensors on ``device``."""
-        return NoiseCoefficients(
-            torch.tensor(float(self.noise), device=device), torch.tensor(float(self.static_noise), device=device)
-        )
+    @property
+    def drawn(self) -> frozenset[str]:
+        """The names of the distractors whose coefficient is above zero."""
+        return frozenset(name for name, distractor in self.distractors.items() if distractor.coeff > 0)
+
+    def coefficients(self, device: torch.device | str) -> Coefficients:
+        """The distractors' coefficients by name, as tensors [] on ``device``."""
+        return {
+            name: torch.tensor(distractor.coeff, device=device) for name, distractor in self.distractors.items()
+        }
+
+    def streams(self, seed: int, purpose: str, device: torch.device | str) -> Streams:
+        """The generators of one purpose of a run of ``seed``, at their beginning."""
+        return Streams(seed=seed, purpose=purpose, device=device, distractors=self.distractors)
 
     def textures(self, judging: bool, device: torch.device | str) -> Tensor | None:
         """The bank of natural images [N, H, W], uint8 on ``device``; None where noise is not structured.
@@ -138,36 +153,40 @@ class MovingDots:
         batch_size: int | None = None,
         *,
         bank: Tensor | None = None,
-        with_changing: bool | None = None,
-        with_static: bool | None = None,
+        drawn: Collection[str] | None = None,
     ) -> Draws:
         """Draw what is random in a batch from ``streams``, on ``device``, which is the streams'.
 
-        ``batch_size`` replaces the data set's. ``bank`` is ``textures``' result. ``with_changing`` and ``with_static``
-        force an overlay to be drawn or not; None: drawn where its coefficient is above zero. A pack that mixes jobs
-        with and without an overlay forces it for all; a coefficient of zero then adds exactly nothing.
+        ``batch_size`` replaces the data set's. ``bank`` is ``textures``' result. ``drawn``: the distractors to draw;
+        None: those whose coefficient is above zero. A pack of jobs with and without a distractor draws it for all; a
+        coefficient of zero then adds exactly nothing.
         """
-        batch = self.batch_size if batch_size is None else batch_size
-        overlay = self._overlay(bank)
-        frames = (self.num_steps, batch, self.num_dots)
-        changing = self.noise > 0 if with_changing is None else with_changing
-        static = self.static_noise > 0 if with_static is None else with_static
+        extent = Extent(self.num_steps, self.batch_size if batch_size is None else batch_size, self.num_dots)
+        texture = self._texture(bank)
+        wanted = self.drawn if drawn is None else drawn
         return Draws(
             motion=draw_motion(
-                streams.motion, num_steps=self.num_steps, batch_size=batch, num_dots=self.num_dots, device=device
+                streams.generators[MOTION],
+                num_steps=self.num_steps,
+                batch_size=extent.batch_size,
+                num_dots=self.num_dots,
+                device=device,
             ),
-            changing=overlay.draw(frames, streams.changing) if changing else None,
-            static=overlay.draw(frames[1:], streams.static) if static else None,
+            overlays={
+                name: distractor.draw(texture, extent, streams.generators[name])
+                for name, distractor in self.distractors.items()
+                if name in wanted
+            },
         )
 
-    def _overlay(self, bank: Tensor | None) -> Overlay:
+    def _texture(self, bank: Tensor | None) -> Texture:
         if not self.structured_noise:
             return Uniform(image_size=IMAGE_SIZE)
         if bank is None:
             raise ValueError("structured noise needs a bank of images: pass bank=dataset.textures(judging, device)")
         return Structured(bank=bank)
 
-    def assemble(self, draws: Draws, coefficients: NoiseCoefficients, normalizer: Normalizer | None) -> Batch:
+    def assemble(self, draws: Draws, coefficients: Coefficients, normalizer: Normalizer | None) -> Batch:
         """The batch that ``draws`` and ``coefficients`` make; a pure function, fit for ``torch.func.vmap``.
 
         ``normalizer`` None leaves frames as they are; locations and actions are normalised as ``normalize`` says.
@@ -183,26 +202,23 @@ class MovingDots:
         return Batch(states, normalize_actions(actions), normalize_locations(locations, self.padding))
 
     def _frames(
-        self, locations: Tensor, draws: Draws, coefficients: NoiseCoefficients, normalizer: Normalizer
+        self, locations: Tensor, draws: Draws, coefficients: Coefficients, normalizer: Normalizer
     ) -> Tensor:
         """Noisy normalised frames [T, B, C, H, W] of ``locations`` [T, B, K, 2] px.
 
-        ``(clean + m (static_noise F + noise C) - mean) / std``, the division done on the small factors of the images.
+        ``(clean + m · Σ coefficient · overlay - mean) / std``, the division done on the small factors of the images.
         Only operations for which vmap has rules are used (``addcmul_`` has none), and the same in a run by itself, so
         that packed jobs see the same bits.
         """
         columns, rows = gaussian_profiles(locations, IMAGE_SIZE, self.dot_std)
-        # Adding nothing, the coefficients make the frames one per job under vmap, as adding to them in place needs.
-        gain = 1 / normalizer.state_std + 0 * (coefficients.noise + coefficients.static_noise)
-        unit = brightest(columns, rows) * gain  # m of SPEC §2, over all images of the batch
+        # Add zero so that the frames carry vmap's job axis, which adding to them in place needs.
+        gain = 1 / normalizer.state_std + 0 * sum(coefficients.values())
+        unit = brightest(columns, rows) * gain  # m, over all images of the batch
         num_summed = self.num_dots // self.channels  # images that add up to one channel share the mean between them
         frames = (rows * gain).unsqueeze(-1) * columns.unsqueeze(-2)
         frames.sub_(normalizer.state_mean * gain / num_summed)
-        if draws.static is not None:
-            overlay = draws.static * (unit * coefficients.static_noise)
-            frames.add_(roll_static(overlay, num_steps=self.num_steps, speed=self.static_noise_speed))
-        if draws.changing is not None:
-            frames.add_(draws.changing * (unit * coefficients.noise))
+        for name, drawn in draws.overlays.items():
+            frames.add_(self.distractors[name].frames(drawn, self.num_steps) * (unit * coefficients[name]))
         return frames if num_summed == 1 else frames.sum(2, keepdim=True)
 
     def estimate_normalizer(self, seed: int, device: torch.device | str, num_batches: int = 100) -> Normalizer:
@@ -213,8 +229,8 @@ class MovingDots:
         """
         coefficients = self.coefficients(device)
         if not self.normalize:
-            return identity_normalizer(coefficients.noise)
-        streams = Streams(seed=seed, purpose="normalization", device=device)
+            return identity_normalizer(torch.zeros((), device=device))
+        streams = self.streams(seed, "normalization", device)
         bank = self.textures(judging=False, device=device)
         moments = []
         for _ in range(num_batches):
@@ -235,17 +251,13 @@ class Stream:
         self.dataset = dataset
         self.device = torch.device(device)
         self.normalizer = normalizer
-        self.streams = Streams(seed=seed, purpose=purpose, device=device)
+        self.streams = dataset.streams(seed, purpose, device)
         self.bank = dataset.textures(judging=purpose in JUDGING_PURPOSES, device=device)
         self.coefficients = dataset.coefficients(device)
 
-    def draw(
-        self, batch_size: int | None = None, *, with_changing: bool | None = None, with_static: bool | None = None
-    ) -> Draws:
+    def draw(self, batch_size: int | None = None, *, drawn: Collection[str] | None = None) -> Draws:
         """The next draws; see ``MovingDots.draw``."""
-        return self.dataset.draw(
-            self.streams, self.device, batch_size, bank=self.bank, with_changing=with_changing, with_static=with_static
-        )
+        return self.dataset.draw(self.streams, self.device, batch_size, bank=self.bank, drawn=drawn)
 
     def next(self, batch_size: int | None = None) -> Batch:
         """The next batch, of ``batch_size`` sequences where given."""
@@ -258,6 +270,17 @@ class Stream:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where ``state_dict`` was taken. Raises ValueError for a state that does not fit."""
         self.streams.load_state_dict(state)
+
+
+def _distractors(
+    noise: float, static_noise: float, speed: float, others: Mapping[str, Distractor]
+) -> dict[str, Distractor]:
+    """The fixed and the changing process, which have short names in the configuration, and any others."""
+    own: dict[str, Distractor] = {"static": Fixed(coeff=static_noise, speed=speed), "changing": Changing(coeff=noise)}
+    for name in others:
+        if name in own or name == MOTION:
+            raise ConfigError(f"dataset.distractors.{name}: this name is taken; choose another")
+    return {**own, **others}
 
 
 def _check_bool(key: str, value: bool) -> bool:

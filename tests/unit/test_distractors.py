@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from jepa.data.distractors import Structured, Uniform, roll_static
+from jepa.data.distractors.fixed import rolled
+from jepa.data.distractors.textures import Structured, Uniform
 
 
 def test_uniform_pixels_are_independent_and_uniform() -> None:
@@ -41,7 +42,7 @@ def test_structured_draws_follow_from_the_generator_alone() -> None:
 @pytest.mark.parametrize("speed", [0.0, 0.3, 1.0, 2.5, 40.0])
 def test_rolling_equals_numpy(speed: float) -> None:
     overlay = torch.rand(3, 2, 5, 28, generator=torch.Generator().manual_seed(0))
-    frames = roll_static(overlay, num_steps=17, speed=speed)
+    frames = rolled(overlay, num_steps=17, speed=speed)
     assert frames.shape == (17, 3, 2, 5, 28)
     for step in range(17):
         expected = np.roll(overlay.numpy(), int(step * speed), axis=-1)

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from jepa.data import stream as stream_module
+from jepa.data.distractors.base import Distractor, Extent
+from jepa.data.distractors.textures import Texture
 from jepa.data.draws import PURPOSES
+from jepa.data.packed import JobStreams
 from jepa.data.render import render
-from jepa.data.stream import Draws, MovingDots, NoiseCoefficients, Normalizer, Stream, Streams
+from jepa.data.stream import Draws, MovingDots, Normalizer, Stream, Streams
 from jepa.errors import ConfigError
 from jepa.types import Batch, DataShapes
 
@@ -38,8 +42,8 @@ def data_set(**changes: Any) -> MovingDots:
 
 
 def stack(records: list[Any]) -> Any:
-    """Stack named tuples of tensors or None over jobs."""
-    return type(records[0])(*(None if field[0] is None else torch.stack(field) for field in zip(*records, strict=True)))
+    """Stack trees of tensors over jobs."""
+    return tree_map(lambda *tensors: torch.stack(tensors), *records)
 
 
 def row(batch: Batch, job: int) -> Batch:
@@ -73,11 +77,12 @@ def slow_states(dataset: MovingDots, draws: Draws, batch: Batch, normalizer: Nor
     states = np.empty_like(clean)
     for t, b, k in np.ndindex(*clean.shape[:3]):
         noisy = clean[t, b, k]
-        if draws.static is not None:
+        if "static" in draws.overlays:
             shift = int(t * dataset.static_noise_speed)
-            noisy = noisy + brightest * dataset.static_noise * np.roll(draws.static[b, k].numpy(), shift, axis=1)
-        if draws.changing is not None:
-            noisy = noisy + brightest * dataset.noise * draws.changing[t, b, k].numpy()
+            overlay = np.roll(draws.overlays["static"][b, k].numpy(), shift, axis=1)
+            noisy = noisy + brightest * dataset.static_noise * overlay
+        if "changing" in draws.overlays:
+            noisy = noisy + brightest * dataset.noise * draws.overlays["changing"][t, b, k].numpy()
         states[t, b, k] = noisy
     if dataset.channels < dataset.num_dots:
         states = states.sum(2, keepdims=True)
@@ -99,7 +104,7 @@ def test_a_batch_is_what_the_formula_says(
         normalize=normalize,
     )
     normalizer = dataset.estimate_normalizer(0, "cpu", num_batches=3)
-    draws = dataset.draw(Streams(seed=0, purpose="train", device="cpu"), "cpu")
+    draws = dataset.draw(dataset.streams(0, "train", "cpu"), "cpu")
     batch = dataset.assemble(draws, dataset.coefficients("cpu"), normalizer)
     assert batch.states.shape == (5, 8, channels, 28, 28) and batch.states.dtype == torch.float32
     assert batch.states.is_contiguous()
@@ -140,7 +145,7 @@ def test_each_dot_has_noise_of_its_own_and_fixed_noise_stays() -> None:
     dataset = data_set(num_dots=3, channels=3, static_noise=2.0, normalize=False)
     stream = Stream(dataset, 0, "train", None, "cpu")
     draws = stream.draw()
-    assert draws.changing is None and draws.static is not None
+    assert set(draws.overlays) == {"static"}
     states = dataset.assemble(draws, stream.coefficients, None).states
     background = states - render(dataset.unnormalize_locations(stream_locations(dataset, draws)), 28, 1.3)
     torch.testing.assert_close(background, background[:1].expand_as(background), rtol=0, atol=1e-7)
@@ -174,9 +179,9 @@ def test_motion_and_overlays_do_not_depend_on_each_other() -> None:
     for _ in range(2):
         draws = [stream.draw() for stream in (both, changing, static, clean)]
         assert all(torch.equal(draws[0].motion, other.motion) for other in draws[1:])
-        assert torch.equal(draws[0].changing, draws[1].changing)
-        assert torch.equal(draws[0].static, draws[2].static)
-        assert draws[3] == Draws(draws[3].motion, None, None)
+        assert torch.equal(draws[0].overlays["changing"], draws[1].overlays["changing"])
+        assert torch.equal(draws[0].overlays["static"], draws[2].overlays["static"])
+        assert draws[3].overlays == {}
 
 
 def test_resuming_continues_exactly() -> None:
@@ -247,20 +252,20 @@ def test_packed_jobs_get_the_batches_they_would_get_alone(speed: float, num_dots
         Stream(dataset, seed, "train", normalizer, "cpu")
         for seed, (dataset, normalizer) in enumerate(zip(datasets, normalizers, strict=True))
     ]
-    draws = stack([stream.draw(with_changing=True, with_static=True) for stream in packed])
+    draws = stack([stream.draw(drawn={"changing", "static"}) for stream in packed])
     coefficients = stack([stream.coefficients for stream in packed])
     batch = torch.func.vmap(datasets[0].assemble)(draws, coefficients, stack(normalizers))
     for job, expected in enumerate(alone):
         assert_batches(row(batch, job), expected, atol=1e-6)
 
 
-def test_fields_that_are_not_drawn_stay_none_under_vmap() -> None:
+def test_what_is_not_drawn_is_absent_under_vmap() -> None:
     dataset = data_set(noise=1.0)
     streams = [Stream(dataset, seed, "train", None, "cpu") for seed in range(3)]
     drawn = [stream.draw() for stream in streams]
     draws, coefficients = stack(drawn), stack([stream.coefficients for stream in streams])
-    assert draws.static is None
-    in_dims = (draws.batch_dims(), 0, None)
+    assert set(draws.overlays) == {"changing"}
+    in_dims = (0, 0, None)
     batch = torch.func.vmap(dataset.assemble, in_dims=in_dims)(draws, coefficients, None)
     for job in range(3):
         assert_batches(row(batch, job), dataset.assemble(drawn[job], streams[job].coefficients, None), atol=1e-6)
@@ -269,7 +274,7 @@ def test_fields_that_are_not_drawn_stay_none_under_vmap() -> None:
 def test_jobs_may_share_their_draws() -> None:
     """Common random numbers: one set of draws, each job's coefficients."""
     datasets = [data_set(noise=noise, static_noise=1.0) for noise in (0.0, 0.5, 2.0)]
-    draws = Stream(datasets[0], 0, "train", None, "cpu").draw(with_changing=True)
+    draws = Stream(datasets[0], 0, "train", None, "cpu").draw(drawn={"changing", "static"})
     coefficients = stack([dataset.coefficients("cpu") for dataset in datasets])
     batch = torch.func.vmap(datasets[0].assemble, in_dims=(None, 0, None))(draws, coefficients, None)
     for job, dataset in enumerate(datasets):
@@ -282,20 +287,20 @@ def test_a_coefficient_of_zero_adds_exactly_nothing() -> None:
     normalizer = dataset.estimate_normalizer(0, "cpu", num_batches=2)
     without, forced = (
         dataset.assemble(
-            Stream(dataset, 0, "train", None, "cpu").draw(with_static=flag), dataset.coefficients("cpu"), normalizer
+            Stream(dataset, 0, "train", None, "cpu").draw(drawn=drawn), dataset.coefficients("cpu"), normalizer
         )
-        for flag in (None, True)
+        for drawn in (None, {"changing", "static"})
     )
     assert torch.equal(without.states, forced.states)
-    assert Stream(dataset, 0, "train", None, "cpu").draw(with_changing=False).changing is None
+    assert Stream(dataset, 0, "train", None, "cpu").draw(drawn=()).overlays == {}
 
 
 def test_assembling_leaves_the_draws_alone() -> None:
     dataset = data_set(noise=1.0, static_noise=1.0)
     draws = Stream(dataset, 0, "train", None, "cpu").draw()
-    before = [field.clone() for field in draws]
+    before = [field.clone() for field in tree_leaves(draws)]
     first, second = (dataset.assemble(draws, dataset.coefficients("cpu"), None) for _ in range(2))
-    assert all(torch.equal(field, kept) for field, kept in zip(draws, before, strict=True))
+    assert all(torch.equal(field, kept) for field, kept in zip(tree_leaves(draws), before, strict=True))
     assert torch.equal(first.states, second.states)
 
 
@@ -307,11 +312,14 @@ def test_judging_sees_test_images_only(fake_banks: None, purpose: str) -> None:
     dataset = data_set(noise=1.0, static_noise=1.0, structured_noise=True, structured_source="photos")
     draws = Stream(dataset, 0, purpose, None, "cpu").draw()
     judging = purpose in ("probe_judge", "plots")
-    for overlay in (draws.changing, draws.static):
+    for overlay in draws.overlays.values():
         levels = overlay * 255
         assert bool((levels > 100).all()) == judging
         assert bool((levels < 100).all()) != judging
-    assert draws.changing.shape == (5, 8, 1, 28, 28) and draws.static.shape == (8, 1, 28, 28)
+    assert {name: tuple(drawn.shape) for name, drawn in draws.overlays.items()} == {
+        "static": (8, 1, 28, 28),
+        "changing": (5, 8, 1, 28, 28),
+    }
 
 
 def test_the_normalizer_is_estimated_with_training_images(fake_banks: None) -> None:
@@ -326,7 +334,7 @@ def test_textures_are_none_for_uniform_noise_and_needed_for_structured(fake_bank
     assert data_set(noise=1.0).textures(False, "cpu") is None
     dataset = data_set(noise=1.0, structured_noise=True, structured_source="photos")
     with pytest.raises(ValueError, match="bank"):
-        dataset.draw(Streams(seed=0, purpose="train", device="cpu"), "cpu")
+        dataset.draw(dataset.streams(0, "train", "cpu"), "cpu")
 
 
 def test_missing_images_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
@@ -373,5 +381,58 @@ def test_unknown_purposes_are_refused() -> None:
 
 def test_coefficients_are_scalars() -> None:
     found = data_set(noise=2, static_noise=0.5).coefficients("cpu")
-    assert found == NoiseCoefficients(torch.tensor(2.0), torch.tensor(0.5))
-    assert found.noise.dtype == torch.float32
+    assert found == {"static": torch.tensor(0.5), "changing": torch.tensor(2.0)}
+    assert found["changing"].dtype == torch.float32
+
+
+# --- Distractors of one's own -----------------------------------------------------------------------------------------
+
+
+class EvenFrames(Distractor):
+    """One overlay for a sequence, on in even frames only."""
+
+    def draw(self, texture: Texture, extent: Extent, generator: torch.Generator) -> torch.Tensor:
+        return texture.draw((extent.batch_size, extent.num_dots), generator)
+
+    def frames(self, drawn: torch.Tensor, num_steps: int) -> torch.Tensor:
+        on = 1.0 - torch.arange(num_steps, device=drawn.device) % 2
+        return drawn * on.view(-1, 1, 1, 1, 1)
+
+
+def test_a_distractor_of_ones_own_is_added_beside_the_others() -> None:
+    changes = {"noise": 0.5, "static_noise": 1.0, "normalize": False}
+    plain, extended = data_set(**changes), data_set(**changes, distractors={"even": EvenFrames(coeff=2.0)})
+    first, second = Stream(plain, 0, "train", None, "cpu"), Stream(extended, 0, "train", None, "cpu")
+    without, draws = first.next(), second.draw()
+    states = extended.assemble(draws, extended.coefficients("cpu"), None).states
+    clean = Stream(data_set(normalize=False), 0, "train", None, "cpu").next().states
+    added = clean.max() * 2.0 * draws.overlays["even"]  # [B, K, H, W]
+    for step in range(5):
+        expected = without.states[step] + (added if step % 2 == 0 else 0)
+        torch.testing.assert_close(states[step], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_distractor_without_strength_is_not_there() -> None:
+    plain, extended = data_set(noise=0.5), data_set(noise=0.5, distractors={"even": EvenFrames(coeff=0.0)})
+    first, second = (Stream(dataset, 0, "train", None, "cpu").next() for dataset in (plain, extended))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
+
+
+def test_jobs_that_differ_in_a_distractors_strength_are_packed() -> None:
+    datasets = [data_set(distractors={"even": EvenFrames(coeff=coeff)}) for coeff in (0.0, 1.0, 3.0)]
+    alone = [Stream(dataset, seed, "train", None, "cpu").next() for seed, dataset in enumerate(datasets)]
+    streams = [Stream(dataset, seed, "train", None, "cpu") for seed, dataset in enumerate(datasets)]
+    packed = JobStreams(streams, common=False).next()
+    for job, expected in enumerate(alone):
+        assert_batches(row(packed, job), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["static", "changing", "motion"])
+def test_the_names_of_the_data_sets_own_streams_are_taken(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"dataset\.distractors\.{name}: this name is taken"):
+        data_set(distractors={name: EvenFrames(coeff=1.0)})
+
+
+def test_a_strength_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"coeff=-1: must be at least 0"):
+        EvenFrames(coeff=-1)

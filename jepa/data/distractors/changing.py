@@ -1,0 +1,19 @@
+"""Changing noise: an overlay drawn anew for every frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jepa.data.distractors.base import Distractor, Extent
+from jepa.data.distractors.textures import Texture
+
+
+class Changing(Distractor):
+    """An overlay of its own for every frame. Source: Sobal et al. 2022 (arXiv 2211.10831), section 3."""
+
+    def draw(self, texture: Texture, extent: Extent, generator: torch.Generator) -> Tensor:
+        return texture.draw(tuple(extent), generator)
+
+    def frames(self, drawn: Tensor, num_steps: int) -> Tensor:
+        return drawn
