@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,10 +67,12 @@ def is_sweep(arguments: list[str]) -> bool:
 
 
 def dry(server: Server, arguments: list[str], folder: Path) -> Command:
-    """A run or a sweep, composed and checked."""
+    """A run, composed and checked, or a sweep, whose jobs are composed: building every model would take minutes."""
     if any(word in SHOWS for word in arguments):
         return server.run(arguments, folder)
-    done = server.run([*(word for word in arguments if not word.startswith("dry_run=")), "dry_run=true"], folder)
+    kept = [word for word in arguments if not word.startswith("dry_run=")]
+    quick = ["hydra.sweeper.check=null"] if is_sweep(arguments) else []
+    done = server.run([*kept, "dry_run=true", *quick], folder)
     assert not list(folder.rglob("result.json")), "a dry run starts nothing"
     return done
 
@@ -87,6 +90,18 @@ def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> 
     elif program == "jepa.results":
         samples(arguments, tmp_path)
         done = server.run(arguments, tmp_path, module="results")
+    elif program.startswith("docs/"):
+        for folder in (word for word in arguments if word.startswith("outputs/")):
+            made = run_small(server, [f"folder={folder}"], tmp_path, plots="false")
+            assert made.code == 0, made.said
+        done = server.run([str(REPOSITORY / program), *arguments], tmp_path, module="script")
+    elif program == "wandb":
+        explained = subprocess.run(
+            [sys.executable, "-m", "wandb", arguments[0], "--help"], capture_output=True, text=True, check=False
+        )
+        options = [word for word in arguments if word.startswith("--")]
+        assert explained.returncode == 0 and all(option in explained.stdout for option in options), explained
+        return
     elif program.startswith("benchmarks/"):
         done = server.run([str(REPOSITORY / program), *arguments, "--help"], tmp_path, module="script")
     elif program == "optuna-dashboard":
