@@ -1,6 +1,7 @@
 # make run    set up on the way, then train and judge one model (a minute or two): make run ARGS="model=simclr dataset.noise=1"
 # make test   set up on the way, then lint, types and tests
-# make test-slow      what takes minutes or a service: kills, damaged files, larger packs, Ray, SLURM
+# make test-slow      what takes minutes or a service: kills, damaged files, larger packs, Ray, SLURM; about an hour
+#                     of two cores, of which the 200 kills take a quarter; each harness prints its seed
 # make test-pythons   the tests on every Python from 3.10 to 3.13 that is found; those that are missing are named
 # Set-up happens once, and again when what it depends on has changed.
 

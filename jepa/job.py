@@ -295,11 +295,11 @@ class Job:
             "error": error,
             "reason": reason,
         }
+        if status == "finished":  # before the result: a run killed in between would keep it for ever
+            checkpoint.drop_previous(spec.folder)
         write_sealed_json(spec.folder / "result.json", result)
         self.outcome = Outcome(status, objective, metrics, error, reason)
         self._tell(lambda sink: sink.finish(result))
-        if status == "finished":
-            checkpoint.drop_previous(spec.folder)
 
     def abandon(self, error: BaseException, *, packed: bool) -> None:
         """The trainer stops with ``error``: a signal leaves the job to be continued, anything else fails it.
