@@ -182,12 +182,17 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
     return 2
 
 
+@functools.lru_cache(maxsize=32)
+def _composed_keys(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(all_keys(compose(list(overrides), with_hydra=True)))
+
+
 def known_keys(arguments: Sequence[str]) -> list[str]:
     """The full names of the keys that the groups chosen by ``arguments`` have."""
     chosen = [text.split(",")[0] for text in arguments if text.lstrip("+").partition("=")[0] in groups()]
-    for overrides in (chosen, []):
+    for overrides in (tuple(chosen), ()):
         try:
-            return all_keys(compose(overrides, with_hydra=True))
+            return list(_composed_keys(overrides))
         except Exception:  # the choices themselves may be what is wrong
             log.debug("cannot compose %s", overrides, exc_info=True)
     return []
