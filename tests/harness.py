@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from jepa import checkpoint
+from jepa.files import parse_sealed_json
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
@@ -314,7 +315,7 @@ def metrics(folder: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(folder.rglob("result.json")):
         with contextlib.suppress(ValueError, KeyError):
-            result = json.loads(path.read_text())
+            result = parse_sealed_json(path.read_bytes())  # a damaged one counts as none
             if result["status"] in ("finished", "pruned"):
                 found[str(path.parent.relative_to(folder))] = same(result)
     return found
