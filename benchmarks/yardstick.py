@@ -18,7 +18,7 @@ NAME = "yardstick"
 
 
 def encoder(width_factor: int = 2, embedding_size: int = 512, channels: int = 1) -> nn.Sequential:
-    """menet5 for images of 28×28 pixels (SPEC §4)."""
+    """menet5 for images of 28×28 pixels (docs/science.md)."""
     narrow, wide = 16 * width_factor, 32 * width_factor
     return nn.Sequential(
         nn.Conv2d(channels, narrow, kernel_size=5, stride=2, padding=2),

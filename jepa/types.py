@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """A batch of sequences, normalised as SPEC §3 says (raw where ``dataset.normalize`` is false)."""
+    """A batch of sequences, normalised as docs/science.md says (raw where ``dataset.normalize`` is false)."""
 
     states: Tensor  # [T, B, C, H, W], noisy frames
     actions: Tensor  # [T-1, B, A], of the action dot

@@ -1,4 +1,4 @@
-"""How dots move: a random walk with a mean direction, clipped at the borders (SPEC §1).
+"""How dots move: a random walk with a mean direction, clipped at the borders (docs/science.md).
 
 Everything is a pure function of tensors. Random numbers enter as uniforms in [0, 1), drawn once for all steps by
 ``draw_motion``; the rest runs under ``torch.func.vmap`` and never waits for the device.
@@ -37,7 +37,7 @@ def draw_motion(
 def trajectories(uniforms: Tensor, *, padding: float) -> tuple[Tensor, Tensor]:
     """Locations [T, B, K, 2] and actions [T-1, B, K, 2], (x, y) in pixels, from the ``uniforms`` of ``draw_motion``.
 
-    ``padding`` (px) is the margin that no dot enters. A stationary dot's actions are zero. Source: SPEC §1.
+    ``padding`` (px) is the margin that no dot enters. A stationary dot's actions are zero. Source: docs/science.md.
     """
     num_transitions = (uniforms.shape[0] - 3) // 2
     start = sample_start(uniforms[:2].movedim(0, -1), padding=padding)
@@ -62,7 +62,7 @@ def sample_actions(mean_uniforms: Tensor, direction_uniforms: Tensor, length_uni
     """Actions [T-1, B, K, 2] in px: (x, y) displacements asked for, before clipping.
 
     ``mean_uniforms`` [B, K] give each sequence's mean direction, ``direction_uniforms`` [T-1, B, K] the steps'
-    von Mises deviations from it, ``length_uniforms`` [T-1, B, K] the steps' lengths. Source: SPEC §1.
+    von Mises deviations from it, ``length_uniforms`` [T-1, B, K] the steps' lengths. Source: docs/science.md.
     """
     directions = 2 * math.pi * mean_uniforms + von_mises_quantile(direction_uniforms)
     lengths = MAX_STEP_PX * length_uniforms
@@ -72,7 +72,7 @@ def sample_actions(mean_uniforms: Tensor, direction_uniforms: Tensor, length_uni
 def walk(start: Tensor, actions: Tensor, *, padding: float) -> Tensor:
     """Locations [T, ..., 2] (px) that ``actions`` [T-1, ..., 2] lead to from ``start`` [..., 2].
 
-    Each step ends with a clip to [padding, 27 - padding], coordinate by coordinate. Source: SPEC §1.
+    Each step ends with a clip to [padding, 27 - padding], coordinate by coordinate. Source: docs/science.md.
     """
     locations = [start]
     for action in actions.unbind(0):

@@ -1,4 +1,4 @@
-"""What "normalised" means: constants for locations and actions, estimates for frames (SPEC §3)."""
+"""What "normalised" means: constants for locations and actions, estimates for frames (docs/science.md)."""
 
 from __future__ import annotations
 

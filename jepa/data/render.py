@@ -1,4 +1,4 @@
-"""How a location becomes an image: an isotropic Gaussian density, separable in x and y (SPEC §1)."""
+"""How a location becomes an image: an isotropic Gaussian density, separable in x and y (docs/science.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def gaussian_profiles(locations: Tensor, image_size: int, dot_std: float) -> tup
 def render(locations: Tensor, image_size: int, dot_std: float) -> Tensor:
     """Images [..., H, W] of dots at ``locations`` [..., 2], (x, y) in pixels, y down.
 
-    ``I(x, y) = exp(-((x - cx)^2 + (y - cy)^2) / (2 dot_std^2)) / (2 pi dot_std^2)``. Source: SPEC §1.
+    ``I(x, y) = exp(-((x - cx)^2 + (y - cy)^2) / (2 dot_std^2)) / (2 pi dot_std^2)``. Source: docs/science.md.
     """
     columns, rows = gaussian_profiles(locations, image_size, dot_std)
     return rows.unsqueeze(-1) * columns.unsqueeze(-2)

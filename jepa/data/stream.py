@@ -190,7 +190,7 @@ class MovingDots:
         """The batch that ``draws`` and ``coefficients`` make; a pure function, fit for ``torch.func.vmap``.
 
         ``normalizer`` None leaves frames as they are; locations and actions are normalised as ``normalize`` says.
-        Sources: SPEC §1-§3.
+        Source: docs/science.md.
         """
         locations, actions = trajectories(draws.motion, padding=self.padding)
         if normalizer is None:
@@ -225,7 +225,7 @@ class MovingDots:
         """Mean and standard deviation of noisy frames over ``num_batches`` training batches of ``seed``.
 
         The one normalizer of a run: for training, probe fitting and judging. Changes nothing where data are not
-        normalised. Raises ConfigError where images are missing. Source: SPEC §3.
+        normalised. Raises ConfigError where images are missing. Source: docs/science.md.
         """
         coefficients = self.coefficients(device)
         if not self.normalize:

@@ -1,4 +1,4 @@
-"""Banks of natural images for structured noise (SPEC §2): CIFAR-10, or crops of photographs that libraries ship.
+"""Banks of natural images for structured noise: CIFAR-10, or crops of photographs that libraries ship.
 
 A bank is [N, 28, 28], uint8 grey levels. Training and judging never share an image. Banks are read once a process.
 """

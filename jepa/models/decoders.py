@@ -17,7 +17,7 @@ _NARROW = 8
 
 
 class Decoder(nn.Module):
-    """The study's decoder: a Linear, then three times nearest-neighbour upsampling and a convolution (SPEC §5).
+    """The study's decoder: a Linear, then three times nearest-neighbour upsampling and a convolution (docs/science.md).
 
     Linear(F→9·32w) ReLU · ×2, 3×3 ReLU BN · ×3, 5×5→16w ReLU BN · ×3, 5×5→C · bilinear to the image's size. The
     convolutions have no bias; in training each time step is normalised by statistics of its own.

@@ -46,7 +46,7 @@ class Encoder(nn.Module, ABC):
 
 
 class MeNet5(Encoder):
-    """The study's encoder: three convolutions, ReLU *before* BatchNorm, a Linear (SPEC §4).
+    """The study's encoder: three convolutions, ReLU *before* BatchNorm, a Linear (docs/science.md).
 
     Args:
         in_channels: C.

@@ -50,7 +50,7 @@ class IdentityProjector(Projector):
 
 
 class MLP(nn.Module):
-    """Linear, BatchNorm and ReLU between layers; the last Linear has no bias (SPEC §4).
+    """Linear, BatchNorm and ReLU between layers; the last Linear has no bias (docs/science.md).
 
     Args:
         sizes: features of the input and of each layer's output, at least two.
@@ -96,7 +96,7 @@ class MLPProjector(Projector):
 
 
 class ActionPredictor(nn.Module):
-    """A Linear from two successive embeddings to the action between them (SPEC §5, L_action)."""
+    """A Linear from two successive embeddings to the action between them (docs/science.md)."""
 
     def __init__(self, *, embedding_size: int, action_size: int) -> None:
         super().__init__()

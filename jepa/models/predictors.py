@@ -27,7 +27,7 @@ class Predictor(nn.Module, ABC):
 
 
 class RNN(Predictor):
-    """A GRU over the actions alone, whose initial state, in each layer, is the encoding of frame 0 (SPEC §4).
+    """A GRU over the actions alone, whose initial state, in each layer, is the encoding of frame 0 (docs/science.md).
 
     Args:
         embedding_size: D, the size of its state.
@@ -47,7 +47,7 @@ class RNN(Predictor):
 
 
 class RNNBurnIn(Predictor):
-    """A GRU of [encoding, action]: fed with burn_in - 1 true encodings, then with its own outputs (SPEC §4).
+    """A GRU of [encoding, action]: fed with burn_in - 1 true encodings, then with its own outputs (docs/science.md).
 
     Its initial state is zero and a prediction is a Linear of the state of its last layer.
 
@@ -79,7 +79,7 @@ class RNNBurnIn(Predictor):
 
 
 class MLPPredictor(Predictor):
-    """Residual steps h <- h + MLP([h, a]), starting from the encoding of frame 0 (SPEC §4).
+    """Residual steps h <- h + MLP([h, a]), starting from the encoding of frame 0 (docs/science.md).
 
     Args:
         embedding_size: D.

@@ -37,7 +37,7 @@ def kl_divergence(first: Gaussian, second: Gaussian) -> Tensor:
 class Transition(nn.Module):
     """How a belief moves on: b_t = GRUCell(relu(Linear([s_{t-1}, a_{t-1}])), b_{t-1}); and the prior of s_t given b_t.
 
-    Source: Hafner et al. 2019 (arXiv 1811.04551), in the form of SPEC §5.
+    Source: Hafner et al. 2019 (arXiv 1811.04551), in the form of docs/science.md.
 
     Args:
         embedding_size: D, of belief and sample.

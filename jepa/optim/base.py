@@ -10,7 +10,7 @@ from jepa.errors import ConfigError, check_count, check_number
 from jepa.optim.flat import FlatLayout
 from jepa.optim.schedules import Schedule
 
-# The batch size to which base_lr refers where it is scaled. Source: SPEC §6.
+# The batch size to which base_lr refers where it is scaled. Source: docs/science.md.
 REFERENCE_BATCH_SIZE = 256
 
 

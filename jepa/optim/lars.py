@@ -15,8 +15,8 @@ class LARS(Optimizer):
     """Layer-wise adaptive rate scaling with momentum; parameters of one dimension get neither decay nor adaptation.
 
     momentum: in [0, 1). weight_decay: at least 0. trust_coefficient: eta, greater than 0.
-    Source: You et al. 2017 (arXiv 1708.03888); SPEC §6: the ratio is eta * |p| / |g + wd * p|, and the learning rate
-    multiplies the momentum rather than what enters it.
+    Source: You et al. 2017 (arXiv 1708.03888); the deviations are the original's
+    (docs/science.md): the ratio is eta * |p| / |g + wd * p|, and the learning rate multiplies the momentum.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class WarmupCosine(Schedule):
     """A linear warm-up from 0, then half a cosine down to ``final_factor`` at the last step.
 
     ``warmup_epochs``: length of the warm-up (a fraction will do, 0 for none). ``final_factor``: in [0, 1].
-    Source: SPEC §6. The counter starts at 0, where the original's starts at one epoch's length.
+    Source: docs/science.md. The counter starts at 0, where the original's starts at one epoch's length.
     """
 
     def __init__(self, *, warmup_epochs: float, final_factor: float) -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class AdamProbe(Probe):
     """Probes fitted by Adam on minibatches of the stream's batch size, without weight decay or schedule.
 
-    Source: the original's protocol (SPEC §7): lr 1e-3, 30 epochs of 10 000 fresh sequences. Deviation, unless
+    Source: the original's protocol (docs/science.md): lr 1e-3, 30 epochs of 10 000 fresh sequences. Deviation, unless
     ``fresh``: one set of ``fit_sequences`` is embedded once and its features are kept and reshuffled every epoch.
     """
 
@@ -106,7 +106,7 @@ class AdamProbe(Probe):
 
 
 class PackedMLP:
-    """``J`` multilayer perceptrons as one: Linear, BatchNorm, ReLU; then a Linear without bias (SPEC §4).
+    """``J`` multilayer perceptrons as one: Linear, BatchNorm, ReLU; then a Linear without bias (docs/science.md).
 
     Every parameter has a leading ``J``; jobs share no number, so each trains as it would alone. The hidden Linears
     have no bias either: BatchNorm takes it away again, so its gradient is rounding noise, which Adam would amplify.

@@ -32,7 +32,7 @@ FitPass = Callable[[], Iterator[Features]]
 
 
 class Readouts(NamedTuple):
-    """The two fitted maps of SPEC §7."""
+    """The two fitted maps (docs/science.md)."""
 
     prediction: FittedMap  # fitted on z_0 and the predictions together
     encoder: FittedMap  # fitted on z_0 alone
@@ -46,7 +46,7 @@ class LocationUnits(Protocol):
 
 
 class Probe(ABC):
-    """Fits a prediction probe and an encoder probe on frozen embeddings and judges both on new data (SPEC §7).
+    """Fits a prediction probe and an encoder probe on frozen embeddings and judges both on new data (docs/science.md).
 
     Every sequence is embedded once for both probes. Jobs that are packed along a leading axis ``J`` are fitted and
     judged together; each job's report is the one that the job alone gives (to rounding: 1e-9 relative for least

@@ -27,7 +27,7 @@ class ProbeReport:
     """Errors of one job's probes on new data, in pixels; NaN where the representation is not finite.
 
     Each is the root of: squared differences summed over (x, y), averaged over sequences and over the time steps and
-    dots that the name does not set apart (SPEC §7).
+    dots that the name does not set apart (docs/science.md).
     """
 
     prediction_rmse_px: float  # over z_0 and the predictions of z_1 ... z_{T-1}

@@ -30,7 +30,7 @@ def features(seed=1, *leading):
 
 
 def plain_step(made, rows, image_size):
-    """SPEC §5 for one time step's features [B, F], with the modules of ``made``."""
+    """The decoder for one time step's features [B, F], with the modules of ``made``."""
     maps = F.relu(made.fc(rows)).reshape(len(rows), -1, 3, 3)
     for layer, scale, kernel in ((0, 2, 3), (3, 3, 5), (6, 3, 5)):
         maps = maps.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)

@@ -1,4 +1,4 @@
-"""RSSM against SPEC §5 written down step by step with torch.distributions and torch's own GRU cell, in float64."""
+"""RSSM against its definition, step by step with torch.distributions and torch's own GRU cell, in float64."""
 
 import copy
 from functools import partial

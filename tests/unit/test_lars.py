@@ -21,7 +21,7 @@ def hyper_of(optimizers):
 
 
 def reference_step(params, grads, momenta, learning_rate, *, momentum, weight_decay, trust_coefficient):
-    """SPEC §6 with numbers of Python, tensor by tensor; returns new params and momenta."""
+    """LARS with numbers of Python, tensor by tensor; returns new params and momenta."""
     new_params, new_momenta = [], []
     for p, g, m in zip(params, grads, momenta, strict=True):
         if p.ndim > 1:

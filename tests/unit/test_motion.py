@@ -73,7 +73,7 @@ def test_dots_move_independently() -> None:
 
 
 def test_moments_of_starts_lengths_and_directions() -> None:
-    """Each moment within five standard errors of the value that SPEC §1 implies."""
+    """Each moment within five standard errors of the value that the law of motion implies."""
     batch_size = 20_000
     locations, actions = trajectories(uniforms_of(1, batch_size=batch_size), padding=PADDING)
     start, steps = locations[0, :, 0].double(), actions[:, :, 0].double()

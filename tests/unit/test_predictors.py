@@ -1,4 +1,4 @@
-"""Predictors against slow references written from SPEC §4, one sequence step after the other."""
+"""Predictors against slow references written from the definitions, one sequence step after the other."""
 
 from functools import partial
 

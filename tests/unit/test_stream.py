@@ -70,7 +70,7 @@ def fake_banks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def slow_states(dataset: MovingDots, draws: Draws, batch: Batch, normalizer: Normalizer) -> np.ndarray:
-    """SPEC §2's formula, frame by frame in float64, from the draws and the batch's own locations."""
+    """The formula of docs/science.md, frame by frame in float64, from the draws and the batch's own locations."""
     locations = dataset.unnormalize_locations(batch.locations)
     clean = render(locations, 28, dataset.dot_std).double().numpy()
     brightest = clean.max()
