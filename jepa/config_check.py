@@ -13,6 +13,7 @@ from omegaconf import DictConfig, Node
 from jepa.config_schema import join, unknown_key
 from jepa.config_search import group_options
 from jepa.errors import ConfigError, shown
+from jepa.extensions import OWN, allowed_packages
 
 # What may stand where: the class that a component's own class must be derived from.
 KINDS = {
@@ -44,11 +45,12 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
     Raises:
         ConfigError: no such class, a key that its constructor does not take, or no class at all.
     """
+    packages = allowed_packages(plain.get("extensions") or [])
     for name in OPEN_NODES:
         if "_target_" not in plain[name]:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
         for path, node in _targets(plain[name], name):
-            _check_keys(path, node, set((references or {}).values()))
+            _check_keys(path, node, set((references or {}).values()), packages)
         for path in (path for path in KINDS if path.startswith(f"{name}.")):
             key = path.rpartition(".")[2]
             part = plain[name].get(key, _ABSENT)
@@ -133,8 +135,10 @@ def kind_of(path: str) -> str | None:
     return KINDS.get(path)
 
 
-def _check_keys(path: str, node: Mapping[str, Any], referred_to: Collection[str]) -> None:
-    located = _located(f"{path}._target_", node["_target_"])
+def _check_keys(
+    path: str, node: Mapping[str, Any], referred_to: Collection[str], packages: Collection[str]
+) -> None:
+    located = _located(f"{path}._target_", node["_target_"], packages)
     _check_kind(path, node["_target_"], located)
     partial = node.get("_partial_", False)
     # parts of a model are given their sizes by the model; terms are told of them later
@@ -158,7 +162,7 @@ def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:
     kind = kind_of(path)
     if kind is None:
         raise ConfigError(f"{path}._target_={shown(target)}: no component stands here")
-    base = _located(path, kind)
+    base = _located(path, kind, [OWN])
     assert isinstance(base, type)
     if not (isinstance(located, type) and issubclass(located, base)) or inspect.isabstract(located):
         options = group_options(path.replace(".", "/"))
@@ -166,10 +170,12 @@ def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:
         raise ConfigError(f"{path}._target_={shown(target)}: must be a class derived from {kind}{example}")
 
 
-def _located(key: str, target: object) -> Callable[..., Any]:
+def _located(key: str, target: object, packages: Collection[str]) -> Callable[..., Any]:
     module, _, name = str(target).rpartition(".")
-    if not re.fullmatch(r"jepa(\.[a-z][a-z0-9_]*)+", module):
-        raise ConfigError(f"{key}={shown(target)}: must name a class of this package (jepa....)")
+    package = module.partition(".")[0]
+    if package not in packages or not re.fullmatch(r"\w+(\.\w+)*", module):
+        also = f"; extensions=[{package}] allows it" if re.fullmatch(r"[a-zA-Z]\w*", package) and package != OWN else ""
+        raise ConfigError(f"{key}={shown(target)}: must name a class of the package {' or '.join(packages)}{also}")
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

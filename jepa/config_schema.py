@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from jepa.errors import ConfigError, check_choice, check_count, check_number, check_path, is_text, nearest, shown
+from jepa.extensions import check_package
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 WANDB_MODES = ("offline", "online", "disabled")
@@ -99,6 +100,7 @@ class RunConfig:
     retry_failed: bool
     reuse: str | list[str] | None
     sweep: dict[str, Any]  # closed by jepa.sweep.spec
+    extensions: list[str]
     on_probe: dict[str, Any] | None
     checkpoint: CheckpointConfig
     trainer: TrainerConfig
@@ -119,6 +121,8 @@ class RunConfig:
             check_path("init_from", self.init_from)
         if not isinstance(self.resume, bool):
             check_choice("resume", self.resume, ("auto", "true", "false"))
+        for name in self.extensions:
+            check_package("extensions", name)
         check_objective(self.objective)
         check_choice("progress", self.progress, PROGRESS)
 

@@ -9,6 +9,7 @@ OPERATIONAL_KEYS = frozenset(
         "choices",
         "device",
         "dry_run",
+        "extensions",
         "folder",
         "hydra",
         "logger",

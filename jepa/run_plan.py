@@ -14,13 +14,14 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from jepa import checkpoint, provenance
+from jepa import checkpoint, extensions, provenance
 from jepa.config import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
 from jepa.config_check import check_open, qualified, references
 from jepa.config_errors import one_line
 from jepa.config_schema import RunConfig
 from jepa.data.stream import MovingDots
 from jepa.errors import ConfigError, check_choice
+from jepa.extensions import whitelist
 from jepa.job import RunSpec, TrainerSettings
 from jepa.methods.base import Method
 from jepa.metrics import FilesSink, Sink
@@ -228,7 +229,7 @@ def record(plan: Plan) -> dict[str, Any]:
         "choices": dict(plan.config.choices),
         "overrides": plan.overrides,
         "command": provenance.command(plan.overrides),
-        "versions": provenance.versions(),
+        "versions": {**provenance.versions(), **extensions.versions(plan.config.extensions)},
         "git_commit": provenance.git_commit(),
         "code": provenance.code(),
         "device": str(plan.device),
@@ -265,7 +266,7 @@ def _component(plain: Mapping[str, Any], section: str) -> Any:
     plain: the resolved configuration. Of a node of the configuration itself, Hydra would copy the whole tree above.
     """
     try:
-        return instantiate(dict(plain[section]), _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
+        return instantiate(dict(plain[section]), _convert_="all", _execution_whitelist_=whitelist(plain["extensions"]))
     except Exception as error:
         raise _explained(error, section, plain) from error
 
@@ -284,7 +285,8 @@ def make_method(plain: Mapping[str, Any], referred: Mapping[str, str], shapes: D
     node = {key: value for key, value in plain["model"].items() if f"model.{key}" not in referred.values()}
     try:
         # Partial first: an argument given to instantiate itself would be taken for configuration.
-        factory = instantiate(node, _partial_=True, _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
+        trusted = whitelist(plain["extensions"])
+        factory = instantiate(node, _partial_=True, _convert_="all", _execution_whitelist_=trusted)
         return factory(shapes=shapes)  # type: ignore[no-any-return]
     except Exception as error:
         raise _explained(error, "model", plain, referred) from error

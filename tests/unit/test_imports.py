@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "jepa"
 # do not know each other. A unit is a top-level module or package of jepa/; a trailing * stands for any ending.
 LAYERS: list[list[set[str]]] = [
     [{"errors", "interrupts"}, {"files"}, {"operational"}, {"processor"}, {"openmp"}, {"screen"}, {"estimate"}],
-    [{"provenance"}, {"runtime"}, {"hyperparameters"}],
+    [{"provenance"}, {"runtime"}, {"hyperparameters"}, {"extensions"}],
     [{"results"}, {"config", "config_*"}, {"types", "seeding"}],
     [{"data"}],
     [{"models"}],

@@ -1,0 +1,116 @@
+"""docs/extending.md, word by word: its files in a package outside this one, run together, alone and packed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jepa import checkpoint
+from jepa.run import command_line
+
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+TINY = [
+    "dataset.size=48",
+    "dataset.batch_size=8",
+    "dataset.num_steps=4",
+    "trainer.epochs=2",
+    "trainer.log_every_steps=3",
+    "probe.fit_sequences=80",
+    "probe.judge_sequences=40",
+    "model.predictor.num_layers=1",
+    "progress=none",
+    "plots=false",
+]
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The page's files, written where it says; the arguments that let a command use them."""
+    for kind, text in re.findall(r"```(python|yaml)\n(.*?)```", PAGE, re.S):
+        name = re.match(r"# (\S+?):?(\s|$)", text)
+        assert name is not None, text
+        path = tmp_path / name[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text(encoding="utf-8") if kind == "python" and path.exists() else ""
+        path.write_text(before + text, encoding="utf-8")
+    (tmp_path / "mypkg" / "__init__.py").touch()
+    (tmp_path / "myconf" / "sweep").mkdir()
+    (tmp_path / "myconf" / "sweep" / "mine.yaml").write_text(
+        "overrides: {model: smooth, dataset: even, model/encoder: flat}\n"
+        "axes:\n  model.terms.smooth.coeff: [0.5, 1.5]\n  dataset.distractors.even.coeff: [0.0, 2.0]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    return ["--config-dir", str(tmp_path / "myconf"), "extensions=[mypkg]", *TINY]
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_parts_of_ones_own_run_together(mine: list[str], tmp_path: Path) -> None:
+    run = [*mine, "model=smooth", "dataset=even", "model/encoder=flat", f"folder={tmp_path / 'run'}"]
+    assert command_line(run) == 0
+    found = result(tmp_path / "run")
+    assert found["status"] == "finished" and found["metrics"]["loss/smooth"] > 0
+    assert found["config"]["dataset"]["distractors"]["even"]["coeff"] == 1.0
+    assert found["versions"]["mypkg"] == "unknown"
+    assert "encoder.fc.weight" in checkpoint.load(tmp_path / "run" / checkpoint.LAST)["model"]
+
+
+@pytest.mark.parametrize("model", ["simclr", "rssm"])
+def test_the_term_is_given_to_other_methods(mine: list[str], tmp_path: Path, model: str) -> None:
+    small = ["model.encoder.width_factor=1", "model.encoder.embedding_size=16"]
+    small += ["model.decoder.width_factor=1"] if model == "rssm" else []
+    arguments = [word for word in mine if "num_layers" not in word or model != "rssm"]
+    for name, coeff in (("without", "0"), ("with", "2")):
+        term = f"+model.terms.smooth={{_target_:mypkg.parts.Smooth,coeff:{coeff}}}"
+        assert command_line([*arguments, f"model={model}", *small, term, f"folder={tmp_path / name}"]) == 0
+    assert command_line([*arguments, f"model={model}", *small, f"folder={tmp_path / 'plain'}"]) == 0
+    plain, without, extended = (
+        checkpoint.load(tmp_path / name / checkpoint.LAST)["model"] for name in ("plain", "without", "with")
+    )
+    assert all(torch.equal(value, without[name]) for name, value in plain.items())
+    assert any(not torch.equal(value, extended[name]) for name, value in plain.items())
+    assert "loss/smooth" in result(tmp_path / "with")["metrics"]
+
+
+def test_a_sweep_file_of_ones_own_alone_and_packed(mine: list[str], tmp_path: Path) -> None:
+    sweep = [*mine, "+sweep=mine"]
+    assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'alone'}"]) == 0
+    assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'packed'}", "hydra/launcher=packed"]) == 0
+    alone, packed = (
+        {path.parent.name: result(path.parent) for path in sorted((tmp_path / name).glob("*/result.json"))}
+        for name in ("alone", "packed")
+    )
+    assert len(alone) == 4 and set(alone) == set(packed)
+    for key, single in alone.items():
+        assert single["status"] == packed[key]["status"] == "finished"
+        for metric in ("prediction_rmse_px", "loss/total", "loss/smooth"):
+            assert packed[key]["metrics"][metric] == pytest.approx(single["metrics"][metric], rel=1e-3), metric
+    assert max(job["pack"]["size"] for job in packed.values()) > 1
+    assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'alone'}"]) == 0  # finished jobs are skipped
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "_target_='mypkg.parts.Smooth': must name a class of the package jepa; extensions=[mypkg] allows it"),
+        (["extensions=[mypgk]"], "extensions=mypgk: no such package; did you mean 'mypkg'?"),
+        (["extensions=[my-pkg]"], "extensions='my-pkg': must be names of packages"),
+    ],
+)
+def test_code_that_was_not_allowed_is_refused(
+    mine: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    arguments = [word for word in mine if not word.startswith("extensions")]
+    code = command_line([*arguments, *words, "model=smooth", f"folder={tmp_path / 'run'}"])
+    assert code == 2 and said in capsys.readouterr().err and not (tmp_path / "run").exists()
