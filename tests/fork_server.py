@@ -67,6 +67,7 @@ def command(request: dict[str, Any]) -> int:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["folder"])
+    sys.path.insert(0, os.getcwd())  # as "python -m" does
     for descriptor, path, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),

@@ -70,6 +70,23 @@ def blocks(path: Path) -> list[Block]:
     return found
 
 
+def lay_out(path: Path, folder: Path) -> None:
+    """Write the files that a page shows into ``folder``: blocks whose first line names one, as in ``# mypkg/parts.py``.
+
+    Several python blocks of one file add up. Folders of python files become packages.
+    """
+    for block in blocks(path):
+        named = re.match(r"# ([\w./]+\.(?:py|yaml))(?::|$)", block.lines[0] if block.lines else "")
+        if block.language not in ("python", "yaml") or named is None:
+            continue
+        target = folder / named[1]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if block.language == "python":
+            (target.parent / "__init__.py").touch()
+        before = target.read_text(encoding="utf-8") if block.language == "python" and target.exists() else ""
+        target.write_text(before + "\n".join(block.lines) + "\n", encoding="utf-8")
+
+
 def is_command(text: str) -> bool:
     """Whether a line, or a code span, is something to type."""
     return " " in text and text.split()[0] in PROGRAMS

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pages import REPOSITORY, lay_out
 
 from jepa import checkpoint
 from jepa.run import command_line
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = REPOSITORY / "docs" / "extending.md"
 TINY = [
     "dataset.size=48",
     "dataset.batch_size=8",
@@ -31,14 +31,7 @@ TINY = [
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The page's files, written where it says; the arguments that let a command use them."""
-    for kind, text in re.findall(r"```(python|yaml)\n(.*?)```", PAGE, re.S):
-        name = re.match(r"# (\S+?):?(\s|$)", text)
-        assert name is not None, text
-        path = tmp_path / name[1]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text(encoding="utf-8") if kind == "python" and path.exists() else ""
-        path.write_text(before + text, encoding="utf-8")
-    (tmp_path / "mypkg" / "__init__.py").touch()
+    lay_out(PAGE, tmp_path)
     (tmp_path / "myconf" / "sweep").mkdir()
     (tmp_path / "myconf" / "sweep" / "mine.yaml").write_text(
         "overrides: {model: smooth, dataset: even, model/encoder: flat}\n"

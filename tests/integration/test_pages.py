@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import Command, Server, served
-from pages import PAGES, REPOSITORY, Block, Found, blocks, commands, unlike, untold
+from pages import PAGES, REPOSITORY, Block, Found, blocks, commands, lay_out, unlike, untold
 from results_samples import compose, result_of, write_run, write_unfinished
 
 SPAN = "python -m jepa.results FOLDER"  # a pattern, not a command
@@ -52,6 +52,10 @@ def ids(found: Found | Block) -> str:
     return f"{found.page}:{found.line}"
 
 
+def page_of(found: Found) -> Path:
+    return next(page for page in PAGES if page.name == found.page)
+
+
 def kind(words: list[str]) -> tuple[str, list[str]]:
     """Which program a command runs, and its arguments."""
     program, *arguments = words
@@ -85,6 +89,7 @@ def test_a_block_names_its_language_or_holds_commands(page: Path) -> None:
 @pytest.mark.parametrize("found", COMMANDS, ids=ids)
 def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> None:
     program, arguments = kind(found.words)
+    lay_out(page_of(found), tmp_path)
     if program == "jepa.run":
         done = dry(server, arguments, tmp_path)
     elif program == "jepa.results":
@@ -146,6 +151,7 @@ SHOWN = [found for found in EVERYTHING if found.output]
 @pytest.mark.slow
 @pytest.mark.parametrize("found", [found for found in COMMANDS if "jepa.run" in found.text], ids=ids)
 def test_a_command_runs_at_a_reduced_size(found: Found, server: Server, tmp_path: Path) -> None:
+    lay_out(page_of(found), tmp_path)
     done = run_small(server, kind(found.words)[1], tmp_path)
     assert done.code == 0 and "Traceback" not in done.said, done.said
 
