@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from jepa import checkpoint
 from jepa.config import compose, config_hash, scientific_config
 from jepa.config_arguments import prepare
 from jepa.errors import ConfigError, check_choice
+from jepa.files import parse_sealed_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,9 +107,9 @@ class Run:
         if not path.exists():
             return None
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = parse_sealed_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
+            raise ConfigError(f"{path}: cannot be read ({error})") from error
         if not isinstance(result, dict):
             raise ConfigError(f"{path}: is no result")
         return result

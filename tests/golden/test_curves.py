@@ -7,8 +7,8 @@ import json
 import pytest
 from record_curves import MODELS, NUM_STEPS, RECORDED, largest_difference, probe_difference, record
 
-# Two processors, or a kernel and its plain equivalent, differ by rounding, which 60 steps of training amplify. By model:
-# the largest relative difference of a loss in 5 steps and in 60, each five times what AVX2 instead of AVX-512 gives.
+# Two processors, or a kernel and its plain equivalent, differ by rounding, which 60 steps of training amplify. For each
+# model the largest relative difference of a loss in 5 steps and in 60: five times what AVX2 gives against AVX-512.
 TOLERANCES = {
     "vicreg": (1e-6, 1e-5),
     "simclr": (1e-6, 1e-5),
