@@ -173,7 +173,7 @@ def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:
 def _located(key: str, target: object, packages: Collection[str]) -> Callable[..., Any]:
     module, _, name = str(target).rpartition(".")
     package = module.partition(".")[0]
-    if package not in packages or not re.fullmatch(r"\w+(\.\w+)*", module):
+    if package not in packages or not re.fullmatch(r"[a-zA-Z]\w*(\.[a-zA-Z]\w*)*", module):
         also = f"; extensions=[{package}] allows it" if re.fullmatch(r"[a-zA-Z]\w*", package) and package != OWN else ""
         raise ConfigError(f"{key}={shown(target)}: must name a class of the package {' or '.join(packages)}{also}")
     try:

@@ -32,7 +32,7 @@ TINY = [
     "progress=lines",
     "plots=false",
 ]
-LEFT = {"config.yaml", "overrides.yaml", "run.log", "metrics.jsonl", "checkpoints", "plots", "result.json"}
+LEFT = {"config.yaml", "overrides.yaml", "run.log", "metrics.jsonl", "checkpoints", "plots", "probe.pt", "result.json"}
 
 
 def jepa_run(*arguments: str) -> int:

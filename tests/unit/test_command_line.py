@@ -110,8 +110,9 @@ def test_the_warm_up_follows_from_the_epochs(epochs: int, warmup: float) -> None
     assert ended([f"trainer.epochs={epochs}"]) == 0
 
 
-def test_the_hashes_of_the_defaults_are_as_they_were() -> None:
-    assert config_hash(compose([])) == "bd6bd88596"
+def test_the_hash_of_the_defaults_is_known() -> None:
+    """A change of it makes every earlier run another one: only for a reason that the commit tells."""
+    assert config_hash(compose([])) == "5c7922f24d"
     assert compose(["trainer=quick"]).trainer.warmup_epochs == 1
     assert compose(["trainer.epochs=20", "trainer.warmup_epochs=3"]).trainer.warmup_epochs == 3
 
@@ -247,7 +248,7 @@ def test_a_sweep_is_refused_before_it_starts(
 
 def test_numbers_in_two_spellings_are_one_sweep(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = (planned(["seed=0,1", f"dataset.noise={text}"], capsys) for text in ("1", "1.0"))
-    assert one == other
+    assert [line for line in one if "time:" not in line] == [line for line in other if "time:" not in line]
 
 
 def test_a_folder_of_an_earlier_name_is_found_again(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
