@@ -18,6 +18,7 @@ from pathlib import Path
 # name: options of a whole measurement, options of a quick one
 BENCHMARKS = {
     "startup": ([], ["--repeats", "3"]),
+    "busy": (["--busy", "0", "2", "4", "8"], ["--repeats", "1"]),
     "step_times": ([], ["--repeats", "3", "--models", "vicreg", "simclr", "rssm", "--batch-sizes", "32"]),
     "packing": ([], ["--models", "vicreg", "--jobs", "2", "--repeats", "2"]),
     "scaling": ([], ["--repeats", "2"]),
