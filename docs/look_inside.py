@@ -44,6 +44,6 @@ for axis, coordinate, name in ((left, 0, "x"), (middle, 1, "y")):
     axis.set(title=f"embeddings of all frames, coloured by {name}", xlabel="first direction", ylabel="second direction")
     figure.colorbar(points, ax=axis, label=f"{name} of the dot, px")
 right.plot(rmse, marker="o")
-right.set(title="location read out of predictions", xlabel="frame", ylabel="RMSE, px", ylim=(0, None))
+right.set(title="error of what is predicted", xlabel="frame", ylabel="RMSE, px", ylim=(0, 1.1 * rmse.max().item()))
 figure.savefig(target, dpi=130)
 print(f"drawn: {target}")

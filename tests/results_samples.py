@@ -16,7 +16,7 @@ JOINT_EMBEDDING = "jepa.methods.joint_embedding.JointEmbedding"
 MODELS = {
     "vicreg": {"_target_": JOINT_EMBEDDING, "sim_coeff": 52.7, "std_coeff": 118.4, "cov_coeff": 1.0},
     "simclr": {"_target_": JOINT_EMBEDDING, "temperature": 0.5, "normalize_embeddings": True},
-    "idm": {"_target_": "jepa.objectives.inverse_dynamics.InverseDynamics", "action_coeff": 1.0},
+    "idm": {"_target_": JOINT_EMBEDDING, "action_coeff": 1.0},
     "rssm": {"_target_": "jepa.methods.rssm.RSSM", "min_var": 0.05, "free_nats": 3.0},
 }
 BASE: dict[str, Any] = {

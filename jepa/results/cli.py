@@ -12,7 +12,15 @@ from jepa.errors import nearest
 from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
 from jepa.results.export import check_ending, export_rows, run_mapping, write_csv, write_json, write_parquet
-from jepa.results.notes import aside_line, code_line, comparison_lines, damage_lines, summary_line, warning_lines
+from jepa.results.notes import (
+    aside_line,
+    code_line,
+    comparison_lines,
+    damage_lines,
+    format_line,
+    summary_line,
+    warning_lines,
+)
 from jepa.results.plots import CURVE_PLOTS, PLOTS, draw
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
@@ -187,7 +195,7 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
     chosen = _columns(table, Names(runs), arguments.columns) if arguments.columns else []
     print_table(table if chosen else without_constants(table), sys.stdout, keep=chosen)
     _footer(table, sys.stdout)
-    notes = [*aside_line(found), *code_line(runs), *damage]
+    notes = [*aside_line(found), *code_line(runs), *format_line(runs), *damage]
     if notes:
         print_lines(["", *notes], sys.stdout)
     for path in written:

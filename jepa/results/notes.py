@@ -12,6 +12,7 @@ from jepa.results.reference import common_levels, run_reference
 from jepa.results.tables import Table
 
 _MOST_NAMED = 5
+_OLDER_METHODS = "jepa.objectives."
 
 
 def summary_line(found: Collection, runs: Sequence[Run], counts: str) -> str:
@@ -55,6 +56,14 @@ def code_line(runs: Sequence[Run]) -> list[str]:
         f"{counts['other']} of {total} results were made by other code than this version's{unknown}: "
         "--where code=current leaves them out, rerun=true runs one again"
     ]
+
+
+def format_line(runs: Sequence[Run]) -> list[str]:
+    """How many runs have a configuration from before methods were sums of terms: the same command makes a new run."""
+    older = sum(str(run.config.get("model._target_", "")).startswith(_OLDER_METHODS) for run in runs)
+    if not older:
+        return []
+    return [f"{older} of {len(runs)} runs have a configuration of the older format: the same command makes a new run"]
 
 
 def comparison_lines(table: Table) -> list[str]:

@@ -14,7 +14,7 @@ from jepa import provenance
 from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
 from jepa.results.intervals import Summary, summarize
-from jepa.results.notes import code_line, damage_lines, summary_line
+from jepa.results.notes import code_line, damage_lines, format_line, summary_line
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, format_number, format_settings, format_summary, plain_lines, print_table
@@ -273,6 +273,15 @@ def test_code_that_made_the_results(tmp_path: Path) -> None:
     assert compile_condition("code=current", Names(runs)).holds(own)
     assert "code              current" in run_lines(own, [])
     assert code_line([run for run in runs if run.value("code") == "unknown"]) == []
+
+
+def test_runs_of_the_older_format_are_counted(tmp_path: Path) -> None:
+    write_grid(tmp_path)
+    runs = runs_in(tmp_path)
+    assert format_line(runs) == []
+    old = Run("outputs/old", "finished", {"model._target_": "jepa.objectives.vicreg.VICReg"})
+    (line,) = format_line([*runs, old])
+    assert line.startswith(f"1 of {len(runs) + 1} runs have a configuration of the older format")
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
