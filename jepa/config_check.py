@@ -29,6 +29,8 @@ KINDS = {
 }
 TERM = "jepa.losses.base.Term"
 DISTRACTOR = "jepa.data.distractors.base.Distractor"
+# Keys that hold any number of components by name, and the class that each must be derived from.
+COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR}
 OPEN_NODES = ("dataset", "optimizer", "model", "probe")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
 _ABSENT = object()
@@ -49,6 +51,7 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
     for name in OPEN_NODES:
         if "_target_" not in plain[name]:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
+        _check_collections(plain[name], name)
         for path, node in _targets(plain[name], name):
             _check_keys(path, node, set((references or {}).values()), packages)
         for path in (path for path in KINDS if path.startswith(f"{name}.")):
@@ -63,6 +66,20 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
             if isinstance(value, str) and value in group_options(path.replace(".", "/")):
                 group = path.replace(".", "/")
                 raise ConfigError(f"{path}={shown(value)}: is chosen with a slash: {group}={value}")
+
+
+def _check_collections(section: Mapping[str, Any], name: str) -> None:
+    """Check that what holds components by name (terms, distractors) holds nothing else."""
+    for path, kind in COLLECTIONS.items():
+        parent, _, key = path.partition(".")
+        if parent != name or key not in section:
+            continue
+        found = section[key]
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"{path}={shown(found)}: must hold components by name, {{}} for none")
+        for entry, part in found.items():
+            if not (isinstance(part, Mapping) and "_target_" in part):
+                raise ConfigError(f"{path}.{entry}={shown(part)}: must name a class in _target_, derived from {kind}")
 
 
 def references(cfg: DictConfig, section: str) -> dict[str, str]:
@@ -147,6 +164,10 @@ def _check_keys(
     parameters = inspect.signature(located).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
+    if kind_of(path) in (TERM, DISTRACTOR):  # they are given all of their arguments here
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in node:
+                raise ConfigError(f"{join(path, name)}: is missing")
     for key in node:
         if key not in parameters and key not in _CONTROL_KEYS and join(path, str(key)) not in referred_to:
             given = [name for name in parameters if name != "self"]
