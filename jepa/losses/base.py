@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from jepa.errors import check_choice
+from jepa.errors import check_choice, check_flag
 from jepa.hyperparameters import register_hyperparameter
 from jepa.models.heads import Projector
 from jepa.types import Batch, DataShapes
@@ -114,6 +114,28 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def forward(self, embeddings: Embeddings) -> Tensor:
         """The unweighted loss, []."""
+
+
+class CenteredTerm(Term):
+    """Abstract: a term of each time step's features, less their mean over the batch."""
+
+    def __init__(self, *, coeff: float | None, space: str, skip_first_step: bool) -> None:
+        """Args:
+        coeff: weight in the method's loss; None: it counts as it is.
+        space: features of embeddings or of projections: "embedding", "projection".
+        skip_first_step: leave out frame 0, which nothing predicts (as published).
+        """
+        super().__init__(coeff=coeff)
+        self.space = check_space(space)
+        self.skip_first_step = check_flag("skip_first_step", skip_first_step)
+
+    def forward(self, embeddings: Embeddings) -> Tensor:
+        with torch.autocast(embeddings.encodings.device.type, enabled=False):
+            return self.of_centered(embeddings.centered(self.space, skip_first_step=self.skip_first_step))
+
+    @abstractmethod
+    def of_centered(self, centered: Tensor) -> Tensor:
+        """centered: [T or T-1, B, F], in single precision; returns []."""
 
 
 def check_space(space: str) -> Space:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jepa.errors import check_flag
-from jepa.losses.base import Embeddings, Term, check_space
+from jepa.losses.base import CenteredTerm
 
 
 def covariance_loss(centered: Tensor) -> Tensor:
@@ -27,22 +26,10 @@ def covariance_loss(centered: Tensor) -> Tensor:
     return loss
 
 
-class Covariance(Term):
-    """``covariance_loss`` of each time step's features.
-
-    Args:
-        coeff: weight in the method's loss; None: it counts as it is.
-        space: features of embeddings or of projections.
-        skip_first_step: leave out frame 0, which nothing predicts (as published).
-    """
+class Covariance(CenteredTerm):
+    """``covariance_loss`` of each time step's features; arguments as for :class:`CenteredTerm`."""
 
     smallest_batch = 2
 
-    def __init__(self, *, coeff: float | None, space: str, skip_first_step: bool) -> None:
-        super().__init__(coeff=coeff)
-        self.space = check_space(space)
-        self.skip_first_step = check_flag("skip_first_step", skip_first_step)
-
-    def forward(self, embeddings: Embeddings) -> Tensor:
-        with torch.autocast(embeddings.encodings.device.type, enabled=False):
-            return covariance_loss(embeddings.centered(self.space, skip_first_step=self.skip_first_step))
+    def of_centered(self, centered: Tensor) -> Tensor:
+        return covariance_loss(centered)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepa.errors import check_flag
-from jepa.losses.base import Embeddings, Term, check_space
+from jepa.losses.base import CenteredTerm
 
 
 def variance_loss(centered: Tensor) -> Tensor:
@@ -20,22 +18,10 @@ def variance_loss(centered: Tensor) -> Tensor:
     return F.relu(1 - (variance + 1e-4).sqrt()).mean()
 
 
-class Variance(Term):
-    """``variance_loss`` of each time step's features.
-
-    Args:
-        coeff: weight in the method's loss; None: it counts as it is.
-        space: features of embeddings or of projections.
-        skip_first_step: leave out frame 0, which nothing predicts (as published).
-    """
+class Variance(CenteredTerm):
+    """``variance_loss`` of each time step's features; arguments as for :class:`CenteredTerm`."""
 
     smallest_batch = 2
 
-    def __init__(self, *, coeff: float | None, space: str, skip_first_step: bool) -> None:
-        super().__init__(coeff=coeff)
-        self.space = check_space(space)
-        self.skip_first_step = check_flag("skip_first_step", skip_first_step)
-
-    def forward(self, embeddings: Embeddings) -> Tensor:
-        with torch.autocast(embeddings.encodings.device.type, enabled=False):
-            return variance_loss(embeddings.centered(self.space, skip_first_step=self.skip_first_step))
+    def of_centered(self, centered: Tensor) -> Tensor:
+        return variance_loss(centered)
