@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,13 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
+def put_in_place(monkeypatch: pytest.MonkeyPatch, operation: str, function: Callable[..., Any]) -> None:
+    """Let ``os.<operation>`` be ``function``; pathlib of Python 3.10 keeps references of its own."""
+    monkeypatch.setattr(os, operation, function)
+    if hasattr(pathlib, "_NormalAccessor"):
+        monkeypatch.setattr(pathlib._NormalAccessor, operation, staticmethod(function))
+
+
 @pytest.mark.parametrize("again", ["the same command", "without rerun=true"])
 @pytest.mark.parametrize("operation", ["replace", "unlink", "mkdir"])
 def test_a_move_that_was_cut_short_is_completed(
@@ -99,11 +108,11 @@ def test_a_move_that_was_cut_short_is_completed(
                 raise Crash
             return real(*arguments, **options)
 
-        monkeypatch.setattr(os, operation, crashing)
+        put_in_place(monkeypatch, operation, crashing)
         with contextlib.suppress(Crash), occupied(folder, config=CONFIG, overrides=[], aside=True):
             cut -= 1
         cut += 1
-        monkeypatch.setattr(os, operation, real)
+        put_in_place(monkeypatch, operation, real)
         aside = again == "the same command"
         if not aside and inspect(folder, CONFIG).status == "finished":
             continue  # cut before anything was moved
