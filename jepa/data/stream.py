@@ -10,6 +10,8 @@ then one ``torch.func.vmap`` of ``assemble`` over stacked draws makes all batche
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -212,7 +214,7 @@ class MovingDots:
         """
         columns, rows = gaussian_profiles(locations, IMAGE_SIZE, self.dot_std)
         # Add zero so that the frames carry vmap's job axis, which adding to them in place needs.
-        gain = 1 / normalizer.state_std + 0 * sum(coefficients.values())
+        gain = 1 / normalizer.state_std + 0 * functools.reduce(operator.add, coefficients.values())
         unit = brightest(columns, rows) * gain  # m, over all images of the batch
         num_summed = self.num_dots // self.channels  # images that add up to one channel share the mean between them
         frames = (rows * gain).unsqueeze(-1) * columns.unsqueeze(-2)
