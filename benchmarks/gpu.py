@@ -24,10 +24,10 @@ from packing import ORIGINAL_LAUNCHES
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from jepa.executor_choice import choose_executor
-from jepa.packing import bytes_per_job, free_bytes
-from jepa.runtime import prepare, wait
-from jepa.trainer import Trainer
+from jepa.packing.pack import bytes_per_job, free_bytes
+from jepa.train.executors import choose_executor
+from jepa.train.loop import Trainer
+from jepa.train.runtime import prepare, wait
 
 PAPER_SEQUENCES = 1_000_000  # of one run: 100 epochs of 10 000
 SECONDS_PER_CASE = 2.0

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from jepa import runtime
-from jepa.config import compose
-from jepa.run_plan import build_spec, make_plan
-from jepa.trainer import Trainer
+from jepa.config.compose import compose
+from jepa.plan import build_spec, make_plan
+from jepa.train import runtime
+from jepa.train.loop import Trainer
 
 MODELS = ("vicreg", "simclr", "idm", "supervised", "rssm")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -33,7 +33,7 @@ class Case:
 
     name: str
     run: Callable[[], object]
-    default_malloc: bool = False  # under glibc's defaults, not with ``jepa.runtime.keep_freed_memory``
+    default_malloc: bool = False  # under glibc's defaults, not with ``jepa.train.runtime.keep_freed_memory``
 
 
 class Timings:

@@ -27,10 +27,10 @@ from harness import make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jepa.models.normalization import as_packed
-from jepa.packing import bytes_per_job
-from jepa.program import EXECUTORS
-from jepa.runtime import prepare
-from jepa.trainer import Trainer
+from jepa.packing.pack import bytes_per_job
+from jepa.train.loop import Trainer
+from jepa.train.program import EXECUTORS
+from jepa.train.runtime import prepare
 
 ORIGINAL_LAUNCHES = {"vicreg": 2800, "rssm": 6700}
 

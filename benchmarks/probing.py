@@ -16,8 +16,8 @@ import time
 import torch
 from harness import make_trainer, table, train_step
 
-from jepa.probing import ProbeReport
-from jepa.trainer import Trainer
+from jepa.probes import ProbeReport
+from jepa.train.loop import Trainer
 
 PROBES = {
     "least squares": ["probe=least_squares"],

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 import jepa.run
-from jepa.config import config_hash
+from jepa.config.compose import config_hash
 from jepa.files import write_json_atomic
 
 def trivial(cfg):

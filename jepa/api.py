@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jepa import checkpoint
-from jepa.config import compose, config_hash, scientific_config
-from jepa.config_arguments import prepare
+from jepa.config.arguments import prepare
+from jepa.config.compose import compose, config_hash, scientific_config
 from jepa.errors import ConfigError, check_choice
 from jepa.files import parse_sealed_json
+from jepa.store import checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
+    from jepa.data.moving_dots import MovingDots
     from jepa.data.normalization import Normalizer
-    from jepa.data.stream import MovingDots
     from jepa.methods.base import Method
-    from jepa.run_plan import Plan
+    from jepa.plan import Plan
     from jepa.types import Batch
 
 PathLike = str | os.PathLike[str]
@@ -44,7 +44,7 @@ def train(overrides: Sequence[str]) -> Run:
         RunFailed: the run has failed; its ``run.log`` says why.
     """
     from jepa import run
-    from jepa.run_plan import make_plan
+    from jepa.plan import make_plan
 
     cfg = compose(prepare(list(overrides)), with_hydra=True)
     folder = make_plan(cfg).folder
@@ -130,7 +130,7 @@ class Run:
     @functools.cached_property
     def metrics(self) -> pd.DataFrame:
         """``metrics.jsonl``: a row a record, with ``step``, ``epoch``, ``kind`` (train or probe) and the values."""
-        from jepa.metrics import read_records
+        from jepa.loggers.files import read_records
 
         return _pandas().DataFrame(read_records(self.folder))
 
@@ -139,13 +139,13 @@ class Run:
     @functools.cached_property
     def device(self) -> torch.device:
         """Where the model and the data live."""
-        from jepa.run_plan import resolve_device
+        from jepa.plan import resolve_device
 
         return resolve_device(self._device_name)
 
     @functools.cached_property
     def _plan(self) -> Plan:
-        from jepa.run_plan import make_plan
+        from jepa.plan import make_plan
 
         return make_plan(_as_it_was(self.config, self._overrides()))
 
@@ -217,7 +217,7 @@ class Run:
         Raises:
             ConfigError: no such target, or a run that has not been judged or comes from an earlier version.
         """
-        from jepa.probing.maps import load_map
+        from jepa.probes.maps import load_map
 
         check_choice("target", target, TARGETS)
         path = self.folder / checkpoint.PROBE
@@ -243,7 +243,7 @@ class RunEnvironment(NamedTuple):
             num_sequences: B.
             seed: of the draws; None: the run's own judging sequences. Training has not seen any of them.
         """
-        from jepa.data.stream import Stream
+        from jepa.data.moving_dots import Stream
 
         own = self.seed if seed is None else seed
         return Stream(self.dataset, own, "probe_judge", self.normalizer, self.device).next(num_sequences)
@@ -261,7 +261,7 @@ class ProbeMaps:
     """The two fitted maps of a run, from embeddings to locations in px."""
 
     def __init__(self, dataset: MovingDots, *, prediction: Any, encoder: Any) -> None:
-        """prediction, encoder: maps of one job, see ``jepa.probing.maps``."""
+        """prediction, encoder: maps of one job, see ``jepa.probes.maps``."""
         self._dataset = dataset
         self._prediction, self._encoder = prediction, encoder
 
@@ -283,7 +283,7 @@ def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfi
     """The configuration of an earlier run, composed anew; where defaults have changed since, with the run's values."""
     from omegaconf import OmegaConf
 
-    from jepa.run_folder import flat
+    from jepa.store.run_folder import flat
 
     cfg = compose(list(overrides), with_hydra=True)
     stored = OmegaConf.create(dict(config))

@@ -21,19 +21,20 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from jepa import openmp, provenance
-from jepa.config import TRUSTED_TARGETS, compose, config_dir, prepare_arguments, register
-from jepa.config_arguments import deferred, prepare
-from jepa.config_errors import all_keys, explain, missing_key, one_line
-from jepa.config_search import groups
+from jepa import provenance
+from jepa.config.arguments import deferred, prepare
+from jepa.config.compose import TRUSTED_TARGETS, compose, config_dir, prepare_arguments, register
+from jepa.config.messages import all_keys, explain, missing_key, one_line
+from jepa.config.search_path import groups
 from jepa.errors import ConfigError, RunFailed, choice_error, printable
 from jepa.files import disk_full_words, is_disk_full
-from jepa.screen import forgive
+from jepa.terminal import forgive
+from jepa.train import openmp
 
 if TYPE_CHECKING:
-    from jepa.run_folder import Earlier
-    from jepa.run_plan import Plan
-    from jepa.trainer import Trainer
+    from jepa.plan import Plan
+    from jepa.store.run_folder import Earlier
+    from jepa.train.loop import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,10 @@ def run(cfg: DictConfig) -> float:
         KeyboardInterrupt: stopped by a signal; the checkpoint is saved, and the same command continues.
     """
     others = openmp.OtherProcesses()
-    from jepa.run_folder import Earlier, RunLog, inspect, occupied
-    from jepa.run_plan import build_spec, check_model, make_plan
-    from jepa.runtime import prepare as prepare_torch
-    from jepa.trainer import Trainer
+    from jepa.plan import build_spec, check_model, make_plan
+    from jepa.store.run_folder import Earlier, RunLog, inspect, occupied
+    from jepa.train.loop import Trainer
+    from jepa.train.runtime import prepare as prepare_torch
 
     plan = make_plan(cfg)
     rerun = plan.config.rerun
@@ -92,8 +93,8 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: the configuration cannot be run.
     """
-    from jepa.run_folder import inspect
-    from jepa.run_plan import check_model, make_plan
+    from jepa.plan import check_model, make_plan
+    from jepa.store.run_folder import inspect
 
     plan = make_plan(cfg)
     if not plan.config.rerun:
@@ -199,7 +200,7 @@ def known_keys(arguments: Sequence[str]) -> list[str]:
 
 
 def _shown_again(plan: Plan, earlier: Earlier) -> float:
-    from jepa.metrics_display import summary_lines
+    from jepa.loggers.display import summary_lines
 
     assert earlier.result is not None
     print(f"{plan.folder} holds the finished result of this configuration (rerun=true runs it again)")
@@ -228,7 +229,7 @@ def _say_if_busy(others: openmp.OtherProcesses) -> None:
 
 def _announced(plan: Plan, earlier: Earlier) -> float:
     """Say what the run would do (``dry_run=true``); nothing is written."""
-    from jepa.run_plan import check_model
+    from jepa.plan import check_model
 
     if earlier.status != "finished":
         _check_resume(plan, earlier)

@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
-from jepa import checkpoint
 from jepa.files import parse_sealed_json
+from jepa.store import checkpoint
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent

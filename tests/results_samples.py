@@ -27,7 +27,7 @@ BASE: dict[str, Any] = {
     "objective": "prediction_rmse_px",
     "init_from": None,
     "dataset": {
-        "_target_": "jepa.data.stream.MovingDots",
+        "_target_": "jepa.data.moving_dots.MovingDots",
         "num_dots": 1,
         "channels": 1,
         "num_steps": 17,
@@ -48,7 +48,7 @@ BASE: dict[str, Any] = {
         "schedule": {"_target_": "jepa.optim.schedules.WarmupCosine", "warmup_epochs": 10, "final_factor": 0.001},
     },
     "trainer": {"epochs": 100, "warmup_epochs": 10, "log_every_steps": 100, "probe_every_epochs": 0, "compile": False},
-    "probe": {"_target_": "jepa.probing.LeastSquares", "size": 10000},
+    "probe": {"_target_": "jepa.probes.LeastSquares", "size": 10000},
     "checkpoint": {"every_epochs": 10},
     "logger": {"wandb": None},
 }

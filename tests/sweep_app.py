@@ -27,7 +27,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import jepa.run
-from jepa.config import TRUSTED_TARGETS, config_hash, resolved
+from jepa.config.compose import TRUSTED_TARGETS, config_hash, resolved
 from jepa.files import write_json_atomic, write_text_atomic
 
 

@@ -12,7 +12,7 @@ from jepa.results.reference import common_levels, run_reference
 from jepa.results.tables import Table
 
 _MOST_NAMED = 5
-_OLDER_METHODS = "jepa.objectives."
+_OLDER_DATA_SET = "jepa.data.stream.MovingDots"  # where the class was when hashes last changed
 
 
 def summary_line(found: Collection, runs: Sequence[Run], counts: str) -> str:
@@ -59,8 +59,8 @@ def code_line(runs: Sequence[Run]) -> list[str]:
 
 
 def format_line(runs: Sequence[Run]) -> list[str]:
-    """How many runs have a configuration from before methods were sums of terms: the same command makes a new run."""
-    older = sum(str(run.config.get("model._target_", "")).startswith(_OLDER_METHODS) for run in runs)
+    """How many runs have a configuration of the format before this one's: the same command makes a new run."""
+    older = sum(run.config.get("dataset._target_") == _OLDER_DATA_SET for run in runs)
     if not older:
         return []
     return [f"{older} of {len(runs)} runs have a configuration of the older format: the same command makes a new run"]

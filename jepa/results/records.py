@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jepa.config.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 from jepa.errors import nearest
-from jepa.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 
 STATUSES = ("finished", "running", "interrupted", "failed", "damaged", "pruned", "pending")
 """In the order they are counted out. An interrupted run has a folder, no result, and nobody working on it; of a damaged

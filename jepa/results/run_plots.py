@@ -36,7 +36,7 @@ _COVERED = {"prediction": "over all steps", "encoder": "at step 0"}  # by a prob
 
 
 class Samples(Protocol):
-    """Judged sequences, as ``jepa.probing.ProbeSamples`` holds them; locations in px."""
+    """Judged sequences, as ``jepa.probes.ProbeSamples`` holds them; locations in px."""
 
     @property
     def frames(self) -> FloatArray:

@@ -12,15 +12,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from jepa.config_schema import unknown_key
+from jepa.config.schema import unknown_key
 from jepa.errors import ConfigError, check_folder, printable
-from jepa.screen import forgiving
 from jepa.sweep import folders, points, records, report
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
 from jepa.sweep.points import Arguments, Grid, Point, bare
 from jepa.sweep.spec import SweepConfig, read_sweep, sweep_names
 from jepa.sweep.work import FAILED, Context, Work
+from jepa.terminal import forgiving
 
 __all__ = ["Context", "main"]
 

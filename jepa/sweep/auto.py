@@ -14,10 +14,10 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from jepa import processor
-from jepa.config_search import read_sweep_file, sweeps_dir
+from jepa.config.search_path import read_sweep_file, sweeps_dir
 from jepa.sweep import devices, records
 from jepa.sweep.points import Arguments, bare, override_value, parse_arguments
+from jepa.train import processor
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _recorded(arguments: Sequence[str], chosen: Sequence[str]) -> tuple[Path, li
 
 def _folder(arguments: Sequence[str]) -> Path:
     """The folder of the sweep, or of the first search, that ``arguments`` mean."""
-    from jepa.config import compose
+    from jepa.config.compose import compose
     from jepa.sweep._core import sweep_folder
     from jepa.sweep.space import searched_keys
     from jepa.sweep.spec import read_sweep

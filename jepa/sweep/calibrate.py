@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from jepa.trainer import Trainer
+    from jepa.train.loop import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ def seconds_per_sequence(configs: Mapping[str, DictConfig], *, threads: int) -> 
 def _measured(config: DictConfig, threads: int) -> float:
     import torch
 
-    from jepa.run_plan import build_spec, make_plan
-    from jepa.runtime import prepare
-    from jepa.trainer import Trainer
+    from jepa.plan import build_spec, make_plan
+    from jepa.train.loop import Trainer
+    from jepa.train.runtime import prepare
 
     with open_dict(config):
         config.dataset.batch_size = min(LARGEST_BATCH, int(config.dataset.batch_size))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jepa.errors import ConfigError
-from jepa.run_folder import inspect, move_aside
+from jepa.store.run_folder import inspect, move_aside
 from jepa.sweep import lease, records
 
 # What a sweep's folder and a job's hold, where somebody may have put the other kind of thing.

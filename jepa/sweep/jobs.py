@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from jepa.config import config_hash, scientific_config
-from jepa.config_errors import all_keys, explain
+from jepa.config.compose import config_hash, scientific_config
+from jepa.config.messages import all_keys, explain
 from jepa.errors import ConfigError
 from jepa.estimate import Workload
 from jepa.sweep import folders, points, records

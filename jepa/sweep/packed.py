@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from jepa.errors import check_choice, check_count
 
-EXECUTORS = ("measured", "vmap", "mixed", "loop")  # of jepa.program, which would bring torch with it
+EXECUTORS = ("measured", "vmap", "mixed", "loop")  # of jepa.train.program, which would bring torch with it
 
 
 class PackedLauncher(Launcher):
@@ -43,7 +43,7 @@ class PackedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs in packs, each pack in a process of its own; one return a job, in order."""
-        from jepa.packing import PackOptions
+        from jepa.packing.pack import PackOptions
         from jepa.sweep import packed_core
 
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None

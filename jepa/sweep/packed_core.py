@@ -23,11 +23,11 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from jepa.packing import PackFailed, PackOptions, automatic_pack_size, group, run_pack
-from jepa.run_plan import Plan, build_spec, make_plan
-from jepa.runtime import prepare
+from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, group, run_pack
+from jepa.plan import Plan, build_spec, make_plan
 from jepa.sweep import devices, folders, lease, records
 from jepa.sweep.task import JobTask
+from jepa.train.runtime import prepare
 
 log = logging.getLogger(__name__)
 

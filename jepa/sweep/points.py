@@ -17,10 +17,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
-from jepa.config_arguments import quoted
-from jepa.config_search import group_options
+from jepa.config.arguments import quoted
+from jepa.config.operational import CONTROL_KEYS, says_how, top
+from jepa.config.search_path import group_options
 from jepa.errors import ConfigError
-from jepa.operational import CONTROL_KEYS, says_how, top
 
 # No job of a sweep is given these: the sweep itself decides them.
 _NOT_FOR_JOBS = (*CONTROL_KEYS, "folder", "hydra", "choices", "on_probe")

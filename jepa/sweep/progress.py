@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jepa.estimate import clock
-from jepa.screen import Screen
 from jepa.sweep import records
 from jepa.sweep.jobs import Job
 from jepa.sweep.overview import AtWork, Overview
+from jepa.terminal import Screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,8 +12,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from jepa.config import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
-from jepa.config_schema import check_text, closed
+from jepa.config.compose import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
+from jepa.config.schema import check_text, closed
 from jepa.errors import ConfigError, check_count, check_path, shown, shown_path
 from jepa.sweep.points import Arguments, bare, override_value, short
 

@@ -25,7 +25,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from jepa.config import scientific_config
+from jepa.config.compose import scientific_config
 from jepa.sweep import devices, folders, lease, records
 from jepa.sweep.jobs import objective_of
 from jepa.sweep.sitting import Sitting
@@ -74,7 +74,7 @@ class JobTask:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make a worker ready: the task, and the resolvers that its configuration needs."""
-        from jepa.config import register
+        from jepa.config.compose import register
 
         register()
         if state["home"]:
@@ -269,7 +269,7 @@ def _warm_up() -> None:
     """Import what every job needs, once a worker: its children are born with it."""
     if "torch" not in sys.modules and "jepa.run" in sys.modules:
         with contextlib.suppress(ImportError):
-            importlib.import_module("jepa.trainer")
+            importlib.import_module("jepa.train.loop")
 
 
 def _say_into(path: Path) -> None:

@@ -17,7 +17,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from jepa.files import remove_leftovers
-from jepa.interrupts import heeded
 from jepa.sweep import folders, lease, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
@@ -27,6 +26,7 @@ from jepa.sweep.progress import Display
 from jepa.sweep.sitting import Sitting
 from jepa.sweep.spec import Switches
 from jepa.sweep.task import job_in_this_process
+from jepa.train.interrupts import heeded
 
 FAILED, INTERRUPTED = 1, 130
 NAME_LENGTH = 100  # characters of a job's label in its name in wandb

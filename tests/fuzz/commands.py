@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 import jepa.run
-from jepa.config import compose
-from jepa.config_errors import all_keys
-from jepa.config_search import SWEEP_GROUP, group_options, groups
+from jepa.config.compose import compose
+from jepa.config.messages import all_keys
+from jepa.config.search_path import SWEEP_GROUP, group_options, groups
 
 SECONDS = 5.0  # of the processor, for one command
 STUCK_S = 30.0  # of the processor: a command that never ends

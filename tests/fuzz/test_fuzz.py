@@ -14,7 +14,7 @@ import commands
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-from jepa import config_search
+from jepa.config import search_path
 from jepa.sweep import auto
 
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
@@ -60,7 +60,7 @@ def try_file(content: bytes, folder: Path, sweeps: Path) -> None:
 def sweeps(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of sweep files in the place of ``sweeps/``."""
     folder = tmp_path_factory.mktemp("sweeps")
-    for module in (config_search, auto):
+    for module in (search_path, auto):
         monkeypatch.setattr(module, "sweeps_dir", lambda: folder)
     return folder
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from jepa.data.motion import draw_motion, trajectories, walk
+from jepa.data.moving_dots import MovingDots, Stream
 from jepa.data.normalization import normalize_actions, normalize_locations, unnormalize_locations
 from jepa.data.render import render
-from jepa.data.stream import MovingDots, Stream
 
 GOLDEN = dict(np.load(Path(__file__).parent / "environment.npz"))
 STDS = (1.3, 2.0)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jepa import checkpoint
-from jepa.config import compose, register
+from jepa.config.compose import compose, register
 from jepa.run import run
+from jepa.store import checkpoint
 
 GOLDEN = Path(__file__).parent
 MODELS = {

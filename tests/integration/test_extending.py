@@ -10,8 +10,8 @@ import pytest
 import torch
 from pages import REPOSITORY, lay_out
 
-from jepa import checkpoint
 from jepa.run import command_line
+from jepa.store import checkpoint
 
 PAGE = REPOSITORY / "docs" / "extending.md"
 TINY = [

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from jepa import run_plan
-from jepa.config import compose, register
-from jepa.program import EXECUTORS
-from jepa.run_plan import build_spec, make_plan
-from jepa.trainer import Trainer
+from jepa import plan
+from jepa.config.compose import compose, register
+from jepa.plan import build_spec, make_plan
+from jepa.train.loop import Trainer
+from jepa.train.program import EXECUTORS
 
 META = torch.device("meta")
 TINY = [
@@ -71,7 +71,7 @@ class _Strangers(TorchDispatchMode):
 
 @pytest.fixture
 def meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_plan, "resolve_device", lambda name: META)
+    monkeypatch.setattr(plan, "resolve_device", lambda name: META)
     monkeypatch.setattr(torch, "Generator", _Generator)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # not made for this device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)

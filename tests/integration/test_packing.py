@@ -17,21 +17,22 @@ from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from jepa import checkpoint, runtime
-from jepa.config import compose, register
-from jepa.data.packed import JobStreams
-from jepa.data.stream import Stream
-from jepa.executor_choice import MEASURED
-from jepa.job import RunSpec
+from jepa.config.compose import compose, register
+from jepa.data.moving_dots import Stream
 from jepa.methods.base import Method
 from jepa.models import encoders
-from jepa.packing import PackFailed, PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
-from jepa.program import EXECUTORS, Program
+from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
+from jepa.plan import Plan, build_spec, make_plan
 from jepa.run import run
-from jepa.run_plan import Plan, build_spec, make_plan
+from jepa.store import checkpoint
 from jepa.sweep import packed as packed_launcher
 from jepa.sweep import packed_core
-from jepa.trainer import Trainer
+from jepa.train import runtime
+from jepa.train.executors import MEASURED
+from jepa.train.job import RunSpec
+from jepa.train.loop import Trainer
+from jepa.train.program import EXECUTORS, Program
+from jepa.train.streams import JobStreams
 from jepa.types import Losses
 
 TINY = [

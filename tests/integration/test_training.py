@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from jepa import checkpoint, run_plan
-from jepa.config import compose, register
+from jepa import plan
+from jepa.config.compose import compose, register
 from jepa.errors import ConfigError
-from jepa.metrics import Sink
+from jepa.loggers.files import Sink
 from jepa.run import run
-from jepa.trainer import Trainer
+from jepa.store import checkpoint
+from jepa.train.loop import Trainer
 
 TINY = [
     "dataset.size=48",
@@ -193,9 +194,9 @@ class Broken(Sink):
 
 
 def test_broken_sinks_and_pictures_cost_themselves_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_sinks = run_plan.make_sinks
+    make_sinks = plan.make_sinks
     broken = [Broken(when) for when in ("start", "record", "plot", "finish")]
-    monkeypatch.setattr(run_plan, "make_sinks", lambda plan: [*make_sinks(plan), *broken])
+    monkeypatch.setattr(plan, "make_sinks", lambda one: [*make_sinks(one), *broken])
 
     def no_picture(*_: object, **__: object) -> None:
         raise RuntimeError("Failed to process string with tex")

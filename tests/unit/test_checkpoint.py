@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from jepa import checkpoint
 from jepa.errors import ConfigError
+from jepa.store import checkpoint
 
 
 def state(step: int) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import jepa.run
-from jepa import config_search
-from jepa.config import compose, config_hash
-from jepa.config_arguments import prepare
+from jepa.config import search_path
+from jepa.config.arguments import prepare
+from jepa.config.compose import compose, config_hash
 from jepa.errors import ConfigError, check_folder, check_widths, printable, shown
 from jepa.sweep import auto
 
@@ -112,7 +112,7 @@ def test_the_warm_up_follows_from_the_epochs(epochs: int, warmup: float) -> None
 
 def test_the_hash_of_the_defaults_is_known() -> None:
     """A change of it makes every earlier run another one: only for a reason that the commit tells."""
-    assert config_hash(compose([])) == "5c7922f24d"
+    assert config_hash(compose([])) == "5dd59fb19e"
     assert compose(["trainer=quick"]).trainer.warmup_epochs == 1
     assert compose(["trainer.epochs=20", "trainer.warmup_epochs=3"]).trainer.warmup_epochs == 3
 
@@ -290,7 +290,7 @@ def test_a_file_that_cannot_be_read_is_named(
     sweeps = in_tmp / "sweeps"
     sweeps.mkdir()
     (sweeps / "x.yaml").write_bytes(content)
-    for module in (config_search, auto):
+    for module in (search_path, auto):
         monkeypatch.setattr(module, "sweeps_dir", lambda: sweeps)
     assert ended(["+sweep=x", f"hydra/launcher={launcher}"]) == 2
     error = capsys.readouterr().err
@@ -300,6 +300,6 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 def test_the_written_configuration_holds_the_warm_ups_number() -> None:
-    from jepa.config import resolved
+    from jepa.config.compose import resolved
 
     assert OmegaConf.create(resolved(compose(["trainer.epochs=30"]))).trainer.warmup_epochs == 3

@@ -12,7 +12,9 @@ import pytest
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from jepa.config import (
+from jepa.config.arguments import prepare
+from jepa.config.check import check_open, references
+from jepa.config.compose import (
     OPERATIONAL_KEYS,
     OPERATIONAL_NESTED_KEYS,
     check_closed,
@@ -22,11 +24,9 @@ from jepa.config import (
     resolved,
     scientific_config,
 )
-from jepa.config_arguments import prepare
-from jepa.config_check import check_open, references
-from jepa.config_errors import all_keys, explain
-from jepa.config_schema import typed
-from jepa.config_search import SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
+from jepa.config.messages import all_keys, explain
+from jepa.config.schema import typed
+from jepa.config.search_path import SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
 from jepa.errors import ConfigError
 from jepa.run import check
 

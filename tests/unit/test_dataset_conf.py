@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from jepa.data.stream import MovingDots
+from jepa.data.moving_dots import MovingDots
 from jepa.errors import ConfigError
 
 FOLDER = Path(__file__).parents[2] / "conf" / "dataset"
@@ -16,7 +16,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 def composed(name: str, *overrides: str) -> MovingDots:
     with initialize_config_dir(str(FOLDER)):
         arguments = OmegaConf.to_container(compose(name, overrides=list(overrides)))
-    assert arguments.pop("_target_") == "jepa.data.stream.MovingDots"
+    assert arguments.pop("_target_") == "jepa.data.moving_dots.MovingDots"
     return MovingDots(**arguments)
 
 

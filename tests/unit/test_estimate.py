@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jepa.estimate import PLOTS_S, Costs, Running, Workload, clock, makespan, packs, running_seconds
-from jepa.metrics_display import RunTimer
+from jepa.loggers.display import RunTimer
 from jepa.sweep import lease
 from jepa.sweep.jobs import Job
 from jepa.sweep.overview import Overview, estimate_seconds, measured

@@ -15,30 +15,34 @@ PACKAGE = Path(__file__).resolve().parents[2] / "jepa"
 # From the ground up. A module may import from its own unit and from lower layers; units beside each other in a layer
 # do not know each other. A unit is a top-level module or package of jepa/; a trailing * stands for any ending.
 LAYERS: list[list[set[str]]] = [
-    [{"errors", "interrupts"}, {"files"}, {"operational"}, {"processor"}, {"openmp"}, {"screen"}, {"estimate"}],
-    [{"provenance"}, {"runtime"}, {"hyperparameters"}, {"extensions"}],
-    [{"results"}, {"config", "config_*"}, {"types", "seeding"}],
+    [{"errors"}, {"files"}, {"terminal"}, {"estimate"}],
+    [{"provenance"}],
+    [{"config"}, {"types", "seeding"}, {"hyperparameters"}],
+    [{"results"}],
     [{"data"}],
     [{"models"}],
     [{"losses"}, {"optim"}],
     [{"methods"}],
-    [{"probing"}],
-    [{"checkpoint"}, {"metrics", "metrics_*"}],
-    [{"trainer", "program", "executor_choice", "job", "tally", "packed_operators", "step_graph"}],
-    [{"run", "run_*"}],
-    [{"packing", "packing_*"}, {"api"}],
+    [{"probes"}],
+    [{"store"}, {"loggers"}],
+    [{"train"}],
+    [{"run", "plan"}],
+    [{"packing"}, {"api"}],
     [{"sweep"}],
 ]
 MAY_KNOW = {
-    "hydra": {"run", "run_*", "config", "config_*", "sweep"},
-    "omegaconf": {"run", "run_*", "config", "config_*", "sweep", "api"},
+    "hydra": {"run", "plan", "config", "sweep"},
+    "omegaconf": {"run", "plan", "config", "sweep", "api", "store"},
     "hydra_plugins": {"sweep"},
-    "wandb": {"metrics_wandb"},
+    "wandb": {"loggers"},
     "optuna": {"sweep", "results"},
     "joblib": {"sweep"},
     "ray": {"sweep"},
 }
-TORCH_FREE = ("jepa.run", "jepa.config", "jepa.config_preflight", "jepa.results.cli", "jepa.sweep", "jepa.provenance")
+TORCH_FREE = (
+    *("jepa.run", "jepa.config.compose", "jepa.config.preflight", "jepa.results.cli", "jepa.sweep", "jepa.provenance"),
+    *("jepa.loggers.display", "jepa.store.run_folder"),
+)
 
 
 def units() -> list[Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sweep_helpers import results, run
 
-from jepa import processor
 from jepa.sweep import auto, devices
+from jepa.train import processor
 
 ARGUMENTS = ["--multirun", "hydra/launcher=auto", "seed=0,1"]
 

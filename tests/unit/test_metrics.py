@@ -17,8 +17,8 @@ import torch
 from jepa.data.reference import reference_lines
 from jepa.errors import ConfigError
 from jepa.files import atomic_path, to_plain, write_json_atomic, write_text_atomic
-from jepa.metrics import METRICS_FILE, FilesSink, Sink, read_records
-from jepa.metrics_display import ProgressDisplay, summary_lines
+from jepa.loggers.display import ProgressDisplay, summary_lines
+from jepa.loggers.files import METRICS_FILE, FilesSink, Sink, read_records
 from jepa.results import reference
 from jepa.results.reference import common_levels, levels, reference_of, verdict
 

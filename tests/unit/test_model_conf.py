@@ -6,11 +6,11 @@ import pytest
 import torch
 from method_samples import batch
 
-from jepa.config import compose, resolved
-from jepa.config_check import check_open, references
+from jepa.config.check import check_open, references
+from jepa.config.compose import compose, resolved
 from jepa.errors import ConfigError
 from jepa.methods.base import Method
-from jepa.run_plan import make_method
+from jepa.plan import make_method
 from jepa.types import Batch, DataShapes
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from jepa import openmp
+from jepa.train import openmp
 
-SHOWN = "import os, jepa.openmp as o; o.shorten_spin(); print(os.environ.get('GOMP_SPINCOUNT'))"
+SHOWN = "import os, jepa.train.openmp as o; o.shorten_spin(); print(os.environ.get('GOMP_SPINCOUNT'))"
 
 
 def spin_count(prefix: str = "", **variables: str) -> str:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from jepa.errors import ConfigError
-from jepa.probing import AdamProbe, LeastSquares, ProbeReport
-from jepa.probing.least_squares import solve_normal_equations
+from jepa.probes import AdamProbe, LeastSquares, ProbeReport
+from jepa.probes.least_squares import solve_normal_equations
 from jepa.types import Batch, Rollout
 
 T, B, K, D, SIZE = 5, 12, 2, 6, 4
@@ -280,7 +280,7 @@ def test_each_sequence_is_embedded_once_and_only_as_far_as_needed() -> None:
 
 def test_later_frames_are_judged_on_the_first_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     full = run(least_squares())
-    monkeypatch.setattr("jepa.probing.base.EVERY_FRAME_SEQUENCES", B + 1)
+    monkeypatch.setattr("jepa.probes.base.EVERY_FRAME_SEQUENCES", B + 1)
     model = Model()
     report = run(least_squares(), model, context_frames=2)
     assert model.frames_seen == 2 * B * 4 + (2 * T + 2) * B
@@ -343,7 +343,7 @@ def test_linear_adam_equals_torch_modules() -> None:
 
 def test_hidden_layers_equal_torch_modules() -> None:
     """The forward pass in both modes and the running statistics, against nn.Sequential, for the second of two jobs."""
-    from jepa.probing.adam import PackedMLP
+    from jepa.probes.adam import PackedMLP
 
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     packed = PackedMLP([D, 7, 4], generators, torch.device("cpu"))

@@ -10,16 +10,16 @@ import torch
 from method_samples import vicreg_terms
 from torch import Tensor
 
-from jepa import executor_choice
-from jepa.executor_choice import choose_executor
 from jepa.methods.joint_embedding import JointEmbedding
 from jepa.models.encoders import MeNet5
 from jepa.models.heads import IdentityProjector, MLPProjector
 from jepa.models.predictors import RNN
 from jepa.optim.lars import LARS
 from jepa.optim.schedules import Constant
-from jepa.program import EXECUTORS, Program
-from jepa.step_graph import WARMUP_STEPS
+from jepa.train import executors
+from jepa.train.cuda_graph import WARMUP_STEPS
+from jepa.train.executors import choose_executor
+from jepa.train.program import EXECUTORS, Program
 from jepa.types import Batch, DataShapes, Losses
 
 SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_size=2)
@@ -129,7 +129,7 @@ def test_executors_are_measured_and_leave_no_trace() -> None:
 def test_an_executor_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     packed = make_program(range(2))
     fails = set[str]()
-    whole = executor_choice.seconds_per_step
+    whole = executors.seconds_per_step
 
     def seconds(program: Program, *inputs: object) -> float:
         whole(program, *inputs)  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ def test_an_executor_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, cap
             raise RuntimeError("no kernel\nfor this")
         return 1.0
 
-    monkeypatch.setattr(executor_choice, "seconds_per_step", seconds)
+    monkeypatch.setattr(executors, "seconds_per_step", seconds)
     fails |= {"vmap", "loop"}
     assert choose_executor(packed, stacked(range(2), 0), None) == {"mixed": 1.0}
     assert packed.executor == "mixed"

@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from jepa.config import compose, register
+from jepa.config.compose import compose, register
 from jepa.data import reference
 from jepa.data.motion import draw_motion, trajectories
+from jepa.data.moving_dots import MovingDots, Stream
 from jepa.data.reference import reference_lines
-from jepa.data.stream import MovingDots, Stream
 from jepa.results.reference import PUBLISHED
 
 NUM_SEQUENCES = 20_000

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jepa.errors import ConfigError, RunFailed
-from jepa.run_folder import inspect, occupied
+from jepa.store.run_folder import inspect, occupied
 
 CONFIG = {"seed": 1, "model": {"sim_coeff": 2}}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from jepa import runtime
+from jepa.train import runtime
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import pytest
 from jepa.errors import ConfigError
 from jepa.files import Damaged, parse_sealed_json, write_sealed_json
 from jepa.results.run_files import read_record, stamp_of
-from jepa.run_folder import _result
+from jepa.store.run_folder import _result
 from jepa.sweep import records
 
 RESULT = {

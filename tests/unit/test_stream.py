@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from jepa.data import stream as stream_module
+from jepa.data import moving_dots as stream_module
 from jepa.data.distractors.base import Distractor, Extent
 from jepa.data.distractors.textures import Texture
 from jepa.data.draws import PURPOSES
-from jepa.data.packed import JobStreams
+from jepa.data.moving_dots import Draws, MovingDots, Normalizer, Stream, Streams
 from jepa.data.render import render
-from jepa.data.stream import Draws, MovingDots, Normalizer, Stream, Streams
 from jepa.errors import ConfigError
+from jepa.train.streams import JobStreams
 from jepa.types import Batch, DataShapes
 
 BASE: dict[str, Any] = {

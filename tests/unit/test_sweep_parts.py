@@ -20,7 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 from omegaconf import OmegaConf
 
-from jepa.config import config_hash, register
+from jepa.config.compose import config_hash, register
 from jepa.errors import ConfigError
 from jepa.estimate import clock
 from jepa.sweep import devices, lease, records
@@ -477,7 +477,7 @@ def test_a_failure_stands_where_the_job_was_not_run_again_after_all(tmp_path: Pa
 def test_jobs_are_composed_as_hydra_composes_them(overrides: list[str]) -> None:
     from hydra import initialize_config_dir
 
-    from jepa.config import config_dir
+    from jepa.config.compose import config_dir
 
     register()
     with initialize_config_dir(config_dir=str(config_dir()), job_name="run"):

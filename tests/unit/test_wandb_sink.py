@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from wandb.proto import wandb_internal_pb2
 
 from jepa.errors import ConfigError
-from jepa.metrics_wandb import WandbSink
+from jepa.loggers.wandb import WandbSink
 
 CONFIG = {"seed": 3, "dataset": {"static_noise": 1.25, "size": 10000}, "model": {"name": "vicreg", "tags": ["a", "b"]}}
 PROVENANCE = {
@@ -182,7 +182,7 @@ def test_online_without_a_network_goes_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nobody answers
-    monkeypatch.setattr("jepa.metrics_wandb._INIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("jepa.loggers.wandb._INIT_TIMEOUT_S", 1.0)
     monkeypatch.setattr(wandb, "login", lambda prompt: True)  # its own wait of 10 s is left out
     write_run(sink("online"), tmp_path / "run")
     [warning] = [record.message for record in caplog.records if record.name.startswith("jepa")]
@@ -290,5 +290,5 @@ def test_modes_are_checked() -> None:
 
 
 def test_wandb_is_imported_only_when_a_run_starts() -> None:
-    code = "import sys, jepa.metrics_wandb; print('wandb' in sys.modules)"
+    code = "import sys, jepa.loggers.wandb; print('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -1,0 +1,1 @@
+"""Composition: schema, search path, checks, messages, and the hash of a run."""

@@ -1,0 +1,208 @@
+"""Checks of the open nodes: a node with ``_target_`` takes the keys that its class's constructor takes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, Node
+
+from jepa.config.extensions import OWN, allowed_packages
+from jepa.config.schema import join, unknown_key
+from jepa.config.search_path import group_options
+from jepa.errors import ConfigError, shown
+
+# What may stand where: the class that a component's own class must be derived from.
+KINDS = {
+    "dataset": "jepa.data.moving_dots.MovingDots",
+    "optimizer": "jepa.optim.base.Optimizer",
+    "optimizer.schedule": "jepa.optim.schedules.Schedule",
+    "model": "jepa.methods.base.Method",
+    "model.encoder": "jepa.models.encoders.Encoder",
+    "model.predictor": "jepa.models.predictors.Predictor",
+    "model.projector": "jepa.models.heads.Projector",
+    "model.decoder": "jepa.models.decoders.Decoder",
+    "probe": "jepa.probes.base.Probe",
+}
+TERM = "jepa.losses.base.Term"
+DISTRACTOR = "jepa.data.distractors.base.Distractor"
+# Keys that hold any number of components by name, and the class that each must be derived from.
+COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR}
+OPEN_NODES = ("dataset", "optimizer", "model", "probe")
+_CONTROL_KEYS = frozenset({"_target_", "_partial_"})
+_ABSENT = object()
+_KEY_IN_MESSAGE = re.compile(r"^(?P<key>\w+)=")
+_REFERENCE = re.compile(r"^\$\{(?P<key>[\w.]+)\}$")
+
+
+def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = None) -> None:
+    """Check that every class named by ``_target_`` exists and takes the keys it is given. Imports those classes.
+
+    plain: the resolved configuration.
+    references: from :func:`references`; the keys referred to need not be taken by a class.
+
+    Raises:
+        ConfigError: no such class, a key that its constructor does not take, or no class at all.
+    """
+    packages = allowed_packages(plain.get("extensions") or [])
+    for name in OPEN_NODES:
+        if "_target_" not in plain[name]:
+            raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
+        _check_collections(plain[name], name)
+        for path, node in _targets(plain[name], name):
+            _check_keys(path, node, set((references or {}).values()), packages)
+        for path in (path for path in KINDS if path.startswith(f"{name}.")):
+            key = path.rpartition(".")[2]
+            part = plain[name].get(key, _ABSENT)
+            if part is not _ABSENT and not (isinstance(part, Mapping) and "_target_" in part):
+                group = path.replace(".", "/")
+                option = part if isinstance(part, str) and part in group_options(group) else "NAME"
+                options = ", ".join(group_options(group))
+                raise ConfigError(f"{path}={shown(part)}: is chosen with a slash: {group}={option} (one of {options})")
+        for path, value in _leaves(plain[name], name):
+            if isinstance(value, str) and value in group_options(path.replace(".", "/")):
+                group = path.replace(".", "/")
+                raise ConfigError(f"{path}={shown(value)}: is chosen with a slash: {group}={value}")
+
+
+def _check_collections(section: Mapping[str, Any], name: str) -> None:
+    """Check that what holds components by name (terms, distractors) holds nothing else."""
+    for path, kind in COLLECTIONS.items():
+        parent, _, key = path.partition(".")
+        if parent != name or key not in section:
+            continue
+        found = section[key]
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"{path}={shown(found)}: must hold components by name, {{}} for none")
+        for entry, part in found.items():
+            if not (isinstance(part, Mapping) and "_target_" in part):
+                raise ConfigError(f"{path}.{entry}={shown(part)}: must name a class in _target_, derived from {kind}")
+
+
+def references(cfg: DictConfig, section: str) -> dict[str, str]:
+    """The keys below ``section`` whose value is another key's, as in ``coeff: ${model.sim_coeff}``: key -> that key.
+
+    A yaml file gives a number of one of its parts a short or published name so.
+    """
+    found: dict[str, str] = {}
+
+    def walk(node: DictConfig, path: str) -> None:
+        for key in node:
+            child, name = node._get_node(key), join(path, str(key))
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+                walk(child, name)
+            elif isinstance(child, Node) and (match := _REFERENCE.match(str(child._value()))):
+                found[name] = match["key"]
+
+    walk(cfg[section], section)
+    return found
+
+
+def qualified(
+    error: ConfigError, section: str, plain: Mapping[str, Any], references: Mapping[str, str] | None = None
+) -> ConfigError:
+    """``error`` with its key by the full name, where a constructor names a key of ``section`` by its last part.
+
+    Of several keys with that last part, the one that has the value in the message is meant. A key that takes its value
+    from another (``references``) is named by that one, which is the one to set.
+    """
+    found = _KEY_IN_MESSAGE.match(str(error))
+    if not found or found["key"] in plain:
+        return error
+    rest = str(error)[found.end("key") :]
+    named = {path: value for path, value in _values(plain[section], section) if path.rpartition(".")[2] == found["key"]}
+    with_value = [path for path, value in named.items() if rest.startswith(f"={value!r}:")]
+    paths = [*with_value, *named]
+    return ConfigError((references or {}).get(paths[0], paths[0]) + rest) if paths else error
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _targets(value, join(path, str(key)))
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, join(path, str(key)))
+    else:
+        yield path, node
+
+
+def _values(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield join(path, str(key)), value
+            yield from _values(value, join(path, str(key)))
+
+
+def kind_of(path: str) -> str | None:
+    """The class that the component at ``path`` must be derived from; None where no component stands."""
+    if path.startswith("model.terms."):
+        _, _, _, *part = path.split(".")
+        return KINDS.get(".".join(["model", *part])) if part else TERM
+    if path.startswith("dataset.distractors."):
+        return DISTRACTOR
+    return KINDS.get(path)
+
+
+def _check_keys(
+    path: str, node: Mapping[str, Any], referred_to: Collection[str], packages: Collection[str]
+) -> None:
+    located = _located(f"{path}._target_", node["_target_"], packages)
+    _check_kind(path, node["_target_"], located)
+    partial = node.get("_partial_", False)
+    # parts of a model are given their sizes by the model; terms are told of them later
+    if partial is not (path.startswith("model.") and kind_of(path) != TERM):
+        raise ConfigError(f"{path}._partial_={shown(partial)}: must stay as the options of the group have it")
+    parameters = inspect.signature(located).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    if kind_of(path) in (TERM, DISTRACTOR):  # they are given all of their arguments here
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in node:
+                raise ConfigError(f"{join(path, name)}: is missing")
+    for key in node:
+        if key not in parameters and key not in _CONTROL_KEYS and join(path, str(key)) not in referred_to:
+            given = [name for name in parameters if name != "self"]
+            if path in {name.partition(".")[0] for name in referred_to} and not isinstance(node[key], Mapping):
+                raise ConfigError(
+                    f"{join(path, str(key))}: no part of {path} takes its value from this key any more; set "
+                    f"{join(path, str(key))} rather than the key of the part"
+                )
+            raise unknown_key(join(path, str(key)), (join(path, name) for name in given))
+
+
+def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:
+    kind = kind_of(path)
+    if kind is None:
+        raise ConfigError(f"{path}._target_={shown(target)}: no component stands here")
+    base = _located(path, kind, [OWN])
+    assert isinstance(base, type)
+    if not (isinstance(located, type) and issubclass(located, base)) or inspect.isabstract(located):
+        options = group_options(path.replace(".", "/"))
+        example = f", as of {path.replace('.', '/')}=NAME (one of {', '.join(options)})" if options else ""
+        raise ConfigError(f"{path}._target_={shown(target)}: must be a class derived from {kind}{example}")
+
+
+def _located(key: str, target: object, packages: Collection[str]) -> Callable[..., Any]:
+    module, _, name = str(target).rpartition(".")
+    package = module.partition(".")[0]
+    if package not in packages or not re.fullmatch(r"[a-zA-Z]\w*(\.[a-zA-Z]\w*)*", module):
+        also = f"; extensions=[{package}] allows it" if re.fullmatch(r"[a-zA-Z]\w*", package) and package != OWN else ""
+        raise ConfigError(f"{key}={shown(target)}: must name a class of the package {' or '.join(packages)}{also}")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{key}={shown(target)}: no module {error.name!r}") from error
+    except AttributeError:
+        raise ConfigError(f"{key}={shown(target)}: no {name!r} in {module}") from None
+    if not callable(found):
+        raise ConfigError(f"{key}={shown(target)}: cannot be called")
+    return found  # type: ignore[no-any-return]

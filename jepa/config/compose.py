@@ -1,0 +1,168 @@
+"""Composition: where the yaml files are, how a run's configuration is composed, checked and named by its hash.
+
+Torch-free: ``--help``, ``--cfg job`` and tab completion import this module and no component.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from jepa.config.extensions import OWN
+from jepa.config.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
+from jepa.config.schema import RunConfig, check_text, closed
+from jepa.config.search_path import config_dir, register_search_path
+
+__all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir", "config_hash", "register"]
+
+# What may be imported and called because a yaml file names it.
+TRUSTED_TARGETS = ("jepa.*", "hydra_plugins.*", "optuna.*")
+
+# Packages with a function register() that makes their launchers and sweepers known to Hydra. Named here, not imported:
+# they stand above this module (tests/unit/test_imports.py).
+PLUGINS = ("jepa.sweep",)
+
+
+def register() -> None:
+    """Make Hydra know this project: its search path and resolvers, and the launchers and sweepers of ``jepa.sweep``."""
+    register_search_path()
+    resolvers: dict[str, Callable[..., Any]] = {
+        "jepa.hash": _hash,
+        "jepa.choice": _choice,
+        "jepa.choices": _choices,
+        "jepa.sweep_name": _sweep_name,
+        "jepa.warmup_epochs": _warmup_epochs,
+    }
+    for name, function in resolvers.items():
+        OmegaConf.register_resolver(name, function, replace=True)
+    for name in PLUGINS:
+        import_module(name).register()
+
+
+def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command line with what depends on this machine filled in by the plugins, and a line on each choice made."""
+    prepared, notes = list(arguments), []
+    for name in PLUGINS:
+        prepared, note = import_module(name).prepare_arguments(prepared)
+        notes += [] if note is None else [note]
+    return prepared, notes
+
+
+def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+    """The configuration that these command-line overrides compose, unchecked.
+
+    Args:
+        overrides: as on the command line, for example ``["model=simclr", "dataset.noise=1"]``.
+        with_hydra: keep Hydra's own node, as ``@hydra.main`` sees it.
+    """
+    register()
+    with initialize_config_dir(config_dir=str(config_dir()), job_name="run"):
+        return hydra_compose(config_name="config", overrides=overrides, return_hydra_config=with_hydra)
+
+
+# --- the hash ------------------------------------------------------------------------------------------------------
+
+
+def scientific_config(cfg: DictConfig) -> dict[str, Any]:
+    """What ``cfg`` says of the science: resolved, without operational keys, numbers in one spelling (1.0 is 1)."""
+    plain = {
+        str(key): _plain(cfg, str(key))
+        for key in cfg
+        if key not in OPERATIONAL_KEYS and not OmegaConf.is_missing(cfg, key)
+    }
+    for name in OPERATIONAL_NESTED_KEYS:
+        *parents, last = name.split(".")
+        node: Any = plain
+        for parent in parents:
+            node = node.get(parent, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return {key: canonical(value) for key, value in plain.items()}
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Ten hexadecimal digits of SHA-256 over the canonical JSON of :func:`scientific_config`."""
+    text = json.dumps(scientific_config(cfg), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """``cfg`` as plain dictionaries and lists, every interpolation resolved, without Hydra's own node."""
+    return {str(key): _plain(cfg, str(key)) for key in cfg if key != "hydra"}
+
+
+def _plain(cfg: DictConfig, key: str) -> Any:
+    value = cfg[key]
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+
+
+def canonical(value: Any) -> Any:
+    """``value`` with numbers in one spelling (1.0 is 1), and without the modules that hold this package's classes."""
+    if isinstance(value, Mapping):
+        return {str(key): _class_name(item) if key == "_target_" else canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    return value
+
+
+def _class_name(target: Any) -> Any:
+    """A class of this package by its name alone: a run stays the same run when a class moves to another module."""
+    own = isinstance(target, str) and target.startswith(f"{OWN}.")
+    return str(target).rpartition(".")[2] if own else target
+
+
+# --- resolvers -----------------------------------------------------------------------------------------------------
+
+
+def _hash(*, _root_: DictConfig) -> str:
+    return config_hash(_root_)
+
+
+def _choices(*, _root_: DictConfig) -> dict[str, Any]:
+    """The option chosen for each group of conf/; empty where Hydra's own node is not at hand."""
+    found = OmegaConf.select(_root_, "hydra.runtime.choices")
+    if found is None and HydraConfig.initialized():
+        found = HydraConfig.get().runtime.choices
+    return {str(group): option for group, option in (found or {}).items() if not str(group).startswith("hydra")}
+
+
+def _choice(group: str, *, _root_: DictConfig) -> str:
+    return str(_choices(_root_=_root_).get(group, "run")).replace("/", "-")
+
+
+def _sweep_name(*, _root_: DictConfig) -> str:
+    return str(_choices(_root_=_root_).get("sweep") or "multirun")
+
+
+def _warmup_epochs(epochs: Any) -> Any:
+    """A tenth of the epochs; one at least, where there are more."""
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 < epochs <= 10**9:
+        return 0
+    tenth = epochs / 10
+    return int(tenth) if tenth == int(tenth) else max(1, tenth)
+
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+
+def check_closed(cfg: DictConfig) -> RunConfig:
+    """The closed nodes of ``cfg`` as dataclasses.
+
+    Raises:
+        ConfigError: an unknown or missing key, a value of another type or out of range.
+    """
+    plain = resolved(cfg)
+    for key, value in plain.items():
+        check_text(key, value)
+    return closed(RunConfig, plain)

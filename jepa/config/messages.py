@@ -1,0 +1,134 @@
+"""What Hydra says of a configuration it cannot compose, as one line that a user can act on."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+
+import yaml  # type: ignore[import-untyped]
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jepa.config.arguments import quoted
+from jepa.config.schema import unknown_key
+from jepa.config.search_path import group_options, groups
+from jepa.errors import ConfigError, choice_error, nearest, shown
+
+_NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
+_NO_SUCH_FILE = re.compile(r"Could not find '(?P<group>.+)/(?P<option>[^/']+)'")
+_WITHOUT_MULTIRUN = re.compile(
+    r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M
+)
+_ALREADY_THERE = re.compile(r"(An item is already at|^Multiple values for) '?(?P<key>[\w./]+?)'?[.']")
+
+
+def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Iterable[str] = ()) -> ConfigError | None:
+    """The error of a user's making behind ``error``, in one line; None where it is nothing of the kind.
+
+    known_keys: full names of all keys, among which the nearest spelling is looked for.
+    arguments: the command line, where Hydra does not say which of its words is meant.
+    """
+    if isinstance(error, ConfigError):
+        return error
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return ConfigError(f"{mark.name}, line {mark.line + 1}: {error.problem}")
+    if isinstance(error, RecursionError):
+        return ConfigError("a value is nested too deeply, or refers to itself")
+    if not isinstance(error, (HydraException, OmegaConfBaseException)) and not _from_composition(error):
+        return None
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return _not_understood(str(error.override))
+    if isinstance(error, MissingConfigException):
+        return _no_such_option(text)
+    if found := _NO_SUCH_KEY.search(text):
+        return _no_such_key(found["key"], list(known_keys))
+    if found := _WITHOUT_MULTIRUN.search(text):
+        return ConfigError(f"{found['override']}: several values need --multirun; as one list, write key=[a,b]")
+    if found := _ALREADY_THERE.search(text):
+        return ConfigError(f"+{found['key']}: is there already; leave out the '+'")
+    if text.startswith("Config group override must be"):
+        return _no_option_at_all(arguments)
+    return ConfigError(one_line(error))
+
+
+def missing_key(error: BaseException) -> str | None:
+    """The key that Hydra could not set because its configuration has none of that name."""
+    found = _NO_SUCH_KEY.search(str(error))
+    return found["key"] if found else None
+
+
+def all_keys(cfg: DictConfig) -> list[str]:
+    """The full names of every key of ``cfg``, groups of keys included."""
+    found: list[str] = []
+
+    def walk(node: DictConfig, path: str) -> None:
+        for key in node:
+            name = f"{path}{key!s}"
+            found.append(name)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+                walk(child, f"{name}.")
+
+    if OmegaConf.is_dict(cfg):
+        walk(cfg, "")
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    """What ``error`` and its cause say, without line breaks."""
+    texts = [str(error)] if str(error).strip() else []
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        texts.append(str(error.__cause__))
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    kept = [line for line in lines if line and not re.match(r"(object_type|reference_type|See https?:)", line)]
+    return "; ".join(dict.fromkeys(kept)) or type(error).__name__
+
+
+def _from_composition(error: BaseException) -> bool:
+    """Whether a plain exception was raised while Hydra read overrides or yaml, not while a run was at work."""
+    module = None
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        trace = trace.tb_next
+    return isinstance(error, Exception) and (module or "").startswith(("hydra.", "omegaconf.", "antlr4.", "yaml."))
+
+
+def _not_understood(word: str) -> ConfigError:
+    key, separator, value = word.partition("=")
+    if not separator or not value or not re.fullmatch(r"[\w./+~@-]+", key):
+        return ConfigError(f"{shown(word)}: not understood; write key=value")
+    whole = f"{key}={quoted(value)}"
+    typed = shlex.quote(whole) if re.search(r'["$`\\!]', whole) else f'"{whole}"'
+    return ConfigError(f"{shown(word)}: not understood; if all of it is one text, write {typed}")
+
+
+def _no_such_option(text: str) -> ConfigError:
+    found = _NO_SUCH_FILE.search(text)
+    if not found:
+        return ConfigError(text.strip().splitlines()[0])
+    options = re.findall(r"^\t([\w.-]+)$", text, re.M) or group_options(found["group"])
+    return choice_error(found["group"], found["option"], options)
+
+
+def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
+    """A group was given a number, null or the like for an option."""
+    known = groups()
+    for word in arguments:
+        group, _, option = word.lstrip("+").partition("=")
+        if group in known and option not in group_options(group):
+            return choice_error(group, option, group_options(group))
+    return ConfigError("a group must be given the name of one of its options, as in model=vicreg")
+
+
+def _no_such_key(key: str, known_keys: list[str]) -> ConfigError:
+    if "/" in key:
+        known = [name for name in groups() if not name.startswith("hydra/")]
+        hint = nearest(key, known)
+        return ConfigError(f"{key}: no such group" + (f"; did you mean {hint!r}?" if hint else ""))
+    wants_hydra = key.startswith("hydra")
+    return unknown_key(key, (name for name in known_keys if wants_hydra or not name.startswith("hydra.")))

@@ -1,0 +1,295 @@
+"""Schemas of the closed nodes of a configuration, and their checks. Torch-free, so that help and completion stay quick.
+
+A closed node is a dataclass: its fields are the keys, their annotations the types; ranges are checked when one is made.
+Values come from yaml and the command line only, so no field has a default. Open nodes (``model``, ``dataset``,
+``optimizer``, ``probe``) name a class with ``_target_``; its constructor is their schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from jepa.config.extensions import check_package
+from jepa.errors import ConfigError, check_choice, check_count, check_number, check_path, is_text, nearest, shown
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+WANDB_MODES = ("offline", "online", "disabled")
+PROGRESS = ("auto", "live", "lines", "none")
+OBJECTIVES = ("prediction_rmse_px", "encoder_rmse_px", "head_rmse_px", "loss/total", "train_seconds")
+_Node = TypeVar("_Node")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long to train and how often to look: conf/trainer."""
+
+    epochs: int
+    warmup_epochs: float
+    log_every_steps: int
+    probe_every_epochs: int
+    compile: bool | str
+    cuda_graph: bool
+
+    def __post_init__(self) -> None:
+        check_count("trainer.epochs", self.epochs, minimum=0, maximum=10**6)
+        check_number("trainer.warmup_epochs", self.warmup_epochs, minimum=0, maximum=1e6)
+        check_count("trainer.log_every_steps", self.log_every_steps, maximum=10**9)
+        check_count("trainer.probe_every_epochs", self.probe_every_epochs, minimum=0, maximum=10**6)
+        if not isinstance(self.compile, bool):
+            check_choice("trainer.compile", self.compile, ("auto", "true", "false"))
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """How often a run is saved."""
+
+    every_epochs: int
+
+    def __post_init__(self) -> None:
+        check_count("checkpoint.every_epochs", self.every_epochs, minimum=0, maximum=10**6)
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """What wandb is told of a run."""
+
+    mode: str | None  # None, here and below: wandb's environment variable, else a default
+    project: str | None
+    entity: str | None
+    group: str | None
+    name: str | None
+    tags: list[str]
+
+    def __post_init__(self) -> None:
+        if self.mode is not None:
+            check_choice("logger.wandb.mode", self.mode, WANDB_MODES)
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Where numbers go besides the run's files: conf/logger."""
+
+    wandb: WandbConfig | None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole configuration of one run: conf/config.yaml."""
+
+    seed: int
+    device: str
+    precision: str
+    threads: int | None
+    folder: str
+    resume: bool | str
+    rerun: bool
+    init_from: str | None
+    objective: str
+    plots: bool
+    progress: str
+    choices: dict[str, Any]
+    dry_run: bool
+    yes: bool
+    retry_failed: bool
+    reuse: str | list[str] | None
+    sweep: dict[str, Any]  # closed by jepa.sweep.spec
+    extensions: list[str]
+    on_probe: dict[str, Any] | None
+    checkpoint: CheckpointConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    dataset: dict[str, Any]
+    optimizer: dict[str, Any]
+    model: dict[str, Any]
+    probe: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_count("seed", self.seed, minimum=0, maximum=2**63 - 1)
+        _check_device(self.device)
+        check_choice("precision", self.precision, PRECISIONS)
+        if self.threads is not None:
+            check_count("threads", self.threads, maximum=1024)
+        check_path("folder", self.folder)
+        if self.init_from is not None:
+            check_path("init_from", self.init_from)
+        if not isinstance(self.resume, bool):
+            check_choice("resume", self.resume, ("auto", "true", "false"))
+        for name in self.extensions:
+            check_package("extensions", name)
+        check_objective(self.objective)
+        check_choice("progress", self.progress, PROGRESS)
+
+
+def check_objective(name: str) -> str:
+    """Return ``name`` if a run measures a metric of that name; loss terms (``loss/...``) differ between models."""
+    if not name.startswith("loss/"):
+        check_choice("objective", name, (*OBJECTIVES, "loss/<term>"))
+    return name
+
+
+def _check_device(name: str) -> None:
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", index):
+        return
+    check_choice("device", name, ("auto", "cpu", "cuda", "cuda:N", "mps") if name != "cuda:N" else ())
+
+
+def closed(schema: type[_Node], node: Mapping[str, Any], path: str = "") -> _Node:
+    """Make the dataclass ``schema`` from ``node``, a plain mapping whose keys begin with ``path`` on the command line.
+
+    Raises:
+        ConfigError: an unknown or a missing key, a value of another type, or out of range.
+    """
+    hints = typing.get_type_hints(schema)
+    for key in node:
+        if key not in hints:
+            raise unknown_key(join(path, str(key)), (join(path, name) for name in hints))
+    for key in hints:
+        if key not in node:
+            raise ConfigError(f"{join(path, key)}: is missing")
+    return schema(**{key: typed(join(path, key), node[key], hint) for key, hint in hints.items()})
+
+
+def typed(key: str, value: Any, hint: Any) -> Any:
+    """``value`` where it is of the type ``hint``; nothing is converted but a whole number where a float is wanted.
+
+    Raises:
+        ConfigError: a value of another type.
+    """
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return closed(hint, value, key)
+        raise ConfigError(f"{key}={shown(value)}: must be a group of keys")
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        dataclass_option = next((option for option in options if dataclasses.is_dataclass(option)), None)
+        if dataclass_option is not None:
+            return typed(key, value, dataclass_option)
+        for option in options:
+            if option is not type(None) and _is_a(value, option):
+                return value
+    elif _is_a(value, hint):
+        return float(value) if hint is float else value
+    raise ConfigError(f"{key}={shown(value)}: must be {_words(hint)}")
+
+
+def check_text(key: str, value: Any) -> None:
+    """Refuse text below ``key`` that no file could hold: lone surrogates and NUL.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            check_text(key, str(name))
+            check_text(join(key, str(name)), item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            check_text(key, item)
+    elif isinstance(value, str) and not is_text(value):
+        raise ConfigError(f"{key}={shown(value)}: holds characters that no file can hold")
+
+
+# What people call a key who come from the original code or from other programs.
+ELSEWHERE = {
+    "adam_lr": "optimizer.base_lr",
+    "arch": "model/encoder",
+    "backbone_arch": "model/encoder",
+    "backbone_mlp": "model.encoder.mlp",
+    "backbone_width_factor": "model.encoder.width_factor",
+    "checkpoint_path": "init_from",
+    "dataset_type": "dataset",
+    "embedding_dim": "model.encoder.embedding_size",
+    "encoder": "model/encoder",
+    "encoder_arch": "model/encoder",
+    "encoder_mlp": "model.encoder.mlp",
+    "encoder_width_factor": "model.encoder.width_factor",
+    "epochs": "trainer.epochs",
+    "eval_every_n_epochs": "trainer.probe_every_epochs",
+    "learning_rate": "optimizer.base_lr",
+    "load_checkpoint_path": "init_from",
+    "lr": "optimizer.base_lr",
+    "method": "model",
+    "model_type": "model",
+    "n_steps": "dataset.num_steps",
+    "n_trials": "sweep.n_trials",
+    "output_dir": "folder",
+    "output_path": "folder",
+    "output_root": "folder",
+    "predictor": "model/predictor",
+    "probe_epochs": "probe.epochs",
+    "probe_lr": "probe.learning_rate",
+    "projector": "model/projector",
+    "repr_dim": "model.encoder.embedding_size",
+    "rnn_layers": "model.predictor.num_layers",
+    "run_name": "folder",
+    "save_every_n_epochs": "checkpoint.every_epochs",
+    "warmup": "trainer.warmup_epochs",
+    "wd": "optimizer.weight_decay",
+}
+_LONGEST_NAME = 60
+
+
+def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
+    """The error for ``key``, which is none of the full names ``allowed``.
+
+    Suggested is what the name means elsewhere (``ELSEWHERE``), a key of that name in another group (``dataset.noise``
+    for ``noise``), one with dots for underscores, or the nearest spelling: in the same group, then anywhere.
+    """
+    names = sorted(name for name in allowed if not name.rpartition(".")[2].startswith("_"))
+    parent, _, last = key.rpartition(".")
+    siblings = [name for name in names if name.rpartition(".")[0] == parent]
+    by_last: dict[str, str] = {}
+    for name in names:
+        by_last.setdefault(name.rpartition(".")[2], name)
+    flat = {name.replace(".", "_"): name for name in names}
+    known = ELSEWHERE.get(key)
+    if known not in names and known not in ("model/encoder", "model/predictor", "model/projector"):
+        known = None
+    close = difflib.get_close_matches(last[:_LONGEST_NAME], by_last, n=1, cutoff=0.75)
+    hint = (
+        known or flat.get(key) or by_last.get(last) or nearest(key, siblings) or (by_last[close[0]] if close else None)
+    )
+    text = f"{key if len(key) <= 2 * _LONGEST_NAME else shown(key)}: no such key" + (
+        f"; did you mean {hint!r}?" if hint else ""
+    )
+    if siblings:
+        listed = ", ".join(name.rpartition(".")[2] for name in siblings)
+        text += f" (keys of {parent or 'the top level'}: {listed})"
+    return ConfigError(text)
+
+
+def join(path: str, key: str) -> str:
+    """The full name of ``key`` below ``path``."""
+    return f"{path}.{key}" if path else key
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, Mapping)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_words(option) for option in typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if typing.get_origin(hint) is list:
+        return f"a list, each {_words(typing.get_args(hint)[0])}"
+    return names.get(hint, "a group of keys")

@@ -1,0 +1,300 @@
+"""What a run shows on the screen: losses, rate and time left while it goes on, a short table at its end."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from jepa.errors import check_choice
+from jepa.estimate import PROBE_SHARE, Costs, Running, Workload, clock, running_seconds, select
+from jepa.loggers.files import Sink
+from jepa.results.reference import reference_of
+from jepa.terminal import Screen
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MODES = ("auto", "live", "lines", "none")
+DRAW_S = 1.0  # between two drawings of the live display
+TICK_S = 0.2  # between two looks at the terminal's size
+THREE_DOTS = ("action", "random", "stationary")  # in the order of dataset=multiple
+
+
+class ProgressDisplay(Sink):
+    """A live display on a terminal, plain lines elsewhere; never stops a run (a closed pipe silences it).
+
+    The live display has a thread of its own, so that its times move; it reads numbers of the last record alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: str,
+        stream: IO[str] | None = None,
+        interval_s: float = 10.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """mode: "live"; "lines"; "none" (jobs of a sweep); "auto": live where ``stream`` is a terminal, else lines.
+
+        stream: standard output unless given. interval_s: the shortest time between two plain lines of training.
+        now: a clock, in seconds.
+        """
+        check_choice("progress", mode, MODES)
+        self._screen = Screen(sys.stdout if stream is None else stream, mode=mode)
+        self._interval_s, self._now = interval_s, now
+        self._folder: Path | None = None
+        self._step = self._total_steps = self._steps_per_epoch = 0
+        self._timer = RunTimer(Workload(0.0, 0.0, 1, 0.0, plots=False), 0, 0, 0.0)
+        self._printed = 0.0
+        self._loss_line = self._probe_line = self._rate = ""
+        self._over = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    def start(
+        self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
+    ) -> None:
+        """Say where the run goes, and begin to measure its rate."""
+        self._folder, self._step = folder, step
+        self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
+        workload = Workload.of(lambda key: select(record.get("config") or {}, key))
+        self._timer = RunTimer(workload, step, total_steps, self._now())
+        self._printed = self._now() - self._interval_s
+        self._screen.lines([f"{folder}: {_opening(step, total_steps)}"])
+        if self._screen.live and not self._screen.broken and self._ticker is None:
+            self._screen.capture()
+            self._draw()
+            self._ticker = threading.Thread(target=self._tick, daemon=True)
+            self._ticker.start()
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Show one record: every one live, the others at intervals; probes and the last step always."""
+        if self._screen.broken:
+            return
+        now, is_probe = self._now(), record.get("kind") == "probe"
+        self._step = int(record["step"])
+        self._timer.record(record, now)
+        if is_probe:
+            self._probe_line = _probe_words(record)
+        else:
+            self._loss_line, self._rate = _loss_words(record), _rate_words(record)
+        if self._screen.live:
+            self._draw()
+        elif is_probe or self._step >= self._total_steps or now - self._printed >= self._interval_s:
+            self._printed = now
+            words = [self._probe_line] if is_probe else [self._loss_line, self._rate, self._time_words()]
+            self._screen.lines([f"{self._place()}: {', '.join(filter(None, words))}"])
+
+    def plot(self, name: str, path: Path) -> None:
+        """Nothing to show."""
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Take the live display down and print how the run ended."""
+        self._over.set()
+        if self._ticker is not None:
+            self._ticker.join()
+        self._screen.close(keep=True)
+        status = str(result.get("status"))
+        measured = status in ("finished", "pruned") and result.get("metrics")
+        lines = summary_lines(result) if measured else [status]
+        if self._folder is not None and self._folder.is_dir():
+            lines.append(f"{self._folder}: {', '.join(_contents(self._folder))}")
+        self._screen.lines(lines)
+
+    # --- live --------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """Draw every second, and whenever the terminal has been resized."""
+        waited = 0.0
+        while not self._over.wait(TICK_S) and not self._screen.broken:
+            waited += TICK_S
+            if waited >= DRAW_S or self._screen.resized():
+                waited = 0.0
+                self._draw()
+
+    def _draw(self) -> None:
+        self._screen.block(self._view(self._screen.size()[0]))
+
+    def _view(self, columns: int) -> RenderableType:
+        """The bar with place and time left, the losses below it, the last probe below them. columns: at hand."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        heading = Table.grid(padding=(0, 2))
+        words = [self._place(), self._rate if columns >= 70 else "", self._time_words()]
+        bar = ProgressBar(total=max(self._total_steps, 1), completed=self._step, width=max(6, min(30, columns - 50)))
+        for _ in range(4):
+            heading.add_column(no_wrap=True)
+        heading.add_row(bar, *map(Text, filter(None, words)))
+        return Group(heading, *map(Text, filter(None, (self._loss_line, self._probe_line))))
+
+    # --- words -------------------------------------------------------------------------------------------------
+
+    def _place(self) -> str:
+        if self._total_steps == 0:
+            return "without training"
+        epoch, epochs = self._step / self._steps_per_epoch, self._total_steps / self._steps_per_epoch
+        return f"epoch {epoch:.1f} of {epochs:g}"
+
+    def _time_words(self) -> str:
+        """The time until the run ends, judging and plots included; then only that it is being judged."""
+        left = self._timer.seconds_left(self._now())
+        if self._total_steps > 0 and self._step >= self._total_steps:
+            return "judging" if not left else f"judging, {clock(left)} left"
+        return "" if left is None else f"{clock(left)} left"
+
+
+class RunTimer:
+    """The time that one run has still to go, from its records."""
+
+    def __init__(self, workload: Workload, step: int, total_steps: int, now: float) -> None:
+        """step: the one that the run goes on after. now: seconds on the clock that :meth:`record` is told."""
+        self._workload = workload
+        self._total_steps = total_steps
+        self._sequences_per_step = workload.sequences / total_steps if total_steps else 0.0
+        self._started, self._recorded = now, None if step == 0 else now
+        self._step = step
+        self._rates: deque[tuple[int, float]] = deque(maxlen=32)  # (step, seconds of training) of the latest records
+        self._per_sequence: float | None = None
+        self._probed = False  # by the last record
+        self._judging: dict[str, float] = {}  # how long a probe took over what its settings let expect
+
+    def record(self, record: Mapping[str, Any], now: float) -> None:
+        """Take the time of a record; one of a probe tells how long judging takes."""
+        if record.get("kind") == "probe":
+            self._take_probe(now)
+        else:
+            self._rates.append((int(record["step"]), float(record.get("time_s") or 0.0)))
+            self._per_sequence = self._measured(record)
+        self._step, self._recorded, self._probed = int(record["step"]), now, record.get("kind") == "probe"
+
+    def _take_probe(self, now: float) -> None:
+        expected = self._workload.probe_sequences * PROBE_SHARE * (self._per_sequence or 0.0)
+        if expected > 0 and self._recorded is not None and self._step < self._total_steps:
+            self._judging[""] = (now - self._recorded) / expected
+
+    def _measured(self, record: Mapping[str, Any]) -> float | None:
+        (first, before), (last, after) = self._rates[0], self._rates[-1]
+        if last > first and after > before and self._sequences_per_step > 0:
+            return (after - before) / ((last - first) * self._sequences_per_step)
+        rate = record.get("sequences_per_second")
+        return 1.0 / rate if isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0 else None
+
+    def seconds_left(self, now: float) -> float | None:
+        """The time until the run ends; None before its first record."""
+        if self._total_steps == 0 or self._per_sequence is None:
+            return None
+        share = min(1.0, self._step / self._total_steps)
+        run = Running("", self._workload, self._started, self._recorded, share, self._per_sequence, self._probed)
+        return running_seconds([run], Costs(judging=self._judging), now)
+
+
+def summary_lines(result: Mapping[str, Any]) -> list[str]:
+    """The short table at a run's end: each probe's RMSE, marked ">", among its own reference lines, worst first.
+
+    Below it the warnings and the verdict. Several dots have a column each.
+
+    result: as in ``result.json``; of its metrics, those missing or not finite are left out.
+    """
+    metrics = result["metrics"]
+    reference = reference_of(result.get("reference"), result.get("config", {}).get("dataset", {}))
+    dots = _dot_names(metrics, reference)
+    columns = [f"{name:>{max(8, len(name) + 1)}}" for name in (*dots, "all" if dots else "")]
+    lines = [f"{'RMSE of the location, px':<42}{''.join(columns)}".rstrip()]
+    frames = len(metrics.get("prediction_rmse_px_per_step") or [])
+    covered = {"prediction": f"all {frames} frames" if frames else "all frames", "encoder": "frame 0"}
+    own = {"prediction": ["prediction probe", "own head"], "encoder": ["encoder probe"]}
+    for probe, labels in own.items():
+        rows = [_own_row(label, metrics, len(dots)) for label in labels]
+        rows = [row for row in rows if any(map(math.isfinite, row.errors))]
+        if not rows:
+            continue
+        rows += [_line_row(line, len(dots)) for line in (reference[probe]["lines"] if reference else [])]
+        lines.append(f"{probe}, {covered[probe]}")
+        lines += [row.text([len(column) for column in columns]) for row in sorted(rows, key=_Row.rank)]
+    if metrics.get("train_seconds"):
+        lines.append(f"trained for {clock(metrics['train_seconds'])}")
+    lines += [f"warning: {text}" for text in result.get("warnings") or []]
+    if result.get("verdict"):
+        lines.append(f"verdict{' on the action dot' if dots else ''}: {result['verdict']}")
+    elif result.get("verdict_reason"):
+        lines.append(f"no verdict: {result['verdict_reason']}")
+    return lines
+
+
+class _Row(NamedTuple):
+    """A line of the table: errors in px of each dot, where there are several, then of all."""
+
+    mark: str
+    label: str
+    errors: list[float]
+
+    def rank(self) -> float:
+        return -next(error for error in reversed(self.errors) if math.isfinite(error))
+
+    def text(self, widths: Sequence[int]) -> str:
+        cells = (f"{error:.2f}" if math.isfinite(error) else "-" for error in self.errors)
+        columns = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        return f"{self.mark} {self.label:<40}{''.join(columns)}"
+
+
+def _own_row(label: str, metrics: Mapping[str, Any], num_dots: int) -> _Row:
+    name = label.removesuffix(" probe").removeprefix("own ")  # as the metrics call it
+    per_dot = (metrics.get(f"{name}_rmse_px_per_dot") or [None] * num_dots)[:num_dots]
+    return _Row(">", label, [_finite(value) for value in (*per_dot, metrics.get(f"{name}_rmse_px"))])
+
+
+def _line_row(line: Mapping[str, Any], num_dots: int) -> _Row:
+    per_dot = (line.get("per_dot_px") or [None] * num_dots)[:num_dots]
+    return _Row(" ", line["name"], [_finite(value) for value in (*per_dot, line["rmse_px"])])
+
+
+def _dot_names(metrics: Mapping[str, Any], reference: Mapping[str, Any] | None) -> list[str]:
+    """The names of several dots; none for one."""
+    count = len(metrics.get("prediction_rmse_px_per_dot") or [])
+    known = (reference or {}).get("dots") or (THREE_DOTS if count == 3 else ())
+    return [known[dot] if dot < len(known) else f"dot {dot + 1}" for dot in range(count)] if count > 1 else []
+
+
+def _finite(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else math.nan
+
+
+def _opening(step: int, total_steps: int) -> str:
+    if total_steps == 0:
+        return "nothing to train, judging the representation"
+    return f"continuing after step {step} of {total_steps}" if step else f"training for {total_steps} steps"
+
+
+def _loss_words(record: Mapping[str, Any]) -> str:
+    """For example "loss 12.3 (prediction 0.52, variance 0.31)"."""
+    losses = {name.removeprefix("loss/"): value for name, value in record.items() if name.startswith("loss/")}
+    total = losses.pop("total", None)
+    terms = ", ".join(f"{name} {_number(value)}" for name, value in losses.items())
+    return f"loss {_number(total)}" + (f" ({terms})" if terms else "")
+
+
+def _rate_words(record: Mapping[str, Any]) -> str:
+    rate = record.get("sequences_per_second")
+    return f"{rate:.0f} sequences/s" if isinstance(rate, (int, float)) and math.isfinite(rate) else ""
+
+
+def _probe_words(record: Mapping[str, Any]) -> str:
+    names = {"prediction": "prediction_rmse_px", "encoder": "encoder_rmse_px", "own head": "head_rmse_px"}
+    words = (f"{label} {_number(record[name])} px" for label, name in names.items() if name in record)
+    return f"probe: {', '.join(words)}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "?"
+
+
+def _contents(folder: Path) -> list[str]:
+    return sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir() if entry.name[0] != ".")

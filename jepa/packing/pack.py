@@ -1,0 +1,188 @@
+"""Many jobs as one batched program: which jobs fit together, how many at once, and how a pack runs.
+
+Jobs fit together where they differ in numbers alone (seed, noise coefficients, learning rates, loss coefficients,
+temperature, ...). A packed job has a folder, metrics, checkpoint and result of its own, as if it had run alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from jepa.data.moving_dots import Stream
+from jepa.errors import ConfigError
+from jepa.loggers.display import ProgressDisplay
+from jepa.models.normalization import as_packed
+from jepa.plan import Plan, build_spec
+from jepa.store import checkpoint
+from jepa.store.run_folder import Earlier, RunLog, flat, inspect, occupied
+from jepa.train.executors import MEASURED
+from jepa.train.job import Outcome, RunSpec
+from jepa.train.loop import Trainer, build_method
+
+log = logging.getLogger(__name__)
+
+# Numbers of the data set that enter a batch as tensors; all others are structure.
+PACKABLE_DATASET_KEYS = ("noise", "static_noise")
+# Of free memory, how much a pack may plan to fill; what a step needs at its fullest, in units of what one job alone
+# keeps for the backward pass (benchmarks/packing.py measured 2.8 for VICReg and 2.0 for RSSM, batched, on a CPU).
+MEMORY_SHARE = 0.8
+STEP_OVERHEAD = 3.0
+# On a CPU a larger pack gains nothing, and its working set leaves the caches.
+LARGEST_CPU_PACK = 8
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How packs are run; ``conf/hydra/launcher/packed.yaml`` explains each."""
+
+    pack_size: int | None  # None: as many as fit in memory
+    executor: str | None  # one of EXECUTORS, or measured; None: measured on a GPU, loop on a CPU
+    common_random_numbers: bool
+
+    def executor_on(self, device: torch.device) -> str:
+        """The executor that is used on ``device``."""
+        return self.executor or ("loop" if device.type == "cpu" else MEASURED)
+
+
+class PackFailed(RuntimeError):
+    """A pack of several jobs cannot go on as one; its jobs are as their last checkpoints left them."""
+
+
+def group(plans: Sequence[Plan], *, pack_size: int) -> list[list[int]]:
+    """Indices of the jobs of each pack, in order of their first job.
+
+    Args:
+        plans: jobs, not finished yet.
+        pack_size: the largest number of jobs in a pack.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, plan in enumerate(plans):
+        groups.setdefault(pack_key(plan), []).append(index)
+    return [rows[first : first + pack_size] for rows in groups.values() for first in range(0, len(rows), pack_size)]
+
+
+def pack_key(plan: Plan) -> Hashable:
+    """What jobs of one pack have in common: all of the configuration that is not a number held in a tensor."""
+    with torch.device("meta"):
+        method = plan.build_method()
+    numbers = {"seed", *(f"dataset.{key}" for key in PACKABLE_DATASET_KEYS)}
+    numbers |= {f"dataset.distractors.{name}.coeff" for name in plan.dataset.distractors}
+    numbers |= {f"optimizer.{key}" for key in ("base_lr", *plan.optimizer.hyperparameters())}
+    numbers |= {f"model.{key}" for key in method.hyperparameter_names} | plan.short_keys
+    rest = {key: value for key, value in flat(plan.scientific).items() if key not in numbers}
+    common = (json.dumps(rest, sort_keys=True), str(plan.device), plan.config.trainer, plan.config.checkpoint)
+    return common, method.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan)
+
+
+def automatic_pack_size(spec: RunSpec) -> int:
+    """How many jobs like ``spec`` fit in the memory that is free now, at least 1."""
+    fits = int(MEMORY_SHARE * free_bytes(spec.device) / bytes_per_job(spec))
+    if spec.device.type == "cpu":
+        fits = min(fits, LARGEST_CPU_PACK)
+    return max(1, fits)
+
+
+def bytes_per_job(spec: RunSpec) -> int:
+    """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps."""
+    method = build_method(spec).to(spec.device)
+    parameters = sum(parameter.numel() * parameter.element_size() for parameter in method.parameters())
+    batch = Stream(spec.dataset, spec.seed, "train", None, spec.device).next()
+    generator = torch.Generator(spec.device)
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with (
+        as_packed(),
+        saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast(spec.device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"),
+    ):
+        losses = method(batch, method.draw_noise(generator, spec.dataset.batch_size, spec.device))
+    states = len(spec.optimizer.init_state(torch.zeros(1, 1)))
+    del losses
+    return int(STEP_OVERHEAD * sum(storages.values()) + (3 + states) * parameters)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be taken on ``device`` now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    available = _meminfo().get("MemAvailable")
+    return available if available is not None else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
+    """Train and judge the jobs of one pack, each in its own folder.
+
+    Args:
+        plans: jobs that agree (see :func:`group`).
+
+    Returns:
+        Their outcomes, in order; each has been written to its job's folder.
+
+    Raises:
+        PackFailed: the program of several jobs died, or the folder of one cannot be used: smaller packs may do.
+        ConfigError: the folder or checkpoint of a single job cannot be used.
+        KeyboardInterrupt: a signal; every job's checkpoint has been saved.
+    """
+    try:
+        return _run_pack(plans, options)
+    except Exception as error:
+        if len(plans) == 1:
+            raise
+        raise PackFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
+    executor = options.executor_on(plans[0].device)
+    specs = [_packed_spec(plan) for plan in plans]
+    with ExitStack() as stack:
+        logs = [stack.enter_context(RunLog()) for _ in plans]
+        trainer = Trainer(specs, executor=executor, common_random_numbers=options.common_random_numbers)
+        for plan, run_log in zip(plans, logs, strict=True):
+            stack.enter_context(
+                occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=plan.config.rerun)
+            )
+            run_log.open(plan.folder)
+        common = options.common_random_numbers
+        trainer.note(pack={"size": len(plans), "executor": trainer.program.executor, "common_random_numbers": common})
+        log.info("a pack of %d jobs (%s)", len(plans), trainer.program.executor)
+        return trainer.run()
+
+
+def _packed_spec(plan: Plan) -> RunSpec:
+    earlier = Earlier() if plan.config.rerun else inspect(plan.folder, plan.scientific)
+    spec = build_spec(plan, resume=earlier.checkpoint)
+    # a display of its own for each of a pack's jobs would be a screen full; the sweep shows them
+    sinks = [sink for sink in spec.sinks if not isinstance(sink, ProgressDisplay)]
+    return replace(spec, sinks=sinks)
+
+
+def _step(plan: Plan) -> int:
+    """The step an interrupted run goes on at; jobs of one pack start together."""
+    try:
+        state = None if plan.config.rerun else checkpoint.latest(plan.folder, plan.config_hash).state
+    except ConfigError:
+        return -1  # the job itself will say so
+    return 0 if state is None else int(state["step"])
+
+
+def _meminfo() -> dict[str, int]:
+    """Linux's /proc/meminfo in bytes; empty elsewhere."""
+    path = Path("/proc/meminfo")
+    if not path.is_file():
+        return {}
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}

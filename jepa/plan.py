@@ -1,0 +1,361 @@
+"""From a composed configuration to the components of a run, checked, before anything is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from jepa import provenance
+from jepa.config import extensions
+from jepa.config.check import check_open, qualified, references
+from jepa.config.compose import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
+from jepa.config.extensions import whitelist
+from jepa.config.messages import one_line
+from jepa.config.schema import RunConfig
+from jepa.data.moving_dots import MovingDots
+from jepa.errors import ConfigError, check_choice
+from jepa.loggers.display import ProgressDisplay
+from jepa.loggers.files import FilesSink, Sink
+from jepa.loggers.wandb import WandbSink
+from jepa.methods.base import Method
+from jepa.optim.base import Optimizer
+from jepa.probes import Probe
+from jepa.store import checkpoint
+from jepa.train.job import RunSpec, TrainerSettings
+from jepa.types import DataShapes
+
+MAX_PARAMETERS = 2**31  # with gradients and an optimizer's state 26 to 34 GB: more than one such program should take
+MAX_STEPS = 10**8  # years; the table of learning rates would fill the memory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose configuration holds: its components, and what it is called. Nothing has been written yet."""
+
+    config: RunConfig
+    plain: Mapping[str, Any]  # the whole configuration, resolved
+    scientific: Mapping[str, Any]  # the part of it that the hash covers
+    config_hash: str
+    overrides: list[str]
+    sweep_name: str | None  # of the sweep that this is a job of
+    folder: Path
+    device: torch.device
+    dataset: MovingDots
+    optimizer: Optimizer
+    probe: Probe
+    build_method: Callable[[], Method]
+    short_keys: frozenset[str]  # keys that only name the values of others, such as model.sim_coeff
+
+
+def make_plan(cfg: DictConfig) -> Plan:
+    """Check ``cfg`` and make the components.
+
+    Raises:
+        ConfigError: whatever is wrong with the configuration; the model itself is not built yet.
+    """
+    config = check_closed(cfg)
+    folder, sweep_name = _place(cfg, config)
+    plain = {**resolved(cfg), "folder": str(folder)}
+    referred = references(cfg, "model")
+    check_open(plain, referred)
+    device = resolve_device(config.device)
+    if config.precision == "tf32" and device.type != "cuda":
+        raise ConfigError(f"precision=tf32: needs a CUDA device, this run is on {device}; use fp32 or bf16")
+    if config.trainer.cuda_graph and device.type != "cuda":
+        raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
+    _check_init_from(config)
+    dataset: MovingDots = _component(plain, "dataset")
+    return Plan(
+        config=config,
+        plain=plain,
+        scientific=scientific_config(cfg),
+        config_hash=config_hash(cfg),
+        overrides=_overrides(cfg),
+        sweep_name=sweep_name,
+        folder=folder,
+        device=device,
+        dataset=dataset,
+        optimizer=_component(plain, "optimizer"),
+        probe=_component(plain, "probe"),
+        build_method=lambda: make_method(plain, referred, dataset.shapes),
+        short_keys=frozenset(referred.values()),
+    )
+
+
+def check_model(plan: Plan) -> int:
+    """Build the model without its weights, and check what depends on it.
+
+    That is its size, its schedule, ``init_from``, the size of a batch, and the metrics that are asked for.
+
+    Returns:
+        The number of its parameters.
+
+    Raises:
+        ConfigError: what does not fit.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        method = plan.build_method()
+    num_parameters = sum(parameter.numel() for parameter in method.parameters())
+    if num_parameters > MAX_PARAMETERS:
+        raise ConfigError(f"model: has {num_parameters:,} parameters; at most {MAX_PARAMETERS:,} are allowed")
+    num_steps = plan.config.trainer.epochs * plan.dataset.steps_per_epoch
+    if num_steps > MAX_STEPS:
+        raise ConfigError(
+            f"trainer.epochs={plan.config.trainer.epochs}: makes {num_steps:,} steps with dataset.size="
+            f"{plan.dataset.size} and dataset.batch_size={plan.dataset.batch_size}; at most {MAX_STEPS:,} are allowed"
+        )
+    if method.trainable:
+        _check_schedule(plan, num_steps)
+    if plan.config.init_from is not None:
+        checkpoint.check_initial_model(Path(plan.config.init_from), method.state_dict())
+    _check_batch(plan, method)
+    _check_metrics(plan.config, method)
+    return num_parameters
+
+
+def _check_schedule(plan: Plan, num_steps: int) -> None:
+    """A warm-up that does not fit is named by the key that was set, which may be another than the schedule's."""
+    try:
+        plan.optimizer.schedule.check(num_steps, plan.dataset.steps_per_epoch)
+    except ConfigError as error:
+        told = {text.lstrip("+").partition("=")[0] for text in plan.overrides}
+        key = "optimizer.schedule.warmup_epochs"
+        if key in told or not str(error).startswith(key):
+            raise
+        raise ConfigError(f"trainer.warmup_epochs{str(error)[len(key) :]}") from error
+
+
+def _check_batch(plan: Plan, method: Method) -> None:
+    if method.trainable and plan.dataset.batch_size < method.smallest_batch:
+        raise ConfigError(
+            f"dataset.batch_size={plan.dataset.batch_size}: must be at least {method.smallest_batch} for "
+            f"model={plan.config.choices.get('model')}, whose loss compares the sequences of a batch"
+        )
+
+
+def _check_metrics(config: RunConfig, method: Method) -> None:
+    """Refuse an ``objective`` that the run does not measure, and an ``on_probe`` that watches such a one."""
+    trained = method.trainable and config.trainer.epochs > 0
+    losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
+    errors = ["prediction_rmse_px", "encoder_rmse_px"]
+    errors += ["head_rmse_px"] if method.has_location_head else []
+    terms_known = bool(method.loss_weights()) or not trained
+    _check_metric("objective", config.objective, [*errors, *losses, "train_seconds"], terms_known)
+    watched = getattr(on_probe(config), "objective", None)
+    if isinstance(watched, str):
+        _check_metric("on_probe.objective", watched, [*errors, *losses], terms_known)
+
+
+def _check_metric(key: str, name: str, measured: list[str], terms_known: bool) -> None:
+    if not terms_known and name.startswith("loss/"):
+        return
+    check_choice(key, name, measured)
+
+
+def _check_init_from(config: RunConfig) -> None:
+    if config.init_from is None:
+        return
+    try:
+        is_file = Path(config.init_from).is_file()
+        is_there = Path(config.init_from).exists()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"init_from={config.init_from!r}: {getattr(error, 'strerror', None) or error}") from error
+    if not is_file:
+        raise ConfigError(f"init_from={config.init_from}: " + ("is no file" if is_there else "no such file"))
+
+
+def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
+    """What the trainer is given. ``resume``: continue from the folder's checkpoint, where there is one."""
+    config = plan.config
+    return RunSpec(
+        dataset=plan.dataset,
+        build_method=plan.build_method,
+        optimizer=plan.optimizer,
+        probe=plan.probe,
+        seed=config.seed,
+        device=plan.device,
+        precision=config.precision,
+        settings=TrainerSettings(
+            epochs=config.trainer.epochs,
+            log_every_steps=config.trainer.log_every_steps,
+            probe_every_epochs=config.trainer.probe_every_epochs,
+            checkpoint_every_epochs=config.checkpoint.every_epochs,
+            compile=str(config.trainer.compile).lower(),
+            cuda_graph=config.trainer.cuda_graph,
+        ),
+        folder=plan.folder,
+        resume=resume,
+        init_from=None if config.init_from is None else Path(config.init_from),
+        objective_metric=config.objective,
+        plots=config.plots,
+        record=record(plan),
+        sinks=make_sinks(plan),
+        on_probe=on_probe(config),
+    )
+
+
+def make_sinks(plan: Plan) -> list[Sink]:
+    """Where the run's numbers go: its files always and first, the screen, wandb where it is asked for."""
+    sinks: list[Sink] = [FilesSink(), ProgressDisplay(mode=plan.config.progress)]
+    wandb = plan.config.logger.wandb
+    if wandb is not None:
+        sinks.append(
+            WandbSink(
+                mode=wandb.mode,
+                project=wandb.project,
+                entity=wandb.entity,
+                group=wandb.group,
+                name=wandb.name,
+                tags=[*wandb.tags, *_model_tag(plan, wandb.tags)],
+                sweep=plan.sweep_name,
+            )
+        )
+    return sinks
+
+
+def record(plan: Plan) -> dict[str, Any]:
+    """What ``result.json`` says of the run before it has begun."""
+    return {
+        "seed": plan.config.seed,
+        "config_hash": plan.config_hash,
+        "config": dict(plan.plain),
+        "choices": dict(plan.config.choices),
+        "overrides": plan.overrides,
+        "command": provenance.command(plan.overrides),
+        "versions": {**provenance.versions(), **extensions.versions(plan.config.extensions)},
+        "git_commit": provenance.git_commit(),
+        "code": provenance.code(),
+        "device": str(plan.device),
+        "started": provenance.timestamp(),
+    }
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``device=name`` means here.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    # By NVML: asking CUDA would initialise it, and the processes that a sweep forks could not use it any more.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}: torch finds no CUDA device here; device=auto takes what there is")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device={name}: torch finds no MPS device here; device=auto takes what there is")
+    return device
+
+
+# --- pieces --------------------------------------------------------------------------------------------------------
+
+
+def _component(plain: Mapping[str, Any], section: str) -> Any:
+    """The component of a section; whatever its constructor refuses is an error with the key's full name.
+
+    plain: the resolved configuration. Of a node of the configuration itself, Hydra would copy the whole tree above.
+    """
+    try:
+        return instantiate(dict(plain[section]), _convert_="all", _execution_whitelist_=whitelist(plain["extensions"]))
+    except Exception as error:
+        raise _explained(error, section, plain) from error
+
+
+def make_method(plain: Mapping[str, Any], referred: Mapping[str, str], shapes: DataShapes) -> Method:
+    """The method that the section ``model`` describes, with weights from torch's global generator.
+
+    Args:
+        plain: the resolved configuration.
+        referred: from :func:`jepa.config.check.references`: keys of the section that its parts take their values from.
+        shapes: of the data.
+
+    Raises:
+        ConfigError: a constructor refuses a value; it names the key that the user would set.
+    """
+    node = {key: value for key, value in plain["model"].items() if f"model.{key}" not in referred.values()}
+    try:
+        # Partial first: an argument given to instantiate itself would be taken for configuration.
+        trusted = whitelist(plain["extensions"])
+        factory = instantiate(node, _partial_=True, _convert_="all", _execution_whitelist_=trusted)
+        return factory(shapes=shapes)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise _explained(error, "model", plain, referred) from error
+
+
+def _explained(
+    error: Exception, section: str, plain: Mapping[str, Any], referred: Mapping[str, str] | None = None
+) -> Exception:
+    """What a constructor's ``error`` is for a user; ``error`` itself where it is none of a user's making."""
+    if isinstance(error, ConfigError):
+        return qualified(error, section, plain, referred)
+    if isinstance(error, HydraException):
+        return ConfigError(f"{section}: {one_line(error)}")
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return ConfigError(f"{section}: {error}")
+    return error
+
+
+def on_probe(config: RunConfig) -> Callable[[int, Mapping[str, float]], bool] | None:
+    """What a sweep wants called after each probe; it says whether the run should stop, as pruned.
+
+    Raises:
+        ConfigError: the node names nothing that can be called, or arguments that it does not take.
+    """
+    node = config.on_probe
+    if node is None:
+        return None
+    if "_target_" not in node:
+        raise ConfigError("on_probe._target_: is missing; on_probe=null calls nothing")
+    try:
+        made = instantiate(dict(node), _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever the constructor makes of its arguments
+        raise ConfigError(f"on_probe: {one_line(error)}") from error
+    if not callable(made):
+        raise ConfigError(f"on_probe._target_={node['_target_']!r}: must make something that can be called")
+    return made  # type: ignore[no-any-return]
+
+
+def _hydra(cfg: DictConfig) -> DictConfig | None:
+    if "hydra" in cfg:
+        return cast(DictConfig, cfg.hydra)
+    return cast(DictConfig, HydraConfig.get()) if HydraConfig.initialized() else None
+
+
+def _overrides(cfg: DictConfig) -> list[str]:
+    node = _hydra(cfg)
+    return [] if node is None else [str(text) for text in node.overrides.task]
+
+
+def _place(cfg: DictConfig, config: RunConfig) -> tuple[Path, str | None]:
+    """The run's folder, and the sweep it belongs to: in a sweep the job's own folder, else ``folder=``.
+
+    Where somebody sets ``hydra.run.dir``, that is the folder.
+    """
+    node = _hydra(cfg)
+    if node is not None:
+        if str(node.mode).rpartition(".")[2] == "MULTIRUN":
+            sweep = Path(str(node.sweep.dir))
+            return sweep / str(node.sweep.subdir), sweep.name
+        if str(node.run.dir) != ".":
+            return Path(str(node.run.dir)), None
+    return Path(config.folder), None
+
+
+def _model_tag(plan: Plan, tags: Sequence[str]) -> list[str]:
+    """The model's name, unless the values of a sweep's axes name it already."""
+    model = plan.config.choices.get("model")
+    return [] if model is None or any(tag.startswith("model=") for tag in tags) else [str(model)]

@@ -1,0 +1,178 @@
+"""The frame of every probe: fit two maps on one stream, judge them on another, report pixels."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from jepa.errors import ConfigError, check_count
+from jepa.probes import features as features_module
+from jepa.probes.features import BatchStream, Features
+from jepa.probes.judge import Judge
+from jepa.probes.maps import FittedMap, MapState
+from jepa.probes.report import ProbeReport
+from jepa.types import Batch, Rollout
+
+# Judged sequences of which the encoder probe sees every frame: the error of its error is below 2 %, and encoding the
+# frames of more of them would take longer than all the rest of probing.
+EVERY_FRAME_SEQUENCES = 2000
+
+# With fewer rows for each feature, a fitted map answers new data far worse than its representation allows: 512 random
+# features of a clean dot give 5.6 px from 10 000 sequences, 7.5 px from 1024, 19 px from 600 and 113 px from 512.
+ROWS_PER_FEATURE = 2
+
+# One more pass over fresh fitting sequences; each call goes on where the stream stands.
+FitPass = Callable[[], Iterator[Features]]
+
+
+class Readouts(NamedTuple):
+    """The two fitted maps (docs/science.md)."""
+
+    prediction: FittedMap  # fitted on z_0 and the predictions together
+    encoder: FittedMap  # fitted on z_0 alone
+
+
+class LocationUnits(Protocol):
+    """The one thing that probes need of a data set, such as ``jepa.data.moving_dots.MovingDots``."""
+
+    def unnormalize_locations(self, locations: Tensor, /) -> Tensor:
+        """Normalised locations [..., 2] in pixels."""
+
+
+class Probe(ABC):
+    """Fits a prediction probe and an encoder probe on frozen embeddings and judges both on new data (docs/science.md).
+
+    Every sequence is embedded once for both probes. Jobs that are packed along a leading axis ``J`` are fitted and
+    judged together; each job's report is the one that the job alone gives (to rounding: 1e-9 relative for least
+    squares, which works in float64, and 1e-4 for Adam, which works in float32).
+    """
+
+    def __init__(self, *, fit_sequences: int, judge_sequences: int, every_frame: bool, num_samples: int) -> None:
+        """fit_sequences, judge_sequences: how many sequences the maps are fitted on and judged with.
+
+        every_frame: judge the encoder probe on frame 0, and on all T frames of the first EVERY_FRAME_SEQUENCES judged
+          sequences; false: on frame 0 alone.
+        num_samples: how many judged sequences the report keeps for plots (at most one batch).
+        """
+        self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2, maximum=10**8)
+        self.judge_sequences = check_count("probe.judge_sequences", judge_sequences, maximum=10**8)
+        if not isinstance(every_frame, bool):
+            raise ConfigError(f"probe.every_frame={every_frame!r}: must be true or false")
+        self.every_frame = every_frame
+        self.num_samples = check_count("probe.num_samples", num_samples, minimum=0, maximum=1000)
+
+    def run(
+        self,
+        rollout: Callable[[Batch], Rollout],
+        fit_stream: BatchStream,
+        judge_stream: BatchStream,
+        dataset: LocationUnits,
+        generator: torch.Generator,
+        predict_locations: Callable[[Rollout], Tensor] | None = None,
+        *,
+        context_frames: int | None = None,
+    ) -> ProbeReport:
+        """Probe one job: ``run_jobs`` without the axis ``J``."""
+        [report] = self.run_jobs(
+            rollout,
+            fit_stream,
+            judge_stream,
+            dataset,
+            [generator],
+            predict_locations,
+            context_frames=context_frames,
+        )
+        return report
+
+    @torch.no_grad()
+    def run_jobs(
+        self,
+        rollout: Callable[[Batch], Rollout],
+        fit_stream: BatchStream,
+        judge_stream: BatchStream,
+        dataset: LocationUnits,
+        generators: Sequence[torch.Generator],
+        predict_locations: Callable[[Rollout], Tensor] | None = None,
+        *,
+        context_frames: int | None = None,
+    ) -> list[ProbeReport]:
+        """Probe ``J`` jobs; one report a job, in order.
+
+        rollout: the frozen model in evaluation mode: a batch as the streams give it -> encodings [J, T, B, D] and
+          predictions [J, T-1, B, D] (both without ``J`` for one job). Given only the first E frames, it returns
+          encodings [J, E, B, D] and all T-1 predictions.
+        fit_stream, judge_stream: give batches with or without ``J``; locations [T, B, K, 2] are shared by all jobs.
+        dataset: converts locations to pixels.
+        generators: one a job: what is random in fitting is drawn from it (least squares draws nothing).
+        predict_locations: a model's own head: a rollout -> normalised locations [J, T, B, K, 2] (``J`` as in the
+          rollout), judged as ``head_rmse_px``.
+        context_frames: how many leading frames the predictions depend on (1, or a predictor's burn-in). Given, the
+          other frames are not encoded where no probe needs them; None: ``rollout`` is always shown all T frames.
+
+        Not to be called under ``torch.inference_mode`` (Adam needs gradients of its own parameters).
+        """
+
+        sizes: set[tuple[int, int]] = set()  # of the features: (T, D)
+
+        def fit_pass() -> Iterator[Features]:
+            for judged in features_module.iterate(rollout, fit_stream, self.fit_sequences, context_frames):
+                sizes.add((judged.features.trajectory.shape[1], judged.features.trajectory.shape[3]))
+                yield judged.features
+
+        readouts = self._fit(fit_pass, generators)
+        judge = Judge(dataset.unnormalize_locations, self.num_samples)
+        whole = EVERY_FRAME_SEQUENCES if self.every_frame else 0
+        for judged in features_module.iterate(
+            rollout, judge_stream, self.judge_sequences, context_frames, whole_sequences=whole
+        ):
+            features = judged.features if self.every_frame else _first_encoding(judged.features)
+            own = None if predict_locations is None else predict_locations(judged.rollout)
+            judge.add(features, readouts.prediction, readouts.encoder, states=judged.batch.states, own=own)
+        [(num_steps, num_features)] = sizes
+        warnings = self._warnings(num_steps, num_features)
+        return [
+            replace(report, warnings=warnings, maps=_maps(readouts, job)) for job, report in enumerate(judge.reports())
+        ]
+
+    @property
+    def fit_passes(self) -> int:
+        """How many times ``_fit`` draws new fitting sequences."""
+        return 1
+
+    def _warnings(self, num_steps: int, num_features: int) -> tuple[str, ...]:
+        """A sentence for each probe that is fitted on too few rows for its error to say much.
+
+        Args:
+            num_steps: T. A sequence is T rows for the prediction probe, and one for the encoder probe.
+            num_features: D.
+        """
+        drawn = self.fit_sequences * self.fit_passes
+        sizes = {
+            "prediction": (drawn * num_steps, f"{drawn} sequences of {num_steps} frames"),
+            "encoder": (drawn, f"{drawn} sequences"),
+        }
+        enough = math.ceil(ROWS_PER_FEATURE * num_features / self.fit_passes)  # for both probes
+        return tuple(
+            f"the {probe} probe has {words} to fit {num_features} features, too few: "
+            f"set probe.fit_sequences={enough} or more"
+            for probe, (rows, words) in sizes.items()
+            if rows < ROWS_PER_FEATURE * num_features
+        )
+
+    @abstractmethod
+    def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:
+        """Fit both maps; called under ``torch.no_grad``."""
+
+
+def _maps(readouts: Readouts, job: int) -> dict[str, MapState]:
+    return {name: readout.job_state(job) for name, readout in readouts._asdict().items()}
+
+
+def _first_encoding(features: Features) -> Features:
+    return features._replace(encodings=features.encodings[:, :1])

@@ -1,0 +1,80 @@
+"""The embeddings that probes are fitted on and judged with, batch by batch; one code path with and without ``J``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from jepa.types import Batch, Rollout
+
+
+class BatchStream(Protocol):
+    """A source of batches; packed ones carry a leading ``J`` in every tensor."""
+
+    def next(self) -> Batch:
+        """The next batch."""
+
+
+class Features(NamedTuple):
+    """What probes see of ``b`` sequences of ``J`` jobs (``J`` = 1 for a job alone)."""
+
+    trajectory: Tensor  # [J, T, b, D]: z_0, then the predictions of z_1 ... z_{T-1}
+    encodings: Tensor  # [J, E, b, D]: z_0 ... z_{E-1}
+    locations: Tensor  # [J, T, b, K, 2], normalised
+
+
+class Judged(NamedTuple):
+    """One batch as it is judged: the batch as drawn, what the model made of it, and both as features."""
+
+    batch: Batch
+    rollout: Rollout
+    features: Features
+
+
+def iterate(
+    rollout: Callable[[Batch], Rollout],
+    stream: BatchStream,
+    num_sequences: int,
+    num_frames: int | None,
+    *,
+    whole_sequences: int = 0,
+) -> Iterator[Judged]:
+    """Draw and embed exactly ``num_sequences`` sequences, each once.
+
+    rollout: the frozen model; it is called on whole batches, of which the last one is cut afterwards. num_frames: how
+      many leading frames it is shown (None: all); of the first ``whole_sequences`` (and the rest of their last batch)
+      it is shown all.
+    """
+    left = num_sequences
+    while left > 0:
+        batch = stream.next()
+        whole = num_sequences - left < whole_sequences
+        embedded = rollout(batch if num_frames is None or whole else _leading_frames(batch, num_frames))
+        features = _features(embedded, batch.locations, left)
+        left -= features.locations.shape[2]
+        yield Judged(batch, embedded, features)
+
+
+def with_jobs(tensor: Tensor, ndim: int, num_jobs: int = 1) -> Tensor:
+    """``tensor`` itself if it has ``ndim`` axes, else with a leading ``J`` of ``num_jobs`` equal entries."""
+    return tensor if tensor.ndim == ndim else tensor.unsqueeze(0).expand(num_jobs, *tensor.shape)
+
+
+def to_float64(tensor: Tensor) -> Tensor:
+    """``tensor`` in float64, where it is; on the CPU where the device has no float64 (Apple's mps)."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
+
+
+def _leading_frames(batch: Batch, num_frames: int) -> Batch:
+    time = batch.states.ndim - 5  # 0, or 1 behind J
+    return batch._replace(states=batch.states.narrow(time, 0, min(num_frames, batch.states.shape[time])))
+
+
+def _features(rollout: Rollout, locations: Tensor, limit: int) -> Features:
+    encodings, predictions = with_jobs(rollout.encodings, 4), with_jobs(rollout.predictions, 4)
+    trajectory = torch.cat([encodings[:, :1], predictions], dim=1)
+    locations = with_jobs(locations, 5, encodings.shape[0])
+    return Features(trajectory[:, :, :limit], encodings[:, :, :limit], locations[:, :, :limit])

@@ -1,0 +1,1 @@
+"""The files of a run and of a sweep: their reader, their writer, and their locks."""

@@ -1,0 +1,58 @@
+"""Which way of running several jobs is the fastest: a few train steps by each, with the jobs' own sizes."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from torch import Tensor
+
+from jepa.train.cuda_graph import WARMUP_STEPS
+from jepa.train.program import EXECUTORS, Program
+from jepa.train.runtime import wait
+from jepa.types import Batch
+
+MEASURED = "measured"  # the name of this choice, where an executor's could stand
+
+log = logging.getLogger(__name__)
+
+
+def choose_executor(program: Program, batch: Batch, noise: Tensor | None) -> dict[str, float]:
+    """Leave ``program`` with the fastest executor, or with the one it has where all of them fail.
+
+    An executor that fails is logged and left out. Parameters, buffers and the optimizer's state stay as they are.
+
+    Args:
+        program: of J > 1 jobs.
+        batch, noise: as for :meth:`Program.step`.
+
+    Returns:
+        Seconds that a step takes, by executor.
+    """
+    state = {"params": program.params, **program.buffers, **program.optimizer_state}
+    saved = {name: value.clone() for name, value in state.items()}
+    before, seconds = program.executor, dict[str, float]()
+    for executor in EXECUTORS:
+        program.executor = executor
+        try:
+            seconds[executor] = seconds_per_step(program, batch, noise)
+        except RuntimeError as error:  # no kernel for it, no memory
+            log.warning("executor=%s is left out: %s", executor, str(error).partition("\n")[0])
+        for name, value in saved.items():
+            state[name].copy_(value)
+    program.executor = min(seconds, key=seconds.__getitem__, default=before)
+    return seconds
+
+
+def seconds_per_step(program: Program, batch: Batch, noise: Tensor | None) -> float:
+    """The shortest of a few rounds, after steps in which libraries choose their algorithms."""
+    learning_rate = program.params.new_zeros(program.num_jobs)
+    rounds = []
+    for steps in (WARMUP_STEPS + 1, 2, 2, 2):
+        wait(program.device)
+        started = time.perf_counter()
+        for _ in range(steps):
+            program.step(batch, noise, learning_rate)
+        wait(program.device)
+        rounds.append((time.perf_counter() - started) / steps)
+    return min(rounds[1:])
