@@ -18,6 +18,12 @@ class Batch(NamedTuple):
     states: Tensor  # [T, B, C, H, W], noisy frames
     actions: Tensor  # [T-1, B, A], of the action dot
     locations: Tensor  # [T, B, K, 2], (x, y) of every dot
+    targets: dict[str, Tensor] = {}  # what else a probe may ask for, by name: [T, B, …] each
+
+    def from_frame(self, first: int) -> Batch:
+        """The batch without its frames, and what belongs to them, before frame ``first``."""
+        targets = {name: target[first:] for name, target in self.targets.items()}
+        return Batch(self.states[first:], self.actions[first:], self.locations[first:], targets)
 
 
 class Rollout(NamedTuple):

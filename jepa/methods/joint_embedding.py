@@ -77,7 +77,7 @@ class JointEmbedding(Method):
         embeddings = Embeddings(
             encodings=encodings[first:],
             predictions=predictions[first:],
-            batch=Batch(*(field[first:] for field in batch)),
+            batch=batch.from_frame(first),
             projector=self.projector,
         )
         values = {name: term(embeddings) for name, term in self.terms.items()}

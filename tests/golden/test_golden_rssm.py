@@ -6,10 +6,10 @@ import pytest
 import torch
 from golden_arrays import ARRAYS, LOSS, NETWORKS, SHAPES, assert_running_values, batch_of, group, load
 from golden_arrays import with_golden_weights as golden
+from torch.utils._pytree import tree_map
 
 from jepa.methods.rssm import RSSM
 from jepa.models.decoders import Decoder
-from jepa.types import Batch
 
 MIN_VAR = {"rssm": 0.05, "rssm_min_var_zero": 0.0, "rssm_large_kl": 0.1}
 # Draws of the weights' last digits: enough that every sign which rounding decides comes out both ways.
@@ -69,7 +69,7 @@ def gradients(name, arrays, dtype, draw=None):
         with torch.no_grad():
             for weight in objective.parameters():
                 weight *= 1 + LAST_DIGITS * (2 * torch.rand(weight.shape, generator=generator, dtype=dtype) - 1)
-    batch = Batch(*(values.to(dtype) for values in batch_of(arrays)))
+    batch = tree_map(lambda values: values.to(dtype), batch_of(arrays))
     objective(batch, arrays["noise"].to(dtype)).total.backward()
     return {
         key: torch.zeros_like(weight) if weight.grad is None else weight.grad

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from jepa.errors import ConfigError
 from jepa.methods.joint_embedding import JointEmbedding
@@ -79,7 +80,7 @@ def batch_of(job: int, step: int) -> Batch:
 def train(trained: Program, jobs: list[int], steps: range) -> None:
     for step in steps:
         batches = [batch_of(job, step) for job in jobs]
-        data = batches[0] if len(jobs) == 1 else Batch(*(torch.stack(field) for field in zip(*batches, strict=True)))
+        data = batches[0] if len(jobs) == 1 else tree_map(lambda *values: torch.stack(values), *batches)
         trained.step(data, None, torch.full((len(jobs),), 0.5))
 
 

@@ -1,6 +1,7 @@
 """RSSM against its definition, step by step with torch.distributions and torch's own GRU cell, in float64."""
 
 import copy
+import operator
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from jepa.errors import ConfigError
 from jepa.methods.rssm import RSSM
@@ -149,7 +151,7 @@ def test_packed_jobs_are_separate_jobs(reparameterize):
     losses = vmap(call)({**parameters, **buffers}, batch, noise)
     losses.total.sum().backward()
     for job, model in enumerate(models):
-        expected = model(Batch(*(value[job] for value in batch)), noise[job])
+        expected = model(tree_map(operator.itemgetter(job), batch), noise[job])
         torch.testing.assert_close(losses.total[job], expected.total, rtol=1e-10, atol=0.0)
         expected.total.backward()
         for name, parameter in model.named_parameters():
@@ -186,7 +188,7 @@ def test_packed_rollouts_are_separate_rollouts():
 def test_bf16_autocast(reparameterize):
     model = build(reparameterize=reparameterize).float()
     batch, noise = data()
-    batch, noise = Batch(*(value.float() for value in batch)), noise.float()
+    batch, noise = tree_map(lambda values: values.float(), batch), noise.float()
     exact = copy.deepcopy(model)(batch, noise)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model(batch, noise)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from jepa.errors import ConfigError
 from jepa.probes import AdamProbe, LeastSquares, ProbeReport
@@ -36,7 +37,7 @@ class Batches:
     def next(self) -> Batch:
         self.drawn += 1
         jobs = [self._one(generator) for generator in self.generators]
-        return Batch(*map(torch.stack, zip(*jobs, strict=True))) if self.packed else jobs[0]
+        return tree_map(lambda *values: torch.stack(values), *jobs) if self.packed else jobs[0]
 
     def _one(self, generator: torch.Generator) -> Batch:
         states = torch.randn(T, self.batch_size, 1, SIZE, SIZE, generator=generator)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from method_samples import vicreg_terms
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from jepa.methods.joint_embedding import JointEmbedding
 from jepa.models.encoders import MeNet5
@@ -76,7 +77,7 @@ def batch_of(job: int, step: int) -> Batch:
 
 
 def stacked(jobs: range | list[int], step: int) -> Batch:
-    return Batch(*(torch.stack(field) for field in zip(*(batch_of(job, step) for job in jobs), strict=True)))
+    return tree_map(lambda *values: torch.stack(values), *(batch_of(job, step) for job in jobs))
 
 
 def assert_states_agree(ours: dict[str, dict[str, Tensor]], theirs: dict[str, dict[str, Tensor]]) -> None:

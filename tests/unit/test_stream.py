@@ -47,11 +47,19 @@ def stack(records: list[Any]) -> Any:
 
 
 def row(batch: Batch, job: int) -> Batch:
-    return Batch(*(field[job] for field in batch))
+    found: Batch = tree_map(lambda values: values[job], batch)
+    return found
+
+
+def same(found: Batch, expected: Batch) -> bool:
+    """Equal in every bit."""
+    return all(
+        torch.equal(ours, theirs) for ours, theirs in zip(tree_leaves(found), tree_leaves(expected), strict=True)
+    )
 
 
 def assert_batches(found: Batch, expected: Batch, atol: float) -> None:
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(tree_leaves(found), tree_leaves(expected), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
 
 
@@ -164,7 +172,7 @@ def test_same_seed_same_bytes_and_purposes_differ() -> None:
     dataset = data_set(noise=1.0, static_noise=1.0)
     batches = {purpose: Stream(dataset, 0, purpose, None, "cpu").next() for purpose in PURPOSES}
     again = Stream(dataset, 0, "train", None, "cpu").next()
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(batches["train"], again, strict=True))
+    assert same(batches["train"], again)
     other = Stream(dataset, 1, "train", None, "cpu").next()
     for first, second in itertools.combinations([*batches.values(), other], 2):
         assert not torch.equal(first.states, second.states)
@@ -195,7 +203,7 @@ def test_resuming_continues_exactly() -> None:
     resumed = Stream(dataset, 5, "train", None, "cpu")
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for batch in expected:
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(resumed.next(), batch, strict=True))
+        assert same(resumed.next(), batch)
 
 
 def test_a_state_of_other_streams_is_refused() -> None:
@@ -415,7 +423,7 @@ def test_a_distractor_of_ones_own_is_added_beside_the_others() -> None:
 def test_a_distractor_without_strength_is_not_there() -> None:
     plain, extended = data_set(noise=0.5), data_set(noise=0.5, distractors={"even": EvenFrames(coeff=0.0)})
     first, second = (Stream(dataset, 0, "train", None, "cpu").next() for dataset in (plain, extended))
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
+    assert same(first, second)
 
 
 def test_jobs_that_differ_in_a_distractors_strength_are_packed() -> None:
