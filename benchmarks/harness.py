@@ -130,7 +130,7 @@ def make_trainer(
             chosen = [f"model={model}", f"device={device}", "progress=none", f"folder={Path(folder) / str(job)}"]
             chosen += [*numbers, *overrides]
             specs.append(build_spec(make_plan(compose(chosen, with_hydra=True)), resume=False))
-        return Trainer([replace(spec, sinks=()) for spec in specs], executor=executor)
+        return Trainer([replace(spec, loggers=()) for spec in specs], executor=executor)
 
 
 def train_step(trainer: Trainer) -> Callable[[], object]:

@@ -23,9 +23,10 @@ from jepa.config.messages import one_line
 from jepa.config.schema import RunConfig
 from jepa.data.moving_dots import MovingDots
 from jepa.errors import ConfigError, check_choice
+from jepa.loggers.base import Logger
 from jepa.loggers.display import ProgressDisplay
-from jepa.loggers.files import FilesSink, Sink
-from jepa.loggers.wandb import WandbSink
+from jepa.loggers.files import FilesLogger
+from jepa.loggers.wandb import WandbLogger
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.probes import Probe
@@ -198,28 +199,28 @@ def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
         objective_metric=config.objective,
         plots=config.plots,
         record=record(plan),
-        sinks=make_sinks(plan),
+        loggers=make_loggers(plan),
+        sweep=plan.sweep_name,
         on_probe=on_probe(config),
     )
 
 
-def make_sinks(plan: Plan) -> list[Sink]:
+def make_loggers(plan: Plan) -> list[Logger]:
     """Where the run's numbers go: its files always and first, the screen, wandb where it is asked for."""
-    sinks: list[Sink] = [FilesSink(), ProgressDisplay(mode=plan.config.progress)]
+    loggers: list[Logger] = [FilesLogger(), ProgressDisplay(mode=plan.config.progress)]
     wandb = plan.config.logger.wandb
     if wandb is not None:
-        sinks.append(
-            WandbSink(
+        loggers.append(
+            WandbLogger(
                 mode=wandb.mode,
                 project=wandb.project,
                 entity=wandb.entity,
                 group=wandb.group,
                 name=wandb.name,
                 tags=[*wandb.tags, *_model_tag(plan, wandb.tags)],
-                sweep=plan.sweep_name,
             )
         )
-    return sinks
+    return loggers
 
 
 def record(plan: Plan) -> dict[str, Any]:

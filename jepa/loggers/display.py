@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from jepa.errors import check_choice
 from jepa.estimate import PROBE_SHARE, Costs, Running, Workload, clock, running_seconds, select
-from jepa.loggers.files import Sink
+from jepa.loggers.base import Logger, RunInfo
 from jepa.results.reference import reference_of
 from jepa.terminal import Screen
 
@@ -26,11 +26,13 @@ TICK_S = 0.2  # between two looks at the terminal's size
 THREE_DOTS = ("action", "random", "stationary")  # in the order of dataset=multiple
 
 
-class ProgressDisplay(Sink):
+class ProgressDisplay(Logger):
     """A live display on a terminal, plain lines elsewhere; never stops a run (a closed pipe silences it).
 
     The live display has a thread of its own, so that its times move; it reads numbers of the last record alone.
     """
+
+    uses_screen = True
 
     def __init__(
         self,
@@ -56,16 +58,14 @@ class ProgressDisplay(Sink):
         self._over = threading.Event()
         self._ticker: threading.Thread | None = None
 
-    def start(
-        self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
-    ) -> None:
+    def start(self, run: RunInfo) -> None:
         """Say where the run goes, and begin to measure its rate."""
-        self._folder, self._step = folder, step
-        self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
-        workload = Workload.of(lambda key: select(record.get("config") or {}, key))
-        self._timer = RunTimer(workload, step, total_steps, self._now())
+        self._folder, self._step = run.folder, run.step
+        self._total_steps, self._steps_per_epoch = run.total_steps, run.steps_per_epoch
+        workload = Workload.of(lambda key: select(run.record.get("config") or {}, key))
+        self._timer = RunTimer(workload, run.step, run.total_steps, self._now())
         self._printed = self._now() - self._interval_s
-        self._screen.lines([f"{folder}: {_opening(step, total_steps)}"])
+        self._screen.lines([f"{run.folder}: {_opening(run.step, run.total_steps)}"])
         if self._screen.live and not self._screen.broken and self._ticker is None:
             self._screen.capture()
             self._draw()

@@ -1,55 +1,20 @@
-"""Where a run's numbers go: sinks for the file ``metrics.jsonl`` and for the screen (wandb's: ``jepa.loggers.wandb``).
-
-A record is a flat mapping with "step", "epoch", "time_s", "kind" ("train" or "probe") and numbers under names such as
-"loss/total" and "prediction_rmse_px".
-"""
+"""The file ``metrics.jsonl`` in a run's folder."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from jepa.files import to_plain, write_text_atomic
+from jepa.loggers.base import Logger, RunInfo
 
 METRICS_FILE = "metrics.jsonl"
 
 
-class Sink(ABC):
-    """Takes one run's numbers as they come: ``start``, then ``record`` and ``plot`` in any order, then ``finish``.
-
-    ``essential``: an error of this sink ends the run. Any other sink that raises is left out, with a warning.
-    """
-
-    essential = False
-
-    @abstractmethod
-    def start(
-        self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
-    ) -> None:
-        """The run begins, or goes on.
-
-        folder: the run's. record: its provenance as in ``result.json`` ("config", "config_hash", ...). step: the
-        step it goes on after; 0 for a fresh start. total_steps: 0 where nothing is trained.
-        """
-
-    @abstractmethod
-    def record(self, record: Mapping[str, Any]) -> None:
-        """One record; records of one step come before that step's checkpoint."""
-
-    @abstractmethod
-    def plot(self, name: str, path: Path) -> None:
-        """A picture has been drawn to ``path``."""
-
-    @abstractmethod
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """The run ends, perhaps before ``start``. result: as ``result.json``, or only {"status": "interrupted"}."""
-
-
-class FilesSink(Sink):
+class FilesLogger(Logger):
     """``metrics.jsonl`` in the run's folder: one record a line, on disk as it comes; NaN is written as null.
 
     A run that goes on after step s drops what was recorded beyond s, a line that a kill cut short, and a probe of the
@@ -63,12 +28,10 @@ class FilesSink(Sink):
         """The file is opened by ``start``."""
         self._file: IO[str] | None = None
 
-    def start(
-        self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
-    ) -> None:
+    def start(self, run: RunInfo) -> None:
         """Open the file: emptied for a fresh start, cut after ``step`` for a resumed one."""
-        path = folder / METRICS_FILE
-        kept = [record for record in read_records(folder) if step > 0 and _stays(record, step, total_steps)]
+        path = run.folder / METRICS_FILE
+        kept = [record for record in read_records(run.folder) if run.step > 0 and _stays(record, run)]
         write_text_atomic(path, "".join(_line(record) for record in kept))
         self._file = path.open("a", encoding="utf-8", newline="\n")
 
@@ -110,7 +73,7 @@ def _parse(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 
-def _stays(record: Mapping[str, Any], step: int, total_steps: int) -> bool:
-    """Whether a run that goes on after ``step`` of ``total_steps`` won't write this record again."""
-    judged_at_the_end = record.get("kind") == "probe" and record["step"] == total_steps
-    return bool(record["step"] <= step and not judged_at_the_end)
+def _stays(record: Mapping[str, Any], run: RunInfo) -> bool:
+    """Whether a run that goes on won't write this record again."""
+    judged_at_the_end = record.get("kind") == "probe" and record["step"] == run.total_steps
+    return bool(record["step"] <= run.step and not judged_at_the_end)

@@ -1,4 +1,4 @@
-"""wandb as a sink: the only component that imports wandb, and only once a run starts."""
+"""The logger that writes runs of wandb. No other module imports wandb; this one does when a run starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from jepa.errors import check_choice
 from jepa.files import write_text_atomic
-from jepa.loggers.files import Sink
+from jepa.loggers.base import Logger, RunInfo
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ _INIT_TIMEOUT_S = 20.0  # how long to wait for the server before going offline
 _FINISH_TIMEOUT_S = 60.0  # how long to wait for uploads at the end; what is missing stays on disk, for `wandb sync`
 
 
-class WandbSink(Sink):
+class WandbLogger(Logger):
     """One wandb run a job, with the resolved config, metrics, plots and the summary.
 
     Nothing that wandb does stops a run: without a login or a network, "online" becomes offline with one warning; any
-    other error of wandb's ends the sink with one warning. What was written lies in ``wandb/`` of the run's folder,
+    other error of wandb's ends the logger with one warning. What was written lies in ``wandb/`` of the run's folder,
     for ``wandb sync``. A run that is resumed goes on under the same wandb id, which is kept in ``wandb/id.txt``.
     """
 
@@ -41,13 +41,11 @@ class WandbSink(Sink):
         group: str | None,
         name: str | None,
         tags: Sequence[str],
-        sweep: str | None = None,
     ) -> None:
         """Args:
         mode: "offline", "online" or "disabled"; None: as WANDB_DISABLED or WANDB_MODE say, else "offline".
         project, entity, group, name: wandb's own terms; None: as wandb's environment variables say.
         tags: wandb's as well; each is cut to the length that wandb takes.
-        sweep: the name of the sweep, which is the group where nobody names another.
 
         Raises:
             ConfigError: an unknown mode.
@@ -57,25 +55,24 @@ class WandbSink(Sink):
         self._labels: dict[str, Any] = {
             "project": project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
             "entity": entity or os.environ.get("WANDB_ENTITY") or None,
-            "group": group or os.environ.get("WANDB_RUN_GROUP") or sweep,
+            "group": group or os.environ.get("WANDB_RUN_GROUP") or None,
             "tags": shortened(tags),
         }
         self._run: Any = None
         self._step = 0
 
-    def start(
-        self, *, folder: Path, record: Mapping[str, Any], step: int, total_steps: int, steps_per_epoch: int
-    ) -> None:
-        """Open a wandb run; ``record["config"]`` and the run's provenance become its config."""
-        self._step = step
+    def start(self, run: RunInfo) -> None:
+        """Open a wandb run; ``run.record["config"]`` and the run's provenance become its config."""
+        self._step = run.step
         if self._mode == "disabled":
             return
+        self._labels["group"] = self._labels["group"] or run.sweep
         modes: tuple[Literal["online", "offline"], ...] = (
             ("online", "offline") if self._mode == "online" else ("offline",)
         )
         for mode in modes:
             try:
-                self._run = self._open(folder, record, mode, new_id=mode != modes[0])
+                self._run = self._open(run.folder, run.record, mode, new_id=mode != modes[0])
                 self._run.define_metric("*", step_metric="step")
                 return
             except Exception as error:

@@ -20,7 +20,6 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from jepa.data.moving_dots import Stream
 from jepa.errors import ConfigError
-from jepa.loggers.display import ProgressDisplay
 from jepa.models.normalization import as_packed
 from jepa.plan import Plan, build_spec
 from jepa.store import checkpoint
@@ -165,9 +164,7 @@ def _run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
 def _packed_spec(plan: Plan) -> RunSpec:
     earlier = Earlier() if plan.config.rerun else inspect(plan.folder, plan.scientific)
     spec = build_spec(plan, resume=earlier.checkpoint)
-    # a display of its own for each of a pack's jobs would be a screen full; the sweep shows them
-    sinks = [sink for sink in spec.sinks if not isinstance(sink, ProgressDisplay)]
-    return replace(spec, sinks=sinks)
+    return replace(spec, loggers=[logger for logger in spec.loggers if not logger.uses_screen])
 
 
 def _step(plan: Plan) -> int:

@@ -52,7 +52,7 @@ def _measured(config: DictConfig, threads: int) -> float:
     try:
         prepare(device=plan.device, threads=plan.config.threads or threads, precision=plan.config.precision)
         with torch.random.fork_rng(devices=[]):
-            trainer = Trainer([replace(build_spec(plan, resume=False), sinks=[])])
+            trainer = Trainer([replace(build_spec(plan, resume=False), loggers=[])])
             return _step_seconds(trainer) / plan.dataset.batch_size if trainer.total_steps else 0.0
     finally:
         torch.set_num_threads(threads_before)

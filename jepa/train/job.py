@@ -14,7 +14,7 @@ import torch
 
 from jepa.data.moving_dots import MovingDots, Normalizer, Stream
 from jepa.files import is_disk_full, write_sealed_json
-from jepa.loggers.files import Sink
+from jepa.loggers.base import Logger, RunInfo
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.probes import Probe, ProbeReport
@@ -60,7 +60,8 @@ class RunSpec:
     objective_metric: str
     plots: bool  # draw them at the end
     record: Mapping[str, Any]  # provenance that goes into result.json as it is
-    sinks: Sequence[Sink] = ()
+    loggers: Sequence[Logger] = ()
+    sweep: str | None = None  # the name of the sweep that the run is a job of
     on_probe: Callable[[int, Mapping[str, float]], bool] | None = None  # (epoch, metrics) -> stop, as pruned
 
 
@@ -83,7 +84,7 @@ class Job:
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
-        self.sinks = list(spec.sinks)
+        self.loggers = list(spec.loggers)
         self.step = 0
         self.train_seconds = 0.0
         self.metrics: dict[str, Any] = {}
@@ -149,21 +150,21 @@ class Job:
     # --- while it trains ---------------------------------------------------------------------------------------
 
     def open(self, *, total_steps: int, steps_per_epoch: int) -> None:
-        """Tell the sinks that the job starts, or goes on after ``step``; damaged checkpoints are set aside first."""
+        """Tell the loggers that the job starts, or goes on after ``step``; damaged checkpoints are set aside first."""
         for path, reason in self.found.damaged if self.found else []:
             log.warning("%s; it is kept as %s", reason, checkpoint.set_aside(path).name)
         if self.found is not None and self.found.damaged:
             begin = f"continues from {self.found.path}, step {self.step}" if self.found.path else "starts again"
             log.warning("%s: the run %s", self.spec.folder, begin)
-        self._tell(
-            lambda sink: sink.start(
-                folder=self.spec.folder,
-                record=self.spec.record,
-                step=self.step,
-                total_steps=total_steps,
-                steps_per_epoch=steps_per_epoch,
-            )
+        run = RunInfo(
+            folder=self.spec.folder,
+            record=self.spec.record,
+            step=self.step,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+            sweep=self.spec.sweep,
         )
+        self._tell(lambda logger: logger.start(run))
 
     def log(self, means: Mapping[str, float], num_steps: int, learning_rate: float) -> bool:
         """Write the means of the losses since the last record; false where the total is no longer finite."""
@@ -193,7 +194,7 @@ class Job:
         self._keep_maps(report)
         if self.spec.plots:
             for path in self._draw(report):
-                self._tell(lambda sink, path=path: sink.plot(path.stem, path))  # type: ignore[misc]
+                self._tell(lambda logger, path=path: logger.plot(path.stem, path))  # type: ignore[misc]
 
     def _keep_maps(self, report: ProbeReport) -> None:
         """Save the fitted maps, so that locations can be read out again. Nothing but that depends on the file."""
@@ -226,16 +227,16 @@ class Job:
         """Names of the probes' errors that are not finite numbers."""
         return [name for name in RMSES if name in self.metrics and not math.isfinite(self.metrics[name])]
 
-    def _tell(self, act: Callable[[Sink], None]) -> None:
-        """Call every sink. One that raises is left out from then on, unless the run cannot do without it."""
-        for sink in list(self.sinks):
+    def _tell(self, act: Callable[[Logger], None]) -> None:
+        """Call every logger. One that raises is left out from then on, unless the run cannot do without it."""
+        for logger in list(self.loggers):
             try:
-                act(sink)
+                act(logger)
             except Exception as error:
-                if sink.essential:
+                if logger.essential:
                     raise
-                self.sinks.remove(sink)
-                log.warning("%s: the run goes on without it: %s", type(sink).__name__, _words(error))
+                self.loggers.remove(logger)
+                log.warning("%s: the run goes on without it: %s", type(logger).__name__, _words(error))
 
     def _reference(self) -> Mapping[str, Any] | None:
         """The data set's reference lines, where it has some and there is an error to compare with them."""
@@ -259,7 +260,7 @@ class Job:
 
     def _record(self, kind: str, values: Mapping[str, float]) -> None:
         place = {"step": self.step, "epoch": self.step / self.spec.dataset.steps_per_epoch}
-        self._tell(lambda sink: sink.record({**place, "kind": kind, "time_s": self.train_seconds, **values}))
+        self._tell(lambda logger: logger.record({**place, "kind": kind, "time_s": self.train_seconds, **values}))
 
     def _records(self) -> list[dict[str, Any]]:
         path = self.spec.folder / "metrics.jsonl"
@@ -268,7 +269,7 @@ class Job:
     # --- the end -----------------------------------------------------------------------------------------------
 
     def finish(self, status: str, *, error: str | None = None, reason: str | None = None) -> None:
-        """Write ``result.json``, last and atomically, and close the sinks.
+        """Write ``result.json``, last and atomically, and close the loggers.
 
         error, reason: of a failed job, as in :class:`Outcome`.
         """
@@ -299,7 +300,7 @@ class Job:
             checkpoint.drop_previous(spec.folder)
         write_sealed_json(spec.folder / "result.json", result)
         self.outcome = Outcome(status, objective, metrics, error, reason)
-        self._tell(lambda sink: sink.finish(result))
+        self._tell(lambda logger: logger.finish(result))
 
     def abandon(self, error: BaseException, *, packed: bool) -> None:
         """The trainer stops with ``error``: a signal leaves the job to be continued, anything else fails it.
@@ -309,13 +310,13 @@ class Job:
         if self.outcome is not None:
             return
         if packed or isinstance(error, KeyboardInterrupt):
-            self._tell(lambda sink: sink.finish({"status": "interrupted"}))
+            self._tell(lambda logger: logger.finish({"status": "interrupted"}))
             return
         try:
             self.finish("failed", error=_words(error), reason="disk_full" if is_disk_full(error) else "error")
         except OSError as second:  # a full disk takes no result either; the folder stays that of an interrupted run
             log.warning("%s: the failure could not be recorded: %s", self.spec.folder, second)
-            self._tell(lambda sink: sink.finish({"status": "interrupted"}))
+            self._tell(lambda logger: logger.finish({"status": "interrupted"}))
 
 
 def _words(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import torch
 from jepa import plan
 from jepa.config.compose import compose, register
 from jepa.errors import ConfigError
-from jepa.loggers.files import Sink
+from jepa.loggers.base import Logger
 from jepa.run import run
 from jepa.store import checkpoint
 from jepa.train.loop import Trainer
@@ -170,13 +170,13 @@ def test_weights_that_are_no_numbers_fail_the_run(epochs: int, tmp_path: Path) -
     assert found["status"] == "failed" and found["reason"] == "not_finite" and found["objective"] is None
 
 
-class Broken(Sink):
+class Broken(Logger):
     """A place for numbers that is out of order from ``when`` on."""
 
     def __init__(self, when: str) -> None:
         self.when = when
 
-    def start(self, **_: Any) -> None:
+    def start(self, run: Any) -> None:
         self._use("start")
 
     def record(self, record: Any) -> None:
@@ -193,10 +193,10 @@ class Broken(Sink):
             raise TypeError("no numbers, please")
 
 
-def test_broken_sinks_and_pictures_cost_themselves_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_sinks = plan.make_sinks
+def test_broken_loggers_and_pictures_cost_themselves_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_loggers = plan.make_loggers
     broken = [Broken(when) for when in ("start", "record", "plot", "finish")]
-    monkeypatch.setattr(plan, "make_sinks", lambda one: [*make_sinks(one), *broken])
+    monkeypatch.setattr(plan, "make_loggers", lambda one: [*make_loggers(one), *broken])
 
     def no_picture(*_: object, **__: object) -> None:
         raise RuntimeError("Failed to process string with tex")

@@ -17,8 +17,9 @@ import torch
 from jepa.data.reference import reference_lines
 from jepa.errors import ConfigError
 from jepa.files import atomic_path, to_plain, write_json_atomic, write_text_atomic
+from jepa.loggers.base import Logger, RunInfo
 from jepa.loggers.display import ProgressDisplay, summary_lines
-from jepa.loggers.files import METRICS_FILE, FilesSink, Sink, read_records
+from jepa.loggers.files import METRICS_FILE, FilesLogger, read_records
 from jepa.results import reference
 from jepa.results.reference import common_levels, levels, reference_of, verdict
 
@@ -85,8 +86,8 @@ def test_to_plain_keeps_keys_as_text() -> None:
 # --- metrics.jsonl -------------------------------------------------------------------------------------------------
 
 
-def start(sink: Sink, folder: Path, step: int = 0, total_steps: int = 40) -> None:
-    sink.start(folder=folder, record={}, step=step, total_steps=total_steps, steps_per_epoch=10)
+def start(logger: Logger, folder: Path, step: int = 0, total_steps: int = 40) -> None:
+    logger.start(RunInfo(folder=folder, record={}, step=step, total_steps=total_steps, steps_per_epoch=10))
 
 
 def train_record(step: int, total: float = 0.5) -> dict[str, Any]:
@@ -98,12 +99,12 @@ def probe_record(step: int) -> dict[str, Any]:
 
 
 def test_records_are_on_disk_as_they_come(tmp_path: Path) -> None:
-    sink = FilesSink()
-    start(sink, tmp_path)
+    logger = FilesLogger()
+    start(logger, tmp_path)
     for number, record in enumerate((train_record(10), train_record(20, math.nan), probe_record(20)), start=1):
-        sink.record(record)
+        logger.record(record)
         assert len((tmp_path / METRICS_FILE).read_text().splitlines()) == number
-    sink.finish({"status": "finished"})
+    logger.finish({"status": "finished"})
     lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
     assert (
         lines
@@ -114,13 +115,13 @@ def test_records_are_on_disk_as_they_come(tmp_path: Path) -> None:
 
 def whole_run(folder: Path, *, first: int = 0) -> bytes:
     """Records every 10 of 40 steps and a probe every 20, from ``first`` on; what the file then holds."""
-    sink = FilesSink()
-    start(sink, folder, step=first)
+    logger = FilesLogger()
+    start(logger, folder, step=first)
     for step in range(first + 10, 50, 10):
-        sink.record(train_record(step, 1 / step))
+        logger.record(train_record(step, 1 / step))
         if step % 20 == 0:
-            sink.record(probe_record(step))
-    sink.finish({"status": "finished"})
+            logger.record(probe_record(step))
+    logger.finish({"status": "finished"})
     return (folder / METRICS_FILE).read_bytes()
 
 
@@ -132,10 +133,10 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path: Path, resumed_at: 
     tail = {"between lines": b"", "within a line": b'{"step": 4', "within a character": '{"step": 4, "µ'.encode()[:-1]}
     (tmp_path / METRICS_FILE).write_bytes(expected + tail[killed])
     if resumed_at == 40:  # the last probe is made again after the last checkpoint
-        sink = FilesSink()
-        start(sink, tmp_path, step=40)
-        sink.record(probe_record(40))
-        sink.finish({})
+        logger = FilesLogger()
+        start(logger, tmp_path, step=40)
+        logger.record(probe_record(40))
+        logger.finish({})
         assert (tmp_path / METRICS_FILE).read_bytes() == expected
     else:
         assert whole_run(tmp_path, first=resumed_at) == expected
@@ -144,9 +145,9 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path: Path, resumed_at: 
 def test_a_fresh_start_begins_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / METRICS_FILE).write_text('{"step": 5}\n[1]\nnothing\n')
     assert read_records(tmp_path) == [{"step": 5}]
-    sink = FilesSink()
-    start(sink, tmp_path)
-    sink.finish({})
+    logger = FilesLogger()
+    start(logger, tmp_path)
+    logger.finish({})
     assert read_records(tmp_path) == [] == read_records(tmp_path / "elsewhere")
 
 

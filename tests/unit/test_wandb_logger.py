@@ -1,4 +1,4 @@
-"""The wandb sink, against wandb itself: offline runs are written for real and their files read back."""
+"""The wandb logger, against wandb itself: offline runs are written for real and their files read back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from wandb.proto import wandb_internal_pb2
 
 from jepa.errors import ConfigError
-from jepa.loggers.wandb import WandbSink
+from jepa.loggers.base import RunInfo
+from jepa.loggers.wandb import WandbLogger
 
 CONFIG = {"seed": 3, "dataset": {"static_noise": 1.25, "size": 10000}, "model": {"name": "vicreg", "tags": ["a", "b"]}}
 PROVENANCE = {
@@ -52,18 +53,18 @@ def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     wandb.teardown()
 
 
-def sink(mode: str | None = "offline", **labels: Any) -> WandbSink:
+def logger(mode: str | None = "offline", **labels: Any) -> WandbLogger:
     settings: dict[str, Any] = {"project": "dots", "entity": None, "group": "a-sweep", "name": None}
     settings["tags"] = ["noise=1"]
-    return WandbSink(mode=mode, **{**settings, **labels})
+    return WandbLogger(mode=mode, **{**settings, **labels})
 
 
-def begin(one: WandbSink, folder: Path, step: int = 0) -> None:
+def begin(one: WandbLogger, folder: Path, step: int = 0) -> None:
     folder.mkdir(exist_ok=True)
-    one.start(folder=folder, record=RECORD, step=step, total_steps=20, steps_per_epoch=10)
+    one.start(RunInfo(folder, RECORD, step, total_steps=20, steps_per_epoch=10, sweep="a-sweep"))
 
 
-def write_run(one: WandbSink, folder: Path) -> None:
+def write_run(one: WandbLogger, folder: Path) -> None:
     begin(one, folder)
     one.record({"step": 10, "epoch": 1.0, "kind": "train", "loss/total": 0.5})
     one.record({"step": 20, "epoch": 2.0, "kind": "train", "loss/total": float("nan")})
@@ -111,7 +112,7 @@ def items(updates: Any) -> dict[str, Any]:
 
 def test_an_offline_run_holds_config_metrics_plots_and_summary(tmp_path: Path) -> None:
     folder = tmp_path / "vicreg-0123456789"
-    write_run(sink(), folder)
+    write_run(logger(), folder)
 
     records = read_wandb(folder)
     [run] = [record.run for record in records if record.HasField("run")]
@@ -141,7 +142,7 @@ def test_an_offline_run_holds_config_metrics_plots_and_summary(tmp_path: Path) -
 
 
 def test_jobs_in_one_process_have_runs_of_their_own(tmp_path: Path) -> None:
-    first, second = sink(), sink()
+    first, second = logger(), logger()
     begin(first, tmp_path / "a")
     begin(second, tmp_path / "b")
     first.record({"step": 1, "loss/total": 1.0})
@@ -162,7 +163,7 @@ def test_jobs_in_one_process_have_runs_of_their_own(tmp_path: Path) -> None:
 def test_a_resumed_run_keeps_its_id_and_a_new_folder_gets_a_new_one(tmp_path: Path) -> None:
     names = []
     for folder, step in ((tmp_path / "a", 0), (tmp_path / "a", 10), (tmp_path / "b", 0)):
-        one = sink()
+        one = logger()
         begin(one, folder, step)
         names.append((folder / "wandb" / "id.txt").read_text())
         one.finish({"status": "interrupted"})
@@ -170,7 +171,7 @@ def test_a_resumed_run_keeps_its_id_and_a_new_folder_gets_a_new_one(tmp_path: Pa
 
 
 def test_online_without_a_login_goes_offline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_run(sink("online"), tmp_path / "run")
+    write_run(logger("online"), tmp_path / "run")
     assert [record.message for record in caplog.records if record.name.startswith("jepa")] == [
         "wandb (online): no login is configured; going on offline"
     ]
@@ -184,7 +185,7 @@ def test_online_without_a_network_goes_offline(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nobody answers
     monkeypatch.setattr("jepa.loggers.wandb._INIT_TIMEOUT_S", 1.0)
     monkeypatch.setattr(wandb, "login", lambda prompt: True)  # its own wait of 10 s is left out
-    write_run(sink("online"), tmp_path / "run")
+    write_run(logger("online"), tmp_path / "run")
     [warning] = [record.message for record in caplog.records if record.name.startswith("jepa")]
     assert warning.startswith("wandb (online): ") and warning.endswith("; going on offline")
     assert any(record.HasField("summary") for record in read_wandb(tmp_path / "run"))
@@ -194,7 +195,7 @@ def test_a_failing_wandb_is_left_alone_after_one_warning(tmp_path: Path, caplog:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the service is gone\nand a long traceback")
 
-    one = sink()
+    one = logger()
     begin(one, tmp_path / "run")
     real, one._run = one._run, SimpleNamespace(log=fail, finish=fail, summary={})
     one.record({"step": 1})
@@ -210,14 +211,14 @@ def test_a_wandb_that_cannot_start_does_not_stop_a_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # not installed
-    write_run(sink(), tmp_path / "run")
+    write_run(logger(), tmp_path / "run")
     [record] = caplog.records
     assert record.levelno == logging.WARNING and record.message.endswith("the run goes on without it")
 
 
 @pytest.mark.parametrize("tag", ["optimizer.base_lr=" + "9" * 60, "", "  ", "ü" * 70])
 def test_no_tag_costs_a_run_its_wandb_run(tmp_path: Path, tag: str, caplog: pytest.LogCaptureFixture) -> None:
-    write_run(sink(tags=["vicreg", tag, "vicreg"]), tmp_path / "run")
+    write_run(logger(tags=["vicreg", tag, "vicreg"]), tmp_path / "run")
     [run] = [record.run for record in read_wandb(tmp_path / "run") if record.HasField("run")]
     assert list(run.tags)[0] == "vicreg" and len(run.tags) == (2 if tag.strip() else 1)
     assert all(len(found) <= 64 for found in run.tags)
@@ -230,9 +231,9 @@ def test_wandbs_variables_count_where_the_configuration_is_silent(
     for name in ("PROJECT", "ENTITY", "RUN_GROUP", "NAME"):
         monkeypatch.setenv(f"WANDB_{name}", f"my-{name.lower()}")
     silent: dict[str, Any] = dict.fromkeys(("project", "entity", "group", "name"))
-    write_run(sink(None, **silent, sweep="a-sweep"), tmp_path / "silent")
+    write_run(logger(None, **silent), tmp_path / "silent")
     told = {"project": "other", "entity": "others", "group": "them", "name": "it"}
-    write_run(sink(None, **told, sweep="a-sweep"), tmp_path / "told")
+    write_run(logger(None, **told), tmp_path / "told")
     found = []
     for folder in ("silent", "told"):
         [run] = [record.run for record in read_wandb(tmp_path / folder) if record.HasField("run")]
@@ -242,7 +243,7 @@ def test_wandbs_variables_count_where_the_configuration_is_silent(
 
 def test_without_words_from_anybody_there_are_defaults(tmp_path: Path) -> None:
     silent: dict[str, Any] = dict.fromkeys(("project", "entity", "group", "name"))
-    write_run(sink(None, **silent, sweep="a-sweep"), tmp_path / "run")
+    write_run(logger(None, **silent), tmp_path / "run")
     [run] = [record.run for record in read_wandb(tmp_path / "run") if record.HasField("run")]
     assert (run.project, run.run_group, run.display_name) == ("jepa", "a-sweep", "run")
 
@@ -266,27 +267,27 @@ def test_the_mode_comes_from_the_configuration_then_from_wandbs_variables(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert sink(configured)._mode == mode
+    assert logger(configured)._mode == mode
 
 
 def test_a_misspelt_wandb_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "ofline")
     with pytest.raises(ConfigError, match="WANDB_MODE='ofline'.*did you mean 'offline'"):
-        sink(None)
+        logger(None)
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
-    write_run(sink("disabled"), tmp_path / "run")
+    write_run(logger("disabled"), tmp_path / "run")
     assert not (tmp_path / "run" / "wandb").exists()
 
 
 def test_finish_may_come_without_start() -> None:
-    sink().finish({"status": "interrupted"})
+    logger().finish({"status": "interrupted"})
 
 
 def test_modes_are_checked() -> None:
     with pytest.raises(ConfigError, match="logger.wandb.mode='ofline'.*did you mean 'offline'"):
-        sink("ofline")
+        logger("ofline")
 
 
 def test_wandb_is_imported_only_when_a_run_starts() -> None:
