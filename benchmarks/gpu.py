@@ -25,9 +25,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from jepa.packing.pack import bytes_per_job, free_bytes
-from jepa.train.executors import choose_executor
-from jepa.train.loop import Trainer
-from jepa.train.runtime import prepare, wait
+from jepa.training.executors import choose_executor
+from jepa.training.loop import Trainer
+from jepa.training.runtime import prepare, wait
 
 PAPER_SEQUENCES = 1_000_000  # of one run: 100 epochs of 10 000
 SECONDS_PER_CASE = 2.0

@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 
 from jepa.sweep.devices import cores
-from jepa.train import processor
+from jepa.training import processor
 
 ORIGINAL_STEP = 1.9 * 4.2 / 5.5  # yardsticks a VICReg step at B = 32, in two single-thread processes on two cores
 JOBS = 16

@@ -18,8 +18,8 @@ import torch
 
 from jepa.config.compose import compose
 from jepa.plan import build_spec, make_plan
-from jepa.train import runtime
-from jepa.train.loop import Trainer
+from jepa.training import runtime
+from jepa.training.loop import Trainer
 
 MODELS = ("vicreg", "simclr", "idm", "supervised", "rssm")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -33,7 +33,7 @@ class Case:
 
     name: str
     run: Callable[[], object]
-    default_malloc: bool = False  # under glibc's defaults, not with ``jepa.train.runtime.keep_freed_memory``
+    default_malloc: bool = False  # under glibc's defaults, not with ``jepa.training.runtime.keep_freed_memory``
 
 
 class Timings:

@@ -28,9 +28,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from jepa.models.normalization import as_packed
 from jepa.packing.pack import bytes_per_job
-from jepa.train.loop import Trainer
-from jepa.train.program import EXECUTORS
-from jepa.train.runtime import prepare
+from jepa.training.loop import Trainer
+from jepa.training.program import EXECUTORS
+from jepa.training.runtime import prepare
 
 ORIGINAL_LAUNCHES = {"vicreg": 2800, "rssm": 6700}
 

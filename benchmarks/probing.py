@@ -17,7 +17,7 @@ import torch
 from harness import make_trainer, table, train_step
 
 from jepa.probes import ProbeReport
-from jepa.train.loop import Trainer
+from jepa.training.loop import Trainer
 
 PROBES = {
     "least squares": ["probe=least_squares"],

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from jepa.train import processor, runtime
-from jepa.train.loop import Trainer
+from jepa.training import processor, runtime
+from jepa.training.loop import Trainer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -31,7 +31,7 @@ from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.probes import Probe
 from jepa.store import checkpoint
-from jepa.train.job import RunSpec, TrainerSettings
+from jepa.training.job import RunSpec, TrainerSettings
 from jepa.types import DataShapes
 
 MAX_PARAMETERS = 2**31  # with gradients and an optimizer's state 26 to 34 GB: more than one such program should take

@@ -29,12 +29,12 @@ from jepa.config.search_path import groups
 from jepa.errors import ConfigError, RunFailed, choice_error, printable
 from jepa.files import disk_full_words, is_disk_full
 from jepa.terminal import forgive
-from jepa.train import openmp
+from jepa.training import openmp
 
 if TYPE_CHECKING:
     from jepa.plan import Plan
     from jepa.store.run_folder import Earlier
-    from jepa.train.loop import Trainer
+    from jepa.training.loop import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def run(cfg: DictConfig) -> float:
     others = openmp.OtherProcesses()
     from jepa.plan import build_spec, check_model, make_plan
     from jepa.store.run_folder import Earlier, RunLog, inspect, occupied
-    from jepa.train.loop import Trainer
-    from jepa.train.runtime import prepare as prepare_torch
+    from jepa.training.loop import Trainer
+    from jepa.training.runtime import prepare as prepare_torch
 
     plan = make_plan(cfg)
     rerun = plan.config.rerun

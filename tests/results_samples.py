@@ -85,9 +85,9 @@ def job_name(overrides: list[str]) -> str:
 
 def rmse_of(config: dict[str, Any]) -> float:
     """Plausible: VICReg and SimCLR break down with fixed noise, RSSM does not."""
-    strength = {"vicreg": 4.0, "simclr": 3.0, "idm": 2.0, "rssm": 0.5}[config["choices"]["model"]]
-    luck = random.Random(json.dumps(config, sort_keys=True)).gauss(0, 0.25)
-    noise = config["dataset"]["static_noise"]
+    model, noise = config["choices"]["model"], config["dataset"]["static_noise"]
+    strength = {"vicreg": 4.0, "simclr": 3.0, "idm": 2.0, "rssm": 0.5}[model]
+    luck = random.Random(f"{model} {noise} {config['seed']}").gauss(0, 0.1)
     rate = abs(math.log10(config["optimizer"]["base_lr"] / 0.5)) if config["optimizer"]["base_lr"] > 0.01 else 0.0
     return max(0.8, min(9.6, 1.6 + strength * noise + luck + 1.5 * rate))
 

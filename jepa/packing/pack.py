@@ -24,9 +24,9 @@ from jepa.models.normalization import as_packed
 from jepa.plan import Plan, build_spec
 from jepa.store import checkpoint
 from jepa.store.run_folder import Earlier, RunLog, flat, inspect, occupied
-from jepa.train.executors import MEASURED
-from jepa.train.job import Outcome, RunSpec
-from jepa.train.loop import Trainer, build_method
+from jepa.training.executors import MEASURED
+from jepa.training.job import Outcome, RunSpec
+from jepa.training.loop import Trainer, build_method
 
 log = logging.getLogger(__name__)
 

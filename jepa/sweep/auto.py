@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from jepa.config.search_path import read_sweep_file, sweeps_dir
 from jepa.sweep import devices, records
 from jepa.sweep.points import Arguments, bare, override_value, parse_arguments
-from jepa.train import processor
+from jepa.training import processor
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from jepa.train.loop import Trainer
+    from jepa.training.loop import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ def _measured(config: DictConfig, threads: int) -> float:
     import torch
 
     from jepa.plan import build_spec, make_plan
-    from jepa.train.loop import Trainer
-    from jepa.train.runtime import prepare
+    from jepa.training.loop import Trainer
+    from jepa.training.runtime import prepare
 
     with open_dict(config):
         config.dataset.batch_size = min(LARGEST_BATCH, int(config.dataset.batch_size))

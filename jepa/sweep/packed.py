@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from jepa.errors import check_choice, check_count
 
-EXECUTORS = ("measured", "vmap", "mixed", "loop")  # of jepa.train.program, which would bring torch with it
+EXECUTORS = ("measured", "vmap", "mixed", "loop")  # of jepa.training.program, which would bring torch with it
 
 
 class PackedLauncher(Launcher):

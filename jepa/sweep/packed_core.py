@@ -27,7 +27,7 @@ from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, grou
 from jepa.plan import Plan, build_spec, make_plan
 from jepa.sweep import devices, folders, lease, records
 from jepa.sweep.task import JobTask
-from jepa.train.runtime import prepare
+from jepa.training.runtime import prepare
 
 log = logging.getLogger(__name__)
 

@@ -269,7 +269,7 @@ def _warm_up() -> None:
     """Import what every job needs, once a worker: its children are born with it."""
     if "torch" not in sys.modules and "jepa.run" in sys.modules:
         with contextlib.suppress(ImportError):
-            importlib.import_module("jepa.train.loop")
+            importlib.import_module("jepa.training.loop")
 
 
 def _say_into(path: Path) -> None:

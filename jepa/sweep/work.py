@@ -26,7 +26,7 @@ from jepa.sweep.progress import Display
 from jepa.sweep.sitting import Sitting
 from jepa.sweep.spec import Switches
 from jepa.sweep.task import job_in_this_process
-from jepa.train.interrupts import heeded
+from jepa.training.interrupts import heeded
 
 FAILED, INTERRUPTED = 1, 130
 NAME_LENGTH = 100  # characters of a job's label in its name in wandb

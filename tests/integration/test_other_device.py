@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 from jepa import plan
 from jepa.config.compose import compose, register
 from jepa.plan import build_spec, make_plan
-from jepa.train.loop import Trainer
-from jepa.train.program import EXECUTORS
+from jepa.training.loop import Trainer
+from jepa.training.program import EXECUTORS
 
 META = torch.device("meta")
 TINY = [

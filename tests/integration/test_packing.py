@@ -27,12 +27,12 @@ from jepa.run import run
 from jepa.store import checkpoint
 from jepa.sweep import packed as packed_launcher
 from jepa.sweep import packed_core
-from jepa.train import runtime
-from jepa.train.executors import MEASURED
-from jepa.train.job import RunSpec
-from jepa.train.loop import Trainer
-from jepa.train.program import EXECUTORS, Program
-from jepa.train.streams import JobStreams
+from jepa.training import runtime
+from jepa.training.executors import MEASURED
+from jepa.training.job import RunSpec
+from jepa.training.loop import Trainer
+from jepa.training.program import EXECUTORS, Program
+from jepa.training.streams import JobStreams
 from jepa.types import Losses
 
 TINY = [

@@ -17,7 +17,7 @@ from jepa.models.encoders import MeNet5
 from jepa.models.predictors import RNN
 from jepa.optim.lars import LARS
 from jepa.optim.schedules import Constant
-from jepa.train.program import EXECUTORS, Program
+from jepa.training.program import EXECUTORS, Program
 from jepa.types import Batch, DataShapes, Losses
 
 SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_size=2)

@@ -25,7 +25,7 @@ LAYERS: list[list[set[str]]] = [
     [{"methods"}],
     [{"probes"}],
     [{"store"}, {"loggers"}],
-    [{"train"}],
+    [{"training"}],
     [{"run", "plan"}],
     [{"packing"}, {"api"}],
     [{"sweep"}],

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from jepa.train.interrupts import StopRequest
+from jepa.training.interrupts import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -9,7 +9,7 @@ import pytest
 from sweep_helpers import results, run
 
 from jepa.sweep import auto, devices
-from jepa.train import processor
+from jepa.training import processor
 
 ARGUMENTS = ["--multirun", "hydra/launcher=auto", "seed=0,1"]
 

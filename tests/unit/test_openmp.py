@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from jepa.train import openmp
+from jepa.training import openmp
 
-SHOWN = "import os, jepa.train.openmp as o; o.shorten_spin(); print(os.environ.get('GOMP_SPINCOUNT'))"
+SHOWN = "import os, jepa.training.openmp as o; o.shorten_spin(); print(os.environ.get('GOMP_SPINCOUNT'))"
 
 
 def spin_count(prefix: str = "", **variables: str) -> str:

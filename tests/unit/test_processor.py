@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jepa.train import processor, runtime
+from jepa.training import processor, runtime
 
 ZEN_3 = "flags\t\t: fpu sse sse2 avx avx2 fma\n"
 SKYLAKE = "flags\t\t: fpu sse sse2 avx avx2 fma avx512f avx512bw avx512vl\n"

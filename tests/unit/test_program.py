@@ -17,10 +17,10 @@ from jepa.models.heads import IdentityProjector, MLPProjector
 from jepa.models.predictors import RNN
 from jepa.optim.lars import LARS
 from jepa.optim.schedules import Constant
-from jepa.train import executors
-from jepa.train.cuda_graph import WARMUP_STEPS
-from jepa.train.executors import choose_executor
-from jepa.train.program import EXECUTORS, Program
+from jepa.training import executors
+from jepa.training.cuda_graph import WARMUP_STEPS
+from jepa.training.executors import choose_executor
+from jepa.training.program import EXECUTORS, Program
 from jepa.types import Batch, DataShapes, Losses
 
 SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_size=2)

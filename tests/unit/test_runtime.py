@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from jepa.train import runtime
+from jepa.training import runtime
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from jepa.data.draws import PURPOSES
 from jepa.data.moving_dots import Draws, MovingDots, Normalizer, Stream, Streams
 from jepa.data.render import render
 from jepa.errors import ConfigError
-from jepa.train.streams import JobStreams
+from jepa.training.streams import JobStreams
 from jepa.types import Batch, DataShapes
 
 BASE: dict[str, Any] = {

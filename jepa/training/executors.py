@@ -7,9 +7,9 @@ import time
 
 from torch import Tensor
 
-from jepa.train.cuda_graph import WARMUP_STEPS
-from jepa.train.program import EXECUTORS, Program
-from jepa.train.runtime import wait
+from jepa.training.cuda_graph import WARMUP_STEPS
+from jepa.training.program import EXECUTORS, Program
+from jepa.training.runtime import wait
 from jepa.types import Batch
 
 MEASURED = "measured"  # the name of this choice, where an executor's could stand

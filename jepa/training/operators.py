@@ -2,7 +2,7 @@
 
 ``torch.func.vmap`` makes of J jobs' convolutions one of J groups, for which a device may have slow kernels, and takes a
 batch normalisation apart. This is the other way: J calls, as a single job makes them. Which is faster is found by
-measurement (:meth:`jepa.train.program.Program.measure`); the models know of neither.
+measurement (:meth:`jepa.training.program.Program.measure`); the models know of neither.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from torch.utils._pytree import tree_map, tree_map_only
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.optim.flat import FlatLayout
-from jepa.train.cuda_graph import GraphedStep, Replay, Step, record_cuda_graph
-from jepa.train.operators import MapsInTurn
-from jepa.train.runtime import prepare_compilation
+from jepa.training.cuda_graph import GraphedStep, Replay, Step, record_cuda_graph
+from jepa.training.operators import MapsInTurn
+from jepa.training.runtime import prepare_compilation
 from jepa.types import Batch, Losses, Rollout
 
 # How J > 1 jobs run: batched kernels; those but for the operators on maps, which are called job after job; and whole

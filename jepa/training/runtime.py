@@ -13,7 +13,7 @@ import warnings
 
 import torch
 
-from jepa.train import processor
+from jepa.training import processor
 
 log = logging.getLogger(__name__)
 

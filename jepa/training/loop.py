@@ -14,13 +14,13 @@ from jepa.methods.base import Method
 from jepa.probes import ProbeReport
 from jepa.seeding import derive_seed, generator
 from jepa.store import checkpoint
-from jepa.train import runtime
-from jepa.train.executors import MEASURED, choose_executor
-from jepa.train.interrupts import StopRequest
-from jepa.train.job import Job, Outcome, RunSpec, TrainerSettings
-from jepa.train.program import Program
-from jepa.train.streams import JobStreams
-from jepa.train.tally import Tally
+from jepa.training import runtime
+from jepa.training.executors import MEASURED, choose_executor
+from jepa.training.interrupts import StopRequest
+from jepa.training.job import Job, Outcome, RunSpec, TrainerSettings
+from jepa.training.program import Program
+from jepa.training.streams import JobStreams
+from jepa.training.tally import Tally
 from jepa.types import Batch, Rollout
 
 __all__ = ["Outcome", "RunSpec", "Trainer", "TrainerSettings"]
