@@ -13,6 +13,7 @@ from jepa.config.compose import compose, config_hash, scientific_config
 from jepa.errors import ConfigError, check_choice
 from jepa.files import parse_sealed_json
 from jepa.store import checkpoint
+from jepa.store.metrics import read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,9 +131,7 @@ class Run:
     @functools.cached_property
     def metrics(self) -> pd.DataFrame:
         """``metrics.jsonl``: a row a record, with ``step``, ``epoch``, ``kind`` (train or probe) and the values."""
-        from jepa.loggers.files import read_records
-
-        return _pandas().DataFrame(read_records(self.folder))
+        return _pandas().DataFrame(read_metrics(self.folder))
 
     # --- the model and its data ------------------------------------------------------------------------------------
 

@@ -26,8 +26,8 @@ from jepa.results.records import Names, ResultsError, Run, is_number, short_name
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import NO_LINES, Curve, draw_reference, horizontal
 from jepa.results.render import format_cell
-from jepa.results.run_files import read_metrics
 from jepa.results.tables import METRICS, Row, Table, mixed_axes
+from jepa.store.metrics import read_metrics
 
 TOTAL = "loss/total"
 FRAME = "frame"

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
 from typing import Any
 
 from jepa.files import Damaged, parse_sealed_json
 from jepa.results.records import flatten, is_number
+from jepa.store.metrics import METRICS_FILE, latest_metrics
 
 RESULT = "result.json"
-UNFINISHED = ("config.yaml", "overrides.yaml", "metrics.jsonl")
+UNFINISHED = ("config.yaml", "overrides.yaml", METRICS_FILE)
 _LOCK = ".lock"  # made before the first of these
 
 _NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides", "code", "checksum"})
 _STATUSES = frozenset({"finished", "failed", "pruned"})
 _GROUPS = ("model", "dataset", "optimizer", "trainer", "probe")
 _DEEPEST = 100  # a configuration nests five deep
-_TAIL_BYTES = 1 << 16
-_MAXIMUM_TAIL_BYTES = 1 << 22
 
 Stamp = list[list[Any]]  # [[file name, modification time in ns, size in bytes], ...]
 Record = dict[str, Any]  # {"status", "config" (flat), "choices", "metrics", "overrides", "fields"}: JSON all through
@@ -95,10 +92,9 @@ def _read_unfinished(folder: str) -> Record:
         pass
     except Exception as error:
         damage = damage or f"overrides.yaml {_reason(error)}"
-    metrics = f"{folder}/metrics.jsonl"
-    if os.path.lexists(metrics) and not os.path.isfile(metrics):
-        damage = damage or "metrics.jsonl is no file"
-    latest = latest_metrics(metrics)
+    if os.path.lexists(f"{folder}/{METRICS_FILE}") and not os.path.isfile(f"{folder}/{METRICS_FILE}"):
+        damage = damage or f"{METRICS_FILE} is no file"
+    latest = latest_metrics(folder)
     fields = {"seed": config.get("seed"), "objective_metric": config.get("objective")}
     if "epoch" in latest:
         fields["epochs_trained"] = latest["epoch"]
@@ -212,49 +208,3 @@ def _read_yaml(path: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise _NotOurs("does not hold what a run writes there")
     return value
-
-
-def read_metrics(folder: str) -> list[dict[str, Any]]:
-    """The records of a run's ``metrics.jsonl``, as far as they can be read; none where there is no such file."""
-    lines, _ = _tail(f"{folder}/metrics.jsonl", sys.maxsize)
-    records = []
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            records.append(record if isinstance(record, dict) else {})
-    return records
-
-
-def latest_metrics(path: str) -> dict[str, Any]:
-    """The newest value of every key of ``metrics.jsonl``, from its end; a line still being written is left out."""
-    size = _TAIL_BYTES
-    while True:
-        lines, whole = _tail(path, size)
-        latest: dict[str, Any] = {}
-        kinds = set()
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict):
-                latest.update(record)
-                kinds.add(record.get("kind"))
-        if whole or "probe" in kinds or size >= _MAXIMUM_TAIL_BYTES:
-            latest.pop("kind", None)
-            return latest
-        size *= 8
-
-
-def _tail(path: str, size: int) -> tuple[list[bytes], bool]:
-    """The complete lines among the last ``size`` bytes, and whether that is the whole file."""
-    try:
-        with open(path, "rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            file.seek(max(0, length - size))
-            data = file.read(min(size, length))
-    except OSError:
-        return [], True
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    whole = length <= size
-    return (lines if whole else lines[1:]), whole

@@ -29,10 +29,11 @@ from jepa.files import (
     write_text_atomic,
 )
 from jepa.provenance import timestamp
+from jepa.store.metrics import METRICS_FILE
 
 CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")  # as in jepa.store.checkpoint, which would bring torch
-_TRACES = ("config.yaml", "metrics.jsonl", *CHECKPOINTS)  # of a run that has begun
-_FILES = ("config.yaml", "overrides.yaml", "result.json", "metrics.jsonl", "run.log")
+_TRACES = ("config.yaml", METRICS_FILE, *CHECKPOINTS)  # of a run that has begun
+_FILES = ("config.yaml", "overrides.yaml", "result.json", METRICS_FILE, "run.log")
 _FOLDERS = ("checkpoints", "plots")
 _MOVING = ".moving_aside"  # is there while a run is moved aside; holds the name of the folder that it goes to
 _STAY = (".lock", ".lease", "output.log", _MOVING)  # claims to the folder, and what is being written

@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from jepa.errors import ConfigError
+from jepa.store.metrics import recorded_bytes
 from jepa.sweep import devices, lease, records
 from jepa.sweep.jobs import Job
 from jepa.sweep.sitting import Sitting
@@ -186,7 +187,7 @@ class Runner:
 
 def _progress(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
     """What changes whenever a launch has been of any use: jobs left, deaths counted, metrics recorded."""
-    return [(job.hash, job.deaths, records.recorded_bytes(job.folder)) for job in jobs]
+    return [(job.hash, job.deaths, recorded_bytes(job.folder)) for job in jobs]
 
 
 def make_launcher(config: DictConfig, hydra_context: HydraContext, task_function: TaskFunction) -> Launcher:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from jepa.errors import ConfigError
+from jepa.store.metrics import METRICS_FILE
 from jepa.store.run_folder import inspect, move_aside
 from jepa.sweep import lease, records
 
 # What a sweep's folder and a job's hold, where somebody may have put the other kind of thing.
 _SWEEP_FILES = (records.STATE, "study.journal", ".study.lock", ".study.json")
 _SWEEP_FOLDERS = (".sittings",)
-_JOB_FILES = ("config.yaml", "overrides.yaml", "metrics.jsonl", "run.log", "output.log")
+_JOB_FILES = ("config.yaml", "overrides.yaml", METRICS_FILE, "run.log", "output.log")
 _JOB_FOLDERS = ("checkpoints", "plots")
 _CLAIMS = (lease.LEASE, ".lock")  # they stay where they are when a run is moved aside
 

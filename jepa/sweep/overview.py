@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jepa.estimate import Costs, Running, Sample, Workload, clock, makespan, packs, running_seconds, select
+from jepa.store.metrics import metrics_tail
 from jepa.sweep import lease, records
 from jepa.sweep.jobs import Job
 
@@ -258,7 +259,7 @@ def _workload(job: Job) -> Workload:
 
 def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
     """The job's place in its training, its rate and when it wrote them, from the end of ``metrics.jsonl``."""
-    found, written = records.last_records(job.folder)
+    found, written, _ = metrics_tail(job.folder)
     started = float(holder.get("started") or now)
     metrics: dict[str, Any] = {}
     for record in found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -15,13 +14,14 @@ from typing import Any
 from jepa.errors import ConfigError
 from jepa.files import atomic_path, parse_sealed_json, remove_leftovers, write_json_atomic, write_sealed_json
 from jepa.provenance import timestamp
+from jepa.store.metrics import METRICS_FILE
 from jepa.sweep import lease
 
 RESULT = "result.json"
 STATE = "sweep.json"
 DONE = ("finished", "pruned")
 # Copied when a result is taken over from another sweep, the result itself last.
-_REUSED_FILES = ("config.yaml", "overrides.yaml", "metrics.jsonl", "run.log")
+_REUSED_FILES = ("config.yaml", "overrides.yaml", METRICS_FILE, "run.log")
 
 
 def read_result(folder: Path, metric: str | None = None) -> dict[str, Any] | None:
@@ -183,31 +183,6 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
         write_json_atomic(folder / STATE, {**state, "jobs": jobs})
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
-
-
-def last_records(folder: Path, tail_bytes: int = 16384) -> tuple[list[dict[str, Any]], float | None]:
-    """The latest records of ``metrics.jsonl`` and when the file was written; empty and None where there are none."""
-    try:
-        with open(folder / "metrics.jsonl", "rb") as file:
-            status = os.fstat(file.fileno())
-            file.seek(max(0, status.st_size - tail_bytes))
-            lines = file.read().splitlines()
-    except OSError:
-        return [], None
-    found = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the first line may begin in its middle, the last may still be written
-            record = json.loads(line)
-            found += [record] if isinstance(record, dict) else []
-    return found, status.st_mtime
-
-
-def recorded_bytes(folder: Path) -> int:
-    """The size of ``metrics.jsonl``: it changes while a run makes progress."""
-    try:
-        return (folder / "metrics.jsonl").stat().st_size
-    except OSError:
-        return 0
 
 
 def _copy_atomic(source: Path, target: Path) -> None:

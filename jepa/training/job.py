@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from jepa.results.reference import verdict
 from jepa.seeding import generator
 from jepa.store import checkpoint
 from jepa.store.checkpoint import Latest
+from jepa.store.metrics import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ class Job:
                 folder,
                 samples=report.samples,
                 metrics=self.metrics,
-                records=self._records(),
+                records=read_metrics(self.spec.folder),
                 reference=self._reference(),
                 loss_weights=self.loss_weights,
             )
@@ -261,10 +261,6 @@ class Job:
     def _record(self, kind: str, values: Mapping[str, float]) -> None:
         place = {"step": self.step, "epoch": self.step / self.spec.dataset.steps_per_epoch}
         self._tell(lambda logger: logger.record({**place, "kind": kind, "time_s": self.train_seconds, **values}))
-
-    def _records(self) -> list[dict[str, Any]]:
-        path = self.spec.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
     # --- the end -----------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class Play:
             self.held[job.hash] = held
         step = math.floor(60 * min(1.0, (self.now - start) / training))  # 60 records of 50 sequences
         lines = [
-            json.dumps({"kind": "train", "epoch": i / 6, "time_s": i * training / 60 / size}) + "\n"
+            json.dumps({"step": i, "kind": "train", "epoch": i / 6, "time_s": i * training / 60 / size}) + "\n"
             for i in range(1, step + 1)
         ]
         if lines:

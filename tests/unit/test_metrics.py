@@ -19,9 +19,10 @@ from jepa.errors import ConfigError
 from jepa.files import atomic_path, to_plain, write_json_atomic, write_text_atomic
 from jepa.loggers.base import Logger, RunInfo
 from jepa.loggers.display import ProgressDisplay, summary_lines
-from jepa.loggers.files import METRICS_FILE, FilesLogger, read_records
+from jepa.loggers.files import FilesLogger
 from jepa.results import reference
 from jepa.results.reference import common_levels, levels, reference_of, verdict
+from jepa.store.metrics import METRICS_FILE, latest_metrics, metrics_tail, read_metrics, recorded_bytes
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ def test_records_are_on_disk_as_they_come(tmp_path: Path) -> None:
     assert (
         lines
         == [train_record(10), {**train_record(20), "loss/total": None}, probe_record(20)]
-        == read_records(tmp_path)
+        == read_metrics(tmp_path)
     )
 
 
@@ -144,11 +145,26 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path: Path, resumed_at: 
 
 def test_a_fresh_start_begins_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / METRICS_FILE).write_text('{"step": 5}\n[1]\nnothing\n')
-    assert read_records(tmp_path) == [{"step": 5}]
+    assert read_metrics(tmp_path) == [{"step": 5}]
     logger = FilesLogger()
     start(logger, tmp_path)
     logger.finish({})
-    assert read_records(tmp_path) == [] == read_records(tmp_path / "elsewhere")
+    assert read_metrics(tmp_path) == [] == read_metrics(tmp_path / "elsewhere")
+
+
+def test_the_newest_metrics_are_read_from_the_end(tmp_path: Path) -> None:
+    probe = {"step": 1, "kind": "probe", "prediction_rmse_px": 4.5}
+    many = [{"step": step, "kind": "train", "loss/total": step / 10, "padding": "x" * 200} for step in range(2, 5000)]
+    text = "".join(json.dumps(record) + "\n" for record in [probe, *many]) + '{"step": 9999, "loss/tot'
+    (tmp_path / METRICS_FILE).write_text(text)
+    latest = latest_metrics(tmp_path)
+    assert latest["loss/total"] == 499.9 and latest["prediction_rmse_px"] == 4.5 and latest["step"] == 4999
+    tail = metrics_tail(tmp_path)
+    assert not tail.whole and tail.written is not None and tail.records == many[-len(tail.records) :] != []
+    assert metrics_tail(tmp_path, len(text)) == ([probe, *many], tail.written, True)
+    assert recorded_bytes(tmp_path) == len(text)
+    nowhere = tmp_path / "nowhere"
+    assert (metrics_tail(nowhere), latest_metrics(nowhere), recorded_bytes(nowhere)) == (([], None, True), {}, 0)
 
 
 # --- the screen ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from jepa.results import collect as collect_module
 from jepa.results import index
 from jepa.results.collect import collect
 from jepa.results.records import ResultsError, Run
-from jepa.results.run_files import latest_metrics
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/locks is Linux's")
 TRAIN = {"step": 100, "epoch": 12.5, "kind": "train", "loss/total": 3.0}
@@ -410,13 +409,3 @@ def test_a_search_keeps_the_order_of_its_trials(tmp_path: Path) -> None:
     found = by_name(tmp_path)
     assert [found[config_hash(compose(job))].fields["trial"] for job in jobs] == [5, 2, 8]
     assert next(iter(collect([str(tmp_path)]).plans.values())).search
-
-
-def test_the_newest_metrics_are_read_from_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    probe = {"step": 1, "kind": "probe", "prediction_rmse_px": 4.5}
-    many = [{"step": step, "kind": "train", "loss/total": step / 10, "padding": "x" * 200} for step in range(2, 5000)]
-    path.write_text("".join(json.dumps(record) + "\n" for record in [probe, *many]) + '{"step": 9999, "loss/tot')
-    latest = latest_metrics(str(path))
-    assert latest["loss/total"] == 499.9 and latest["prediction_rmse_px"] == 4.5 and latest["step"] == 4999
-    assert latest_metrics(str(tmp_path / "nothing")) == {}
