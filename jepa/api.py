@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-    from jepa.data.moving_dots import MovingDots
+    from jepa.data.environment import Environment
     from jepa.data.normalization import Normalizer
     from jepa.methods.base import Method
     from jepa.plan import Plan
@@ -230,7 +230,7 @@ class Run:
 class RunEnvironment(NamedTuple):
     """Sequences as the run's model sees them."""
 
-    dataset: MovingDots
+    dataset: Environment
     normalizer: Normalizer | None
     seed: int
     device: torch.device
@@ -242,7 +242,7 @@ class RunEnvironment(NamedTuple):
             num_sequences: B.
             seed: of the draws; None: the run's own judging sequences. Training has not seen any of them.
         """
-        from jepa.data.moving_dots import Stream
+        from jepa.data.stream import Stream
 
         own = self.seed if seed is None else seed
         return Stream(self.dataset, own, "probe_judge", self.normalizer, self.device).next(num_sequences)
@@ -251,15 +251,15 @@ class RunEnvironment(NamedTuple):
         """Normalised locations [..., 2] in px."""
         return self.dataset.unnormalize_locations(locations)
 
-    def reference_lines(self) -> dict[str, Any]:
-        """What simple guesses of the location score here, in px."""
+    def reference_lines(self) -> dict[str, Any] | None:
+        """What simple guesses of the location score here, in px; None where the environment has no such lines."""
         return self.dataset.reference_lines()
 
 
 class ProbeMaps:
     """The two fitted maps of a run, from embeddings to locations in px."""
 
-    def __init__(self, dataset: MovingDots, *, prediction: Any, encoder: Any) -> None:
+    def __init__(self, dataset: Environment, *, prediction: Any, encoder: Any) -> None:
         """prediction, encoder: maps of one job, see ``jepa.probes.maps``."""
         self._dataset = dataset
         self._prediction, self._encoder = prediction, encoder

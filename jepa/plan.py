@@ -21,7 +21,7 @@ from jepa.config.compose import TRUSTED_TARGETS, check_closed, config_hash, reso
 from jepa.config.extensions import whitelist
 from jepa.config.messages import one_line
 from jepa.config.schema import RunConfig
-from jepa.data.moving_dots import MovingDots
+from jepa.data.environment import Environment
 from jepa.errors import ConfigError, check_choice
 from jepa.loggers.base import Logger
 from jepa.loggers.display import ProgressDisplay
@@ -50,7 +50,7 @@ class Plan:
     sweep_name: str | None  # of the sweep that this is a job of
     folder: Path
     device: torch.device
-    dataset: MovingDots
+    dataset: Environment
     optimizer: Optimizer
     probe: Probe
     build_method: Callable[[], Method]
@@ -74,7 +74,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     if config.trainer.cuda_graph and device.type != "cuda":
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     _check_init_from(config)
-    dataset: MovingDots = _component(plain, "dataset")
+    dataset: Environment = _component(plain, "dataset")
     return Plan(
         config=config,
         plain=plain,

@@ -17,7 +17,7 @@ from jepa.errors import ConfigError, shown
 
 # What may stand where: the class that a component's own class must be derived from.
 KINDS = {
-    "dataset": "jepa.data.moving_dots.MovingDots",
+    "dataset": "jepa.data.environment.Environment",
     "optimizer": "jepa.optim.base.Optimizer",
     "optimizer.schedule": "jepa.optim.schedules.Schedule",
     "model": "jepa.methods.base.Method",

@@ -1,9 +1,8 @@
-"""Everything that is random in a batch: what is drawn, and the generators it is drawn from."""
+"""The generators that a batch's random numbers are drawn from: one for each purpose and part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,20 +10,12 @@ from torch import Tensor
 from jepa.errors import check_choice
 from jepa.seeding import generator
 
-JUDGING_MOTION = "motion"
 JUDGING_PURPOSES = ("probe_judge", "plots")  # see test images; the others see training images
 PURPOSES = ("train", "probe_fit", *JUDGING_PURPOSES, "normalization")
-MOTION = "motion"  # the name of the dots' own generator
+MOTION = "motion"  # the name of the generator of what moves
 
-
-class Draws(NamedTuple):
-    """All that is random in a batch."""
-
-    motion: Tensor  # [3 + 2(T-1), B, K], uniform on [0, 1)
-    overlays: dict[str, Tensor]  # by distractor, what its ``draw`` gave; without those that are not drawn
-
-
-# How strongly each distractor is added, in units of the brightest clean pixel: [] each, since packed jobs differ.
+# The numbers that enter a batch as tensors, by name: [] each, since packed jobs differ in them. Of a distractor: how
+# strongly it is added, in units of the brightest clean pixel.
 Coefficients = dict[str, Tensor]
 
 

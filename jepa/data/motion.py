@@ -1,7 +1,7 @@
-"""How dots move: a random walk with a mean direction, clipped at the borders (docs/science.md).
+"""How moving dots are told to move: steps around a mean direction (docs/science.md).
 
-Everything is a pure function of tensors. Random numbers enter as uniforms in [0, 1), drawn once for all steps by
-``draw_motion``; the rest runs under ``torch.func.vmap`` and never waits for the device.
+Everything is a pure function of tensors. Random numbers enter as uniforms in [0, 1), drawn once for all steps; the rest
+runs under ``torch.func.vmap`` and never waits for the device.
 """
 
 from __future__ import annotations
@@ -12,50 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-IMAGE_SIZE = 28  # H = W, pixels; pixel centres at 0 ... 27
 MAX_STEP_PX = 4.0  # lengths of steps ~ U[0, MAX_STEP_PX]
 DIRECTION_CONCENTRATION = 0.2  # kappa of the von Mises law of directions around a sequence's mean direction
-DOT_NAMES = ("action", "random", "stationary")  # the model is given the first dot's actions; the third never moves
-NUM_MOVING_DOTS = 2  # dots of a higher index are stationary
+ACTION_STD = 0.4102 * MAX_STEP_PX + 1e-7  # px, of a coordinate of an action; the original's constant
 
 _QUANTILE_TERMS = 12  # the truncated sine series is within 1e-8 rad for kappa = 0.2
 _QUADRATURE_POINTS = 256  # the trapezoid rule is exact to rounding for a periodic analytic integrand
-
-
-def draw_motion(
-    generator: torch.Generator, *, num_steps: int, batch_size: int, num_dots: int, device: torch.device | str
-) -> Tensor:
-    """All uniforms that ``trajectories`` needs, in one draw: [3 + 2(T-1), B, K] in [0, 1), float32.
-
-    Rows: start x, start y, mean direction, then T-1 directions, then T-1 lengths. A stationary dot's last rows go
-    unused, so that the layout is the same for every dot.
-    """
-    rows = 3 + 2 * (num_steps - 1)
-    return torch.rand(rows, batch_size, num_dots, generator=generator, device=device)
-
-
-def trajectories(uniforms: Tensor, *, padding: float) -> tuple[Tensor, Tensor]:
-    """Locations [T, B, K, 2] and actions [T-1, B, K, 2], (x, y) in pixels, from the ``uniforms`` of ``draw_motion``.
-
-    ``padding`` (px) is the margin that no dot enters. A stationary dot's actions are zero. Source: docs/science.md.
-    """
-    num_transitions = (uniforms.shape[0] - 3) // 2
-    start = sample_start(uniforms[:2].movedim(0, -1), padding=padding)
-    moving = uniforms[2:, :, :NUM_MOVING_DOTS]
-    directions, lengths = moving[1 : 1 + num_transitions], moving[1 + num_transitions :]
-    actions = sample_actions(moving[0], directions, lengths)
-    locations = walk(start[:, :NUM_MOVING_DOTS], actions, padding=padding)
-    num_stationary = uniforms.shape[-1] - moving.shape[-1]
-    if num_stationary:
-        resting = start[:, NUM_MOVING_DOTS:]
-        locations = torch.cat((locations, resting.expand(num_transitions + 1, *resting.shape)), dim=-2)
-        actions = torch.cat((actions, torch.zeros_like(actions[:, :, :num_stationary])), dim=-2)
-    return locations, actions
-
-
-def sample_start(uniforms: Tensor, *, padding: float) -> Tensor:
-    """Start locations [..., 2] (px), uniform in [padding, 27 - padding]^2, from ``uniforms`` [..., 2]."""
-    return uniforms * (IMAGE_SIZE - 1 - 2 * padding) + padding
 
 
 def sample_actions(mean_uniforms: Tensor, direction_uniforms: Tensor, length_uniforms: Tensor) -> Tensor:
@@ -67,17 +29,6 @@ def sample_actions(mean_uniforms: Tensor, direction_uniforms: Tensor, length_uni
     directions = 2 * math.pi * mean_uniforms + von_mises_quantile(direction_uniforms)
     lengths = MAX_STEP_PX * length_uniforms
     return torch.stack((lengths * directions.cos(), lengths * directions.sin()), dim=-1)
-
-
-def walk(start: Tensor, actions: Tensor, *, padding: float) -> Tensor:
-    """Locations [T, ..., 2] (px) that ``actions`` [T-1, ..., 2] lead to from ``start`` [..., 2].
-
-    Each step ends with a clip to [padding, 27 - padding], coordinate by coordinate. Source: docs/science.md.
-    """
-    locations = [start]
-    for action in actions.unbind(0):
-        locations.append((locations[-1] + action).clamp(padding, IMAGE_SIZE - 1 - padding))
-    return torch.stack(locations)
 
 
 def von_mises_quantile(uniforms: Tensor, concentration: float = DIRECTION_CONCENTRATION) -> Tensor:

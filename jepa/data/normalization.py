@@ -1,18 +1,12 @@
-"""What "normalised" means: constants for locations and actions, estimates for frames (docs/science.md)."""
+"""What "normalised" means for frames: estimates of their mean and standard deviation (docs/science.md)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from jepa.data.motion import IMAGE_SIZE, MAX_STEP_PX
-
-UNIFORM_STD = math.sqrt(1 / 12)  # of a location that is uniform on [0, 1]
-ACTION_STD = 0.4102 * MAX_STEP_PX + 1e-7  # px; the original's constant
 
 
 class Normalizer(NamedTuple):
@@ -46,23 +40,3 @@ def pooled_normalizer(means: Tensor, variances: Tensor) -> Normalizer:
     variance = variances_cpu.mean() + means_cpu.var(correction=0)
     mean, std = (value.float().to(means.device) for value in (means_cpu.mean(), variance.sqrt()))
     return Normalizer(mean, std)
-
-
-def location_scale(padding: float) -> float:
-    """Pixels per normalised unit of location: what an error in normalised units is multiplied by."""
-    return (IMAGE_SIZE - 1 - 2 * padding) * UNIFORM_STD
-
-
-def normalize_locations(locations: Tensor, padding: float) -> Tensor:
-    """Normalised locations of ``locations`` [..., 2] in px: mean 0 and variance 1 for a uniform location."""
-    return ((locations - padding) / (IMAGE_SIZE - 1 - 2 * padding) - 0.5) / UNIFORM_STD
-
-
-def unnormalize_locations(locations: Tensor, padding: float) -> Tensor:
-    """Locations [..., 2] in px of normalised ``locations``."""
-    return (locations * UNIFORM_STD + 0.5) * (IMAGE_SIZE - 1 - 2 * padding) + padding
-
-
-def normalize_actions(actions: Tensor) -> Tensor:
-    """Normalised actions of ``actions`` [..., 2] in px."""
-    return actions / ACTION_STD

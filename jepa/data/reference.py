@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jepa.data.motion import DOT_NAMES, IMAGE_SIZE, NUM_MOVING_DOTS, draw_motion, trajectories
 from jepa.seeding import generator
 
 NUM_SEQUENCES = 20_000  # the sampling error of a line is below 0.5 %
@@ -18,15 +17,25 @@ SEED = 0  # of the stream "reference/motion", which nothing else draws from
 _CHUNK = 2000  # sequences simulated at once
 
 Array = npt.NDArray[np.float64]
+# (generator, N) -> locations [T, N, 2] and actions [T-1, N, 2] of N sequences of one moving dot, px
+Simulate = Callable[[torch.Generator, int], tuple[Tensor, Tensor]]
+# (start [N], actions [T-1, N]) of a coordinate about the centre, px -> further guesses [T, N] by name
+Guesses = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 
 
-def reference_lines(*, num_dots: int, num_steps: int, padding: float) -> dict[str, Any]:
-    """The reference lines of moving dots, as plain data for ``result.json``.
+def reference_lines(
+    simulate: Simulate, *, num_steps: int, centre: float, dots: Sequence[str], num_moving: int, guesses: Guesses
+) -> dict[str, Any]:
+    """The reference lines of dots, as plain data for ``result.json``.
 
     Args:
-        num_dots: K, in the order of DOT_NAMES.
+        simulate: the law of a moving dot; x and y must follow one law, symmetric about the centre, and neither may tell
+            of the other.
         num_steps: T, frames in a sequence.
-        padding: the margin that no dot enters, px.
+        centre: of the image, px.
+        dots: their names; the actions of the first are known.
+        num_moving: dots from this index on rest.
+        guesses: further guesses, beside the best linear ones.
 
     Returns:
         "num_sequences", "seed", "dots" (their names), and for the probes "prediction" and "encoder" their "lines":
@@ -36,17 +45,17 @@ def reference_lines(*, num_dots: int, num_steps: int, padding: float) -> dict[st
     A line says what is known, and its guess is the best linear one from that. The known actions are the action dot's:
     for any other dot they are worth nothing, and its guess is the one without them.
     """
-    moving = _moving_dot(num_steps, padding)
+    moving = _moving_dot(simulate, num_steps, centre, guesses)
     resting = {**dict.fromkeys(moving, np.zeros(num_steps))}
     resting["always the centre"] = resting["actions alone"] = np.full(num_steps, moving["always the centre"][0])
     uninformed = {**dict.fromkeys(moving, moving["start alone"])}
     uninformed["always the centre"] = uninformed["actions alone"] = moving["always the centre"]
-    dots = [moving, *[uninformed] * (NUM_MOVING_DOTS - 1), *[resting] * len(DOT_NAMES)][:num_dots]
-    squares = {name: np.stack([dot[name] for dot in dots]) for name in moving}  # [K, T], px²
+    laws = [moving, *[uninformed] * (num_moving - 1), *[resting] * len(dots)][: len(dots)]
+    squares = {name: np.stack([law[name] for law in laws]) for name in moving}  # [K, T], px²
     return {
         "num_sequences": NUM_SEQUENCES,
         "seed": SEED,
-        "dots": list(DOT_NAMES[:num_dots]),
+        "dots": list(dots),
         "prediction": {"lines": [_line(name, values, frames=num_steps) for name, values in squares.items()]},
         "encoder": {"lines": [_line("always the centre", squares["always the centre"], frames=1)]},
     }
@@ -67,28 +76,25 @@ def _root(mean_square: float) -> float:
     return round(float(np.sqrt(mean_square)), 4)
 
 
-@functools.lru_cache(maxsize=64)
-def _moving_dot(num_steps: int, padding: float) -> dict[str, Array]:
+def _moving_dot(simulate: Simulate, num_steps: int, centre: float, guesses: Guesses) -> dict[str, Array]:
     """Mean squared errors [T], px², of guesses of the action dot's location, worst first in the published setting.
 
-    x and y follow one law, symmetric about the image's centre, and neither tells of the other. So the best linear
-    guess of a coordinate uses the start and the actions along this coordinate alone, and has no constant term; both
-    coordinates of a sequence count as samples of the one regression.
+    By the symmetries that ``simulate`` has, the best linear guess of a coordinate uses the start and the actions along
+    this coordinate alone, and has no constant term; both coordinates of a sequence count as samples of one regression.
     """
-    centre = (IMAGE_SIZE - 1) / 2
     stream = generator(SEED, "reference/motion")
     gram, moment = torch.zeros(2, num_steps, num_steps, dtype=torch.float64).unbind()
-    energy, clipped = torch.zeros(2, num_steps, dtype=torch.float64).unbind()
+    energy = torch.zeros(num_steps, dtype=torch.float64)
+    others: dict[str, Tensor] = {}
     for _ in range(NUM_SEQUENCES // _CHUNK):
-        uniforms = draw_motion(stream, num_steps=num_steps, batch_size=_CHUNK, num_dots=1, device="cpu")
-        locations, actions = (values.double().flatten(1) for values in trajectories(uniforms, padding=padding))
+        locations, actions = (values.double().flatten(1) for values in simulate(stream, _CHUNK))
         locations -= centre  # [T, 2N]
         known = torch.cat((locations[:1], actions))  # [T, 2N]: the start, then the actions
         gram += known @ known.T
         moment += known @ locations.T
         energy += locations.square().sum(1)
-        limit = centre - padding
-        clipped += (known.cumsum(0).clamp(-limit, limit) - locations).square().sum(1)
+        for name, guess in guesses(known[0], known[1:]).items():
+            others[name] = others.get(name, 0) + (guess - locations).square().sum(1)
 
     def linear(first: int, last: int) -> Tensor:
         """What is left of the energy after the best linear guess from the known quantities ``first`` to ``last``."""
@@ -102,6 +108,6 @@ def _moving_dot(num_steps: int, padding: float) -> dict[str, Array]:
         "actions alone": linear(1, num_steps),
         "start alone": linear(0, 1),
         "start and actions, linear": linear(0, num_steps),
-        "start plus summed actions, clipped once": clipped,
+        **others,
     }
     return {name: (total / NUM_SEQUENCES).numpy() for name, total in errors.items()}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from jepa.data.moving_dots import Stream
+from jepa.data.stream import Stream
 from jepa.errors import ConfigError
 from jepa.models.normalization import as_packed
 from jepa.plan import Plan, build_spec
@@ -30,8 +30,6 @@ from jepa.training.loop import Trainer, build_method
 
 log = logging.getLogger(__name__)
 
-# Numbers of the data set that enter a batch as tensors; all others are structure.
-PACKABLE_DATASET_KEYS = ("noise", "static_noise")
 # Of free memory, how much a pack may plan to fill; what a step needs at its fullest, in units of what one job alone
 # keeps for the backward pass (benchmarks/packing.py measured 2.8 for VICReg and 2.0 for RSSM, batched, on a CPU).
 MEMORY_SHARE = 0.8
@@ -74,8 +72,7 @@ def pack_key(plan: Plan) -> Hashable:
     """What jobs of one pack have in common: all of the configuration that is not a number held in a tensor."""
     with torch.device("meta"):
         method = plan.build_method()
-    numbers = {"seed", *(f"dataset.{key}" for key in PACKABLE_DATASET_KEYS)}
-    numbers |= {f"dataset.distractors.{name}.coeff" for name in plan.dataset.distractors}
+    numbers = {"seed", *(f"dataset.{key}" for key in plan.dataset.hyperparameter_names)}
     numbers |= {f"optimizer.{key}" for key in ("base_lr", *plan.optimizer.hyperparameters())}
     numbers |= {f"model.{key}" for key in method.hyperparameter_names} | plan.short_keys
     rest = {key: value for key, value in flat(plan.scientific).items() if key not in numbers}

@@ -39,7 +39,7 @@ class Readouts(NamedTuple):
 
 
 class LocationUnits(Protocol):
-    """The one thing that probes need of a data set, such as ``jepa.data.moving_dots.MovingDots``."""
+    """The one thing that probes need of a data set, such as ``jepa.data.environment.Environment``."""
 
     def unnormalize_locations(self, locations: Tensor, /) -> Tensor:
         """Normalised locations [..., 2] in pixels."""

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
-from jepa.data.moving_dots import MovingDots, Normalizer, Stream
+from jepa.data.environment import Environment
+from jepa.data.normalization import Normalizer
+from jepa.data.stream import Stream
 from jepa.files import is_disk_full, write_sealed_json
 from jepa.loggers.base import Logger, RunInfo
 from jepa.methods.base import Method
@@ -46,7 +48,7 @@ class TrainerSettings:
 class RunSpec:
     """Everything one run needs, decided once in ``jepa.run``."""
 
-    dataset: MovingDots
+    dataset: Environment
     build_method: Callable[[], Method]  # draws its initial weights from torch's global generator
     optimizer: Optimizer
     probe: Probe
@@ -240,15 +242,14 @@ class Job:
 
     def _reference(self) -> Mapping[str, Any] | None:
         """The data set's reference lines, where it has some and there is an error to compare with them."""
-        give = getattr(self.spec.dataset, "reference_lines", None)
-        if give is None or "prediction_rmse_px" not in self.metrics:
+        if "prediction_rmse_px" not in self.metrics:
             return None
         try:
-            lines: dict[str, Any] = give()
+            lines = self.spec.dataset.reference_lines()
         except Exception as error:  # the result is worth more than what it is compared with
             log.warning("the reference lines could not be computed, the run goes on without them: %s", _words(error))
             return None
-        if self.context_frames is not None and self.context_frames > 1:
+        if lines is not None and self.context_frames is not None and self.context_frames > 1:
             lines["no_verdict"] = f"the predictor is shown {self.context_frames} frames, the lines hold for one"
         return lines
 

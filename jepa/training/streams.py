@@ -10,8 +10,8 @@ from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from jepa.data.draws import Coefficients
-from jepa.data.moving_dots import Stream
 from jepa.data.normalization import Normalizer
+from jepa.data.stream import Stream
 from jepa.types import Batch
 
 _Tree = TypeVar("_Tree")

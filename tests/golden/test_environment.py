@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from environment_samples import moving_dots
 
-from jepa.data.motion import draw_motion, trajectories, walk
-from jepa.data.moving_dots import MovingDots, Stream
-from jepa.data.normalization import normalize_actions, normalize_locations, unnormalize_locations
 from jepa.data.render import render
+from jepa.data.stream import Stream
 
 GOLDEN = dict(np.load(Path(__file__).parent / "environment.npz"))
 STDS = (1.3, 2.0)
@@ -22,32 +21,14 @@ def golden(dot_std: float, name: str) -> torch.Tensor:
     return array if name == "start" else array.movedim(1, 0)
 
 
-def data_set(*, noise: float, static_noise: float) -> MovingDots:
-    return MovingDots(
-        num_dots=1,
-        channels=1,
-        num_steps=17,
-        dot_std=1.3,
-        noise=noise,
-        static_noise=static_noise,
-        structured_noise=False,
-        static_noise_speed=0.0,
-        structured_source=None,
-        cifar10_folder=None,
-        batch_size=512,
-        size=512,
-        normalize=False,
-    )
-
-
 @pytest.mark.parametrize("dot_std", STDS)
 def test_padding(dot_std: float) -> None:
-    assert 2 * dot_std == GOLDEN[f"std{dot_std}/padding"]
+    assert moving_dots(dot_std=dot_std).padding == GOLDEN[f"std{dot_std}/padding"]
 
 
 @pytest.mark.parametrize("dot_std", STDS)
 def test_clipped_walk(dot_std: float) -> None:
-    found = walk(golden(dot_std, "start"), golden(dot_std, "actions"), padding=2 * dot_std)
+    found = moving_dots(dot_std=dot_std).walk(golden(dot_std, "start"), golden(dot_std, "actions"))
     torch.testing.assert_close(found, golden(dot_std, "locations").squeeze(-2), rtol=1e-6, atol=1e-6)
 
 
@@ -60,9 +41,10 @@ def test_rendering(dot_std: float) -> None:
 @pytest.mark.parametrize("dot_std", STDS)
 def test_normalisation(dot_std: float) -> None:
     locations, normalized = golden(dot_std, "locations"), golden(dot_std, "normalized_locations")
-    torch.testing.assert_close(normalize_locations(locations, 2 * dot_std), normalized, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(unnormalize_locations(normalized, 2 * dot_std), locations, rtol=1e-5, atol=1e-5)
-    actions = normalize_actions(golden(dot_std, "actions"))
+    world = moving_dots(dot_std=dot_std)
+    torch.testing.assert_close(world.area.normalize(locations), normalized, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(world.unnormalize_locations(normalized), locations, rtol=1e-5, atol=1e-5)
+    actions = golden(dot_std, "actions") / world.action_std
     torch.testing.assert_close(actions, golden(dot_std, "normalized_actions"), rtol=1e-6, atol=1e-6)
 
 
@@ -77,8 +59,8 @@ def assert_same_mean(name: str, per_sequence: torch.Tensor, sample_size: int) ->
 
 def test_moments_of_actions() -> None:
     generator = torch.Generator().manual_seed(0)
-    uniforms = draw_motion(generator, num_steps=17, batch_size=20_000, num_dots=1, device="cpu")
-    _, actions = trajectories(uniforms, padding=2.6)
+    world = moving_dots()
+    _, actions = world.trajectories(world.draw_motion(generator, 20_000, num_dots=1))
     actions = actions[:, :, 0].double()
     lengths = actions.norm(dim=-1)
     assert_same_mean("step_length_mean", lengths.mean(0), 20_000)
@@ -98,7 +80,8 @@ def test_moments_of_actions() -> None:
     [("clean", 0.0, 0.0), ("changing_1", 1.0, 0.0), ("fixed_1_25", 0.0, 1.25), ("both", 0.5, 0.5)],
 )
 def test_moments_of_frames(name: str, noise: float, static_noise: float) -> None:
-    stream = Stream(data_set(noise=noise, static_noise=static_noise), 0, "train", None, "cpu")
+    world = moving_dots(noise=noise, static_noise=static_noise, batch_size=512, size=512, normalize=False)
+    stream = Stream(world, 0, "train", None, "cpu")
     means, squares = [], []
     for _ in range(20):
         states = stream.next().states

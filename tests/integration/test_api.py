@@ -61,7 +61,7 @@ def test_the_loaded_model_and_its_maps_give_the_results_error(run: jepa.api.Run)
     located = run.probe("location").prediction(torch.cat([z[:1], predicted]))
     assert located.shape == (5, 8, 1, 2)
 
-    from jepa.data.moving_dots import Stream
+    from jepa.data.stream import Stream
 
     stream = Stream(run._plan.dataset, 0, "probe_judge", run.environment.normalizer, "cpu")
     errors = []  # px², of the prediction probe and of the encoder probe

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from jepa.config.compose import compose, register
-from jepa.data.moving_dots import Stream
+from jepa.data.stream import Stream
 from jepa.methods.base import Method
 from jepa.models import encoders
 from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, bytes_per_job, group, run_pack

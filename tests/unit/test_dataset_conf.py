@@ -7,6 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from jepa.data.moving_dots import MovingDots
+from jepa.data.textures.photos import Photos
+from jepa.data.textures.uniform import Uniform
 from jepa.errors import ConfigError
 
 FOLDER = Path(__file__).parents[2] / "conf" / "dataset"
@@ -30,7 +32,7 @@ def test_every_file_makes_a_data_set(name: str) -> None:
     dataset = composed(name, "structured_source=photos")
     assert isinstance(dataset, MovingDots)
     assert dataset.num_dots == dataset.channels == (3 if name.startswith("multiple") else 1)
-    assert dataset.structured_noise == ("structured" in name)
+    assert isinstance(dataset.overlays.texture, Photos if "structured" in name else Uniform)
     assert (dataset.noise > 0, dataset.static_noise > 0) == ("changing" in name, "fixed" in name)
     assert (dataset.num_steps, dataset.dot_std, dataset.size, dataset.normalize) == (17, 1.3, 10_000, True)
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from jepa.data.distractors.fixed import rolled
-from jepa.data.distractors.textures import Structured, Uniform
+from jepa.data.textures.base import Bank
+from jepa.data.textures.uniform import Uniform
 
 
 def test_uniform_pixels_are_independent_and_uniform() -> None:
-    images = Uniform(image_size=28).draw((40, 10), torch.Generator().manual_seed(0))
+    images = Uniform().load(image_size=28, judging=False, device="cpu").draw((40, 10), torch.Generator().manual_seed(0))
     assert images.shape == (40, 10, 28, 28) and images.dtype == torch.float32
     assert images.min() >= 0 and images.max() < 1
     count = images.numel()
@@ -24,7 +25,7 @@ def test_uniform_pixels_are_independent_and_uniform() -> None:
 
 def test_structured_images_come_from_the_bank_in_grey_levels_from_0_to_1() -> None:
     bank = torch.arange(7, dtype=torch.uint8).mul(42).view(7, 1, 1).expand(7, 28, 28).contiguous()
-    images = Structured(bank=bank).draw((300, 5), torch.Generator().manual_seed(0))
+    images = Bank(bank).draw((300, 5), torch.Generator().manual_seed(0))
     assert images.shape == (300, 5, 28, 28) and images.dtype == torch.float32
     levels, counts = images[:, :, 0, 0].unique(return_counts=True)
     torch.testing.assert_close(levels, torch.arange(7) * 42 / 255)
@@ -33,7 +34,7 @@ def test_structured_images_come_from_the_bank_in_grey_levels_from_0_to_1() -> No
 
 
 def test_structured_draws_follow_from_the_generator_alone() -> None:
-    overlay = Structured(bank=torch.arange(100, dtype=torch.uint8).view(100, 1, 1))
+    overlay = Bank(torch.arange(100, dtype=torch.uint8).view(100, 1, 1))
     first, second, other = (overlay.draw((50,), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from environment_samples import reference_lines
 
-from jepa.data.reference import reference_lines
 from jepa.errors import ConfigError
 from jepa.files import atomic_path, to_plain, write_json_atomic, write_text_atomic
 from jepa.loggers.base import Logger, RunInfo

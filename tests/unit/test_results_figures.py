@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from environment_samples import reference_lines
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from results_samples import job_name, write_grid, write_run
 
-from jepa.data.reference import reference_lines
 from jepa.results.axes import varying_axes
 from jepa.results.collect import collect
 from jepa.results.figures import axis_label, metric_figure

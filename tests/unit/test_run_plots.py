@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from environment_samples import reference_lines
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
-from jepa.data.reference import reference_lines
 from jepa.results.reference import PUBLISHED
 from jepa.results.run_plots import draw_all, losses_figure, rmse_per_step_figure, samples_figure
 

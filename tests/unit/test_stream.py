@@ -10,12 +10,15 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from jepa.data import moving_dots as stream_module
 from jepa.data.distractors.base import Distractor, Extent
-from jepa.data.distractors.textures import Texture
-from jepa.data.draws import PURPOSES
-from jepa.data.moving_dots import Draws, MovingDots, Normalizer, Stream, Streams
+from jepa.data.dots import DotDraws
+from jepa.data.draws import PURPOSES, Streams
+from jepa.data.moving_dots import MovingDots
+from jepa.data.normalization import Normalizer
 from jepa.data.render import render
+from jepa.data.stream import Stream
+from jepa.data.textures import cifar10, photos
+from jepa.data.textures.base import Images
 from jepa.errors import ConfigError
 from jepa.training.streams import JobStreams
 from jepa.types import Batch, DataShapes
@@ -67,17 +70,19 @@ def assert_batches(found: Batch, expected: Batch, atol: float) -> None:
 def fake_banks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Banks of grey levels that tell training (below 100) from judging (above)."""
 
-    def bank(source: str, *, cifar10_folder: str | None, judging: bool, device: torch.device) -> torch.Tensor:
+    def bank(*arguments: Any) -> torch.Tensor:
+        image_size, judging, device = arguments[-3:]
         levels = torch.arange(50, dtype=torch.uint8) + (150 if judging else 20)
-        return levels.view(50, 1, 1).expand(50, 28, 28).contiguous().to(device)
+        return levels.view(50, 1, 1).expand(50, image_size, image_size).contiguous().to(device)
 
-    monkeypatch.setattr(stream_module, "load_bank", bank)
+    for texture in (cifar10, photos):
+        monkeypatch.setattr(texture, "load_bank", bank)
 
 
 # --- What a batch is --------------------------------------------------------------------------------------------------
 
 
-def slow_states(dataset: MovingDots, draws: Draws, batch: Batch, normalizer: Normalizer) -> np.ndarray:
+def slow_states(dataset: MovingDots, draws: DotDraws, batch: Batch, normalizer: Normalizer) -> np.ndarray:
     """The formula of docs/science.md, frame by frame in float64, from the draws and the batch's own locations."""
     locations = dataset.unnormalize_locations(batch.locations)
     clean = render(locations, 28, dataset.dot_std).double().numpy()
@@ -86,7 +91,7 @@ def slow_states(dataset: MovingDots, draws: Draws, batch: Batch, normalizer: Nor
     for t, b, k in np.ndindex(*clean.shape[:3]):
         noisy = clean[t, b, k]
         if "static" in draws.overlays:
-            shift = int(t * dataset.static_noise_speed)
+            shift = int(t * dataset.overlays.distractors["static"].speed)
             overlay = np.roll(draws.overlays["static"][b, k].numpy(), shift, axis=1)
             noisy = noisy + brightest * dataset.static_noise * overlay
         if "changing" in draws.overlays:
@@ -112,7 +117,7 @@ def test_a_batch_is_what_the_formula_says(
         normalize=normalize,
     )
     normalizer = dataset.estimate_normalizer(0, "cpu", num_batches=3)
-    draws = dataset.draw(dataset.streams(0, "train", "cpu"), "cpu")
+    draws = Stream(dataset, 0, "train", None, "cpu").draw()
     batch = dataset.assemble(draws, dataset.coefficients("cpu"), normalizer)
     assert batch.states.shape == (5, 8, channels, 28, 28) and batch.states.dtype == torch.float32
     assert batch.states.is_contiguous()
@@ -161,7 +166,7 @@ def test_each_dot_has_noise_of_its_own_and_fixed_noise_stays() -> None:
         assert not torch.allclose(background[:, :, first], background[:, :, second], atol=1e-2)
 
 
-def stream_locations(dataset: MovingDots, draws: Draws) -> torch.Tensor:
+def stream_locations(dataset: MovingDots, draws: DotDraws) -> torch.Tensor:
     return dataset.assemble(draws, dataset.coefficients("cpu"), None).locations
 
 
@@ -338,13 +343,6 @@ def test_the_normalizer_is_estimated_with_training_images(fake_banks: None) -> N
     assert mean == pytest.approx(expected, rel=0.05)
 
 
-def test_textures_are_none_for_uniform_noise_and_needed_for_structured(fake_banks: None) -> None:
-    assert data_set(noise=1.0).textures(False, "cpu") is None
-    dataset = data_set(noise=1.0, structured_noise=True, structured_source="photos")
-    with pytest.raises(ValueError, match="bank"):
-        dataset.draw(dataset.streams(0, "train", "cpu"), "cpu")
-
-
 def test_missing_images_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     dataset = data_set(structured_noise=True, structured_source="cifar10", cifar10_folder=str(tmp_path), noise=1.0)
     with pytest.raises(ConfigError, match=r"dataset\.cifar10_folder="):
@@ -399,7 +397,7 @@ def test_coefficients_are_scalars() -> None:
 class EvenFrames(Distractor):
     """One overlay for a sequence, on in even frames only."""
 
-    def draw(self, texture: Texture, extent: Extent, generator: torch.Generator) -> torch.Tensor:
+    def draw(self, texture: Images, extent: Extent, generator: torch.Generator) -> torch.Tensor:
         return texture.draw((extent.batch_size, extent.num_dots), generator)
 
     def frames(self, drawn: torch.Tensor, num_steps: int) -> torch.Tensor:

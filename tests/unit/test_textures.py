@@ -17,7 +17,10 @@ import pooch
 import pytest
 import torch
 
-from jepa.data import textures
+from jepa.data.textures import cifar10 as textures
+from jepa.data.textures import photos
+from jepa.data.textures.base import Bank, Texture
+from jepa.data.textures.cifar10 import Cifar10
 from jepa.errors import ConfigError
 
 IMAGES_PER_FILE = 5
@@ -78,45 +81,45 @@ def test_official_constants() -> None:
 @pytest.mark.parametrize("subfolder", ["", "cifar-10-batches-bin"])
 def test_reads_a_folder_of_files(tmp_path: Path, subfolder: str) -> None:
     write_files(tmp_path / subfolder)
-    assert_bank(textures.cifar10(judging=False, folder=str(tmp_path)), textures.CIFAR10_TRAIN_FILES)
-    assert_bank(textures.cifar10(judging=True, folder=str(tmp_path)), textures.CIFAR10_TEST_FILES)
+    assert_bank(textures.cifar10(image_size=28, judging=False, folder=str(tmp_path)), textures.CIFAR10_TRAIN_FILES)
+    assert_bank(textures.cifar10(image_size=28, judging=True, folder=str(tmp_path)), textures.CIFAR10_TEST_FILES)
 
 
 def test_reads_an_archive_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(textures, "CIFAR10_MD5", write_archive(tmp_path / "cifar-10-binary.tar.gz"))
-    assert_bank(textures.cifar10(judging=True, folder=str(tmp_path)), textures.CIFAR10_TEST_FILES)
+    assert_bank(textures.cifar10(image_size=28, judging=True, folder=str(tmp_path)), textures.CIFAR10_TEST_FILES)
 
 
 def test_refuses_an_altered_archive_in_a_folder(tmp_path: Path) -> None:
     write_archive(tmp_path / "cifar-10-binary.tar.gz")
     with pytest.raises(ConfigError, match=r"cifar-10-binary.tar.gz: md5 checksum is .*, expected c32a1d4a"):
-        textures.cifar10(judging=True, folder=str(tmp_path))
+        textures.cifar10(image_size=28, judging=True, folder=str(tmp_path))
 
 
 def test_refuses_an_archive_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cifar-10-binary.tar.gz"
     monkeypatch.setattr(textures, "CIFAR10_MD5", write_archive(path, files=FILES[:-1]))
     with pytest.raises(ConfigError, match=r"cannot be read as CIFAR-10's archive .*test_batch\.bin.*not found"):
-        textures.cifar10(judging=True, folder=str(tmp_path))
+        textures.cifar10(image_size=28, judging=True, folder=str(tmp_path))
 
 
 def test_refuses_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.cifar10_folder=.*holds neither test_batch\.bin nor cifar-10"):
-        textures.cifar10(judging=True, folder=str(tmp_path))
+        textures.cifar10(image_size=28, judging=True, folder=str(tmp_path))
 
 
 def test_refuses_a_missing_file(tmp_path: Path) -> None:
     write_files(tmp_path)
     (tmp_path / "data_batch_3.bin").unlink()
     with pytest.raises(ConfigError, match=r"data_batch_3\.bin: cannot be read .*expected 15365 bytes"):
-        textures.cifar10(judging=False, folder=str(tmp_path))
+        textures.cifar10(image_size=28, judging=False, folder=str(tmp_path))
 
 
 def test_refuses_a_truncated_file(tmp_path: Path) -> None:
     write_files(tmp_path)
     (tmp_path / "data_batch_2.bin").write_bytes(record_file("data_batch_2.bin")[0][:-1])
     with pytest.raises(ConfigError, match=r"data_batch_2\.bin: has 15364 bytes, expected 15365 \(5 records"):
-        textures.cifar10(judging=False, folder=str(tmp_path))
+        textures.cifar10(image_size=28, judging=False, folder=str(tmp_path))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -144,40 +147,47 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_downloads_once(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = served / "cifar-10-binary.tar.gz"
     monkeypatch.setattr(textures, "CIFAR10_MD5", write_archive(archive))
-    assert_bank(textures.cifar10(judging=False, folder=None), textures.CIFAR10_TRAIN_FILES)
+    assert_bank(textures.cifar10(image_size=28, judging=False, folder=None), textures.CIFAR10_TRAIN_FILES)
     archive.unlink()  # the second time it comes from the cache
-    assert_bank(textures.cifar10(judging=True, folder=None), textures.CIFAR10_TEST_FILES)
+    assert_bank(textures.cifar10(image_size=28, judging=True, folder=None), textures.CIFAR10_TEST_FILES)
 
 
 def test_refuses_a_download_with_another_checksum(served: Path) -> None:
     write_archive(served / "cifar-10-binary.tar.gz")
     with pytest.raises(ConfigError, match=r"could not download .*hash.*dataset\.cifar10_folder.*photos") as caught:
-        textures.cifar10(judging=False, folder=None)
+        textures.cifar10(image_size=28, judging=False, folder=None)
     assert "\n" not in str(caught.value)
     assert not list(served.parent.glob("cache/jepa/*"))  # nothing doubtful is kept
 
 
 def test_a_failed_download_says_how_to_get_on(served: Path) -> None:
     with pytest.raises(ConfigError, match=r"could not download .*404.*dataset\.cifar10_folder.*photos") as caught:
-        textures.cifar10(judging=False, folder=None)
+        textures.cifar10(image_size=28, judging=False, folder=None)
     assert "\n" not in str(caught.value)
     sockets = [found for found in gc.get_objects() if type(found) is socket.socket]
     assert not [found for found in sockets if found.fileno() != -1 and "[closed]" in repr(found)]  # half closed
 
 
+def loaded(texture: Texture, *, image_size: int = 28, judging: bool = False) -> torch.Tensor:
+    """The bank of a texture."""
+    images = texture.load(image_size=image_size, judging=judging, device="cpu")
+    assert isinstance(images, Bank)
+    return images.bank
+
+
 def test_banks_are_tensors_and_read_once(tmp_path: Path) -> None:
     write_files(tmp_path)
-    arguments = {"cifar10_folder": str(tmp_path), "device": torch.device("cpu")}
-    train = textures.load_bank("cifar10", judging=False, **arguments)
+    train = loaded(Cifar10(folder=str(tmp_path)))
     assert train.dtype == torch.uint8 and train.shape == (5 * IMAGES_PER_FILE, 28, 28)
-    assert textures.load_bank("cifar10", judging=False, **arguments) is train
-    judge = textures.load_bank("cifar10", judging=True, **arguments)
+    assert loaded(Cifar10(folder=str(tmp_path))) is train
+    judge = loaded(Cifar10(folder=str(tmp_path)), judging=True)
     assert not any(torch.equal(image, other) for image in judge for other in train)
 
 
-def test_unknown_source() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'cifar10'"):
-        textures.load_bank("cifar", judging=False, cifar10_folder=None, device=torch.device("cpu"))
+@pytest.mark.parametrize("texture", [Cifar10(), photos.Photos()])
+def test_larger_images_than_there_are_are_refused(texture: Texture) -> None:
+    with pytest.raises(ConfigError, match="not 64"):
+        loaded(texture, image_size=64)
 
 
 # --- Photographs ------------------------------------------------------------------------------------------------------
@@ -188,7 +198,7 @@ def banks() -> tuple[np.ndarray, np.ndarray]:
     """Crops to train on and to judge on."""
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
-    return textures.photos(judging=False), textures.photos(judging=True)
+    return photos.photos(image_size=28, judging=False), photos.photos(image_size=28, judging=True)
 
 
 def test_photos_give_thousands_of_varied_crops(banks: tuple[np.ndarray, np.ndarray]) -> None:
@@ -204,19 +214,19 @@ def test_photos_give_thousands_of_varied_crops(banks: tuple[np.ndarray, np.ndarr
 
 
 def test_photos_are_disjoint_for_training_and_judging(banks: tuple[np.ndarray, np.ndarray]) -> None:
-    assert not set(textures.TRAINING_PHOTOS) & set(textures.JUDGING_PHOTOS)
+    assert not set(photos.TRAINING_PHOTOS) & set(photos.JUDGING_PHOTOS)
     train, judge = ({crop.tobytes() for crop in bank} for bank in banks)
     assert not train & judge
 
 
 def test_photos_are_the_same_every_time(banks: tuple[np.ndarray, np.ndarray]) -> None:
-    np.testing.assert_array_equal(textures.photos(judging=True), banks[1])
+    np.testing.assert_array_equal(photos.photos(image_size=28, judging=True), banks[1])
 
 
 def test_crops_equal_slices_of_the_scaled_photograph() -> None:
     pytest.importorskip("skimage")
     photo = np.random.default_rng(0).integers(0, 256, (60, 90)).astype(np.float32)
-    crops = textures._crops(photo, 60)  # its own size: nothing is scaled
+    crops = photos._crops(photo, 60, 28)  # its own size: nothing is scaled
     assert crops.shape == (256, 28, 28)
     np.testing.assert_array_equal(crops[0], photo[:28, :28])
     np.testing.assert_array_equal(crops[15], photo[:28, -28:])
@@ -228,4 +238,4 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, library: st
     module = {"skimage": "skimage.data", "sklearn": "sklearn.datasets"}[library]
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"{library}.* is not installed; install the extra \[photos\]"):
-        textures._load_photo(library, "astronaut")
+        photos._load_photo(library, "astronaut")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from jepa.data.distractors.textures import Texture
+from jepa.data.textures.base import Images, Texture
 from jepa.errors import check_number
+
+# Loads a distractor's texture: load(judging, device).
+Load = Callable[[bool, "torch.device | str"], Images]
 
 
 class Extent(NamedTuple):
@@ -27,14 +31,31 @@ class Distractor(ABC):
     be packed that differ in ``coeff``.
     """
 
-    def __init__(self, *, coeff: float) -> None:
-        """coeff: strength, 0 to 1000; at 0 the process is not drawn."""
+    def __init__(self, *, coeff: float, texture: Texture | None = None) -> None:
+        """coeff: strength, 0 to 1000; at 0 the process is not drawn, unless it has a label.
+
+        texture: what its images look like; None: the data set's.
+        """
         self.coeff = float(check_number("coeff", coeff, minimum=0, maximum=1000))
+        self.texture = texture
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many different overlays there are, where they are numbered; None: they are not."""
+        return None
+
+    def images(self, load: Load, *, num_dots: int, judging: bool, device: torch.device | str) -> Images:
+        """What ``draw`` is given to draw from, made once a stream: here the images of the distractor's texture."""
+        return load(judging, device)
 
     @abstractmethod
-    def draw(self, texture: Texture, extent: Extent, generator: torch.Generator) -> Tensor:
-        """What is random in a batch, in one tensor on the generator's device; ``texture`` draws images [H, W]."""
+    def draw(self, texture: Images, extent: Extent, generator: torch.Generator) -> Any:
+        """What is random in a batch, a pytree of tensors on the generator's device; ``texture`` draws images [H, W]."""
 
     @abstractmethod
-    def frames(self, drawn: Tensor, num_steps: int) -> Tensor:
+    def frames(self, drawn: Any, num_steps: int) -> Tensor:
         """The overlays [T, B, K, H, W], in [0, 1], that ``drawn`` makes; a view will do."""
+
+    def label(self, drawn: Any) -> Tensor:
+        """The number of each sequence's overlay, int64 [B]; asked for only where ``num_classes`` is given."""
+        raise NotImplementedError(f"{type(self).__name__} has classes and no label")

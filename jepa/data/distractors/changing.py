@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from jepa.data.distractors.base import Distractor, Extent
-from jepa.data.distractors.textures import Texture
+from jepa.data.textures.base import Images
 
 
 class Changing(Distractor):
     """An overlay of its own for every frame. Source: Sobal et al. 2022 (arXiv 2211.10831), section 3."""
 
-    def draw(self, texture: Texture, extent: Extent, generator: torch.Generator) -> Tensor:
+    def draw(self, texture: Images, extent: Extent, generator: torch.Generator) -> Tensor:
         return texture.draw(tuple(extent), generator)
 
     def frames(self, drawn: Tensor, num_steps: int) -> Tensor:

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from jepa.data.distractors.base import Distractor, Extent
-from jepa.data.distractors.textures import Texture
+from jepa.data.textures.base import Images, Texture
 
 
 class Fixed(Distractor):
     """One overlay for all frames of a sequence. Source: Sobal et al. 2022 (arXiv 2211.10831), section 3."""
 
-    def __init__(self, *, coeff: float, speed: float = 0.0) -> None:
+    def __init__(self, *, coeff: float, speed: float = 0.0, texture: Texture | None = None) -> None:
         """speed: pixels along x that the overlay rolls at each frame, wrapping around; whole pixels are moved."""
-        super().__init__(coeff=coeff)
+        super().__init__(coeff=coeff, texture=texture)
         self.speed = speed
 
-    def draw(self, texture: Texture, extent: Extent, generator: torch.Generator) -> Tensor:
+    def draw(self, texture: Images, extent: Extent, generator: torch.Generator) -> Tensor:
         return texture.draw((extent.batch_size, extent.num_dots), generator)
 
     def frames(self, drawn: Tensor, num_steps: int) -> Tensor:

@@ -1,0 +1,281 @@
+"""Worlds of dots: what they share, whatever the law that dots move by."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jepa.data.area import Area
+from jepa.data.distractors.base import Distractor, Extent
+from jepa.data.draws import MOTION, Coefficients, Streams
+from jepa.data.environment import Environment
+from jepa.data.normalization import Normalizer, identity_normalizer
+from jepa.data.overlays import chosen_texture, published_overlays
+from jepa.data.reference import reference_lines
+from jepa.data.render import brightest, gaussian_profiles
+from jepa.data.textures.base import Images, Texture
+from jepa.errors import ConfigError, check_count, check_flag, check_number
+from jepa.types import Batch, DataShapes
+
+MAX_BATCH_NUMBERS = 2**31  # 8 GiB of frames, before a model has seen them
+START_ROWS = 2  # uniforms of a dot's start, x and y
+
+
+class DotDraws(NamedTuple):
+    """All that is random in a batch."""
+
+    motion: Tensor  # [START_ROWS + num_uniforms, B, K], uniform on [0, 1)
+    overlays: dict[str, Any]  # by distractor, what its ``draw`` gave; without those that are not drawn
+
+
+class DotWorld(Environment):
+    """Abstract: Gaussian dots that move by a law, each in an image of its own, under distractors.
+
+    A law starts each dot uniformly in ``area``. ``sample_actions`` says what is asked of a moving dot, ``step`` what
+    follows. A law with more state than the location also overrides ``start`` and ``location_of``. Every dot of an index
+    from ``num_moving_dots`` on rests.
+    """
+
+    image_size: ClassVar[int] = 28  # H = W, px; pixel centres at 0 ... 27
+    # the model is given the first dot's actions; the third never moves
+    dot_names: ClassVar[tuple[str, ...]] = ("action", "random", "stationary")
+    num_moving_dots: ClassVar[int] = 2  # dots of a higher index are stationary
+
+    def __init__(
+        self,
+        *,
+        num_dots: int,
+        channels: int,
+        num_steps: int,
+        dot_std: float,
+        noise: float,
+        static_noise: float,
+        distractors: Mapping[str, Distractor] | None = None,
+        structured_noise: bool,
+        static_noise_speed: float,
+        structured_source: str | None,
+        cifar10_folder: str | None,
+        texture: Texture | None = None,
+        batch_size: int,
+        size: int,
+        normalize: bool,
+    ) -> None:
+        """All arguments as in ``conf/dataset/single.yaml``. Raises ConfigError for a value that cannot be used."""
+        self.num_dots = check_count("dataset.num_dots", num_dots, maximum=len(self.dot_names))
+        self.channels = _check_channels(channels, num_dots)
+        self.num_steps = check_count("dataset.num_steps", num_steps, minimum=2, maximum=10_000)
+        self.dot_std = check_number("dataset.dot_std", dot_std, minimum=0.1, maximum=(self.image_size - 2) / 4)
+        self.noise = check_number("dataset.noise", noise, minimum=0, maximum=1000)
+        self.static_noise = check_number("dataset.static_noise", static_noise, minimum=0, maximum=1000)
+        check_number("dataset.static_noise_speed", static_noise_speed, minimum=0, maximum=1000)
+        self.overlays = published_overlays(
+            noise=noise,
+            static_noise=static_noise,
+            static_noise_speed=static_noise_speed,
+            distractors=distractors or {},
+            texture=chosen_texture(
+                texture,
+                structured_noise=structured_noise,
+                structured_source=structured_source,
+                cifar10_folder=cifar10_folder,
+            ),
+            image_size=self.image_size,
+        )
+        self.batch_size = check_count("dataset.batch_size", batch_size, maximum=2**20)
+        self.size = check_count("dataset.size", size, minimum=batch_size, maximum=10**9)
+        self.normalize = check_flag("dataset.normalize", normalize)
+        _check_memory(num_steps, batch_size, channels * self.image_size**2)
+        self.padding = 2 * self.dot_std  # px; no dot's centre comes closer to the border
+        self.area = Area(self.padding, self.image_size)
+
+    @property
+    def shapes(self) -> DataShapes:
+        return DataShapes(
+            num_steps=self.num_steps,
+            channels=self.channels,
+            image_size=self.image_size,
+            num_dots=self.num_dots,
+            action_size=2,
+        )
+
+    @property
+    def hyperparameter_names(self) -> tuple[str, ...]:
+        return ("noise", "static_noise", *(f"distractors.{name}.coeff" for name in self.overlays.distractors))
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        return self.overlays.classes
+
+    # --- the law -----------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def action_std(self) -> float:
+        """Standard deviation of a coordinate of a moving dot's actions, px; their mean is 0."""
+
+    @property
+    @abstractmethod
+    def num_uniforms(self) -> int:
+        """How many uniform numbers ``sample_actions`` needs for a dot."""
+
+    @abstractmethod
+    def sample_actions(self, uniforms: Tensor) -> Tensor:
+        """Actions [T-1, B, K, 2] in px of moving dots, from ``uniforms`` [num_uniforms, B, K] in [0, 1)."""
+
+    def start(self, locations: Tensor) -> Tensor:
+        return locations
+
+    def location_of(self, states: Tensor) -> Tensor:
+        """The locations [..., 2], px, of ``states`` [..., S]."""
+        return states
+
+    def guesses(self, start: Tensor, actions: Tensor) -> dict[str, Tensor]:
+        """Further simple guesses of the locations, by name, for the reference lines.
+
+        Args:
+            start: [N], a coordinate of the first location about the image's centre, px, float64.
+            actions: [T-1, N], of that coordinate, px.
+
+        Returns:
+            [T, N] each, about the image's centre.
+        """
+        return {}
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        return self.overlays.drawn
+
+    def coefficients(self, device: torch.device | str) -> Coefficients:
+        return self.overlays.coefficients(device)
+
+    def streams(self, seed: int, purpose: str, device: torch.device | str) -> Streams:
+        return Streams(seed=seed, purpose=purpose, device=device, distractors=self.overlays.distractors)
+
+    def images(self, judging: bool, device: torch.device | str) -> dict[str, Images]:
+        return self.overlays.images(num_dots=self.num_dots, judging=judging, device=device)
+
+    def draw(
+        self,
+        streams: Streams,
+        images: Mapping[str, Images],
+        batch_size: int | None = None,
+        *,
+        drawn: Collection[str] | None = None,
+    ) -> DotDraws:
+        extent = Extent(self.num_steps, self.batch_size if batch_size is None else batch_size, self.num_dots)
+        return DotDraws(
+            motion=self.draw_motion(streams.generators[MOTION], extent.batch_size, self.num_dots),
+            overlays=self.overlays.draw(streams, images, extent, drawn),
+        )
+
+    def draw_motion(self, generator: torch.Generator, batch_size: int, num_dots: int) -> Tensor:
+        """All uniforms that :meth:`trajectories` needs, in one draw: [START_ROWS + num_uniforms, B, K], float32.
+
+        Rows: start x, start y, then those of the law. A stationary dot's last rows go unused, so that the layout is the
+        same for every dot.
+        """
+        rows = START_ROWS + self.num_uniforms
+        return torch.rand(rows, batch_size, num_dots, generator=generator, device=generator.device)
+
+    def trajectories(self, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Locations [T, B, K, 2] and actions [T-1, B, K, 2], px, from the ``uniforms`` of :meth:`draw_motion`.
+
+        A stationary dot's actions are zero. Source: docs/science.md.
+        """
+        start = self.area.locate(uniforms[:START_ROWS].movedim(0, -1))
+        moving = uniforms[START_ROWS:, :, : self.num_moving_dots]
+        actions = self.sample_actions(moving)
+        locations = self.walk(start[:, : self.num_moving_dots], actions)
+        num_stationary = uniforms.shape[-1] - moving.shape[-1]
+        if num_stationary:
+            resting = start[:, self.num_moving_dots :]
+            locations = torch.cat((locations, resting.expand(len(locations), *resting.shape)), dim=-2)
+            actions = torch.cat((actions, torch.zeros_like(actions[:, :, :num_stationary])), dim=-2)
+        return locations, actions
+
+    def walk(self, start: Tensor, actions: Tensor) -> Tensor:
+        """Locations [T, ..., 2] (px) that ``actions`` [T-1, ..., 2] lead to from ``start`` [..., 2]."""
+        states = [self.start(start)]
+        for action in actions.unbind(0):
+            states.append(self.step(states[-1], action))
+        return torch.stack([self.location_of(state) for state in states])
+
+    def assemble(self, draws: DotDraws, coefficients: Coefficients, normalizer: Normalizer | None) -> Batch:
+        locations, actions = self.trajectories(draws.motion)
+        if normalizer is None:
+            normalizer = identity_normalizer(draws.motion)
+        states = self._frames(locations, draws, coefficients, normalizer)
+        targets = self.overlays.targets(draws.overlays, self.num_steps)
+        actions = actions[:, :, 0]  # the model is told the action dot's actions alone
+        if not self.normalize:
+            return Batch(states, actions, locations, targets)
+        return Batch(states, actions / self.action_std, self.area.normalize(locations), targets)
+
+    def _frames(
+        self, locations: Tensor, draws: DotDraws, coefficients: Coefficients, normalizer: Normalizer
+    ) -> Tensor:
+        """Noisy normalised frames [T, B, C, H, W] of ``locations`` [T, B, K, 2] px.
+
+        ``(clean + m · Σ coefficient · overlay - mean) / std``, the division done on the small factors of the images.
+        """
+        columns, rows = gaussian_profiles(locations, self.image_size, self.dot_std)
+        gain = 1 / normalizer.state_std + self.overlays.nothing(coefficients)
+        unit = brightest(columns, rows) * gain  # m, over all images of the batch
+        num_summed = self.num_dots // self.channels  # images that add up to one channel share the mean between them
+        frames = (rows * gain).unsqueeze(-1) * columns.unsqueeze(-2)
+        frames.sub_(normalizer.state_mean * gain / num_summed)
+        self.overlays.add_to(frames, draws.overlays, coefficients, unit)
+        return frames if num_summed == 1 else frames.sum(2, keepdim=True)
+
+    # --- units, and what probes are compared with --------------------------------------------------------------------
+
+    @property
+    def location_scale_px(self) -> float:
+        """Pixels per unit of a batch's locations; 1 where data are not normalised."""
+        return self.area.location_scale if self.normalize else 1.0
+
+    def unnormalize_locations(self, locations: Tensor) -> Tensor:
+        return self.area.unnormalize(locations) if self.normalize else locations
+
+    def unnormalize_actions(self, actions: Tensor) -> Tensor:
+        return actions * self.action_std if self.normalize else actions
+
+    def reference_lines(self) -> dict[str, Any]:
+        def simulate(generator: torch.Generator, num_sequences: int) -> tuple[Tensor, Tensor]:
+            locations, actions = self.trajectories(self.draw_motion(generator, num_sequences, num_dots=1))
+            return locations[:, :, 0], actions[:, :, 0]
+
+        lines = reference_lines(
+            simulate,
+            num_steps=self.num_steps,
+            centre=self.area.centre,
+            dots=self.dot_names[: self.num_dots],
+            num_moving=self.num_moving_dots,
+            guesses=self.guesses,
+        )
+        if not self.normalize:
+            lines["no_verdict"] = "dataset.normalize=false: the probes have no bias and cannot answer the centre"
+        return lines
+
+
+def _check_channels(channels: int, num_dots: int) -> int:
+    check_count("dataset.channels", channels)
+    if channels not in (1, num_dots):
+        allowed = "1" if num_dots == 1 else f"1 (images summed) or {num_dots} (one image a dot)"
+        raise ConfigError(f"dataset.channels={channels}: must be {allowed} with dataset.num_dots={num_dots}")
+    return channels
+
+
+def _check_memory(num_steps: int, batch_size: int, frame_numbers: int) -> None:
+    numbers = num_steps * batch_size * frame_numbers
+    if numbers > MAX_BATCH_NUMBERS:
+        raise ConfigError(
+            f"dataset.batch_size={batch_size}: a batch of {num_steps} frames a sequence (dataset.num_steps) takes "
+            f"{4 * numbers / 2**30:.0f} GiB; at most {4 * MAX_BATCH_NUMBERS / 2**30:.0f} GiB are allowed"
+        )

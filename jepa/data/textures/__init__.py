@@ -1,0 +1,1 @@
+"""Textures: the images that distractors are made of. One file a texture."""

@@ -1,0 +1,67 @@
+"""What a texture must offer, and the images that distractors draw from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Images(ABC):
+    """Abstract: a source of images on one device, such as a texture gives when it has been loaded."""
+
+    @abstractmethod
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Images [*shape, H, W], float32 in [0, 1], independent of each other, on the generator's device."""
+
+
+class Bank(Images):
+    """Images of a bank, each drawn uniformly, with replacement."""
+
+    def __init__(self, bank: Tensor) -> None:
+        """bank: [N, H, W], uint8 grey levels, on the device that images are drawn on."""
+        self.bank = bank
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """[*shape, H, W]; see :class:`Images`."""
+        indices = torch.randint(len(self.bank), shape, generator=generator, device=self.bank.device)
+        return self.bank[indices].to(torch.float32).div_(255)
+
+
+class Texture(ABC):
+    """Abstract: what the images of distractors look like. Holds settings only; the images come with ``load``."""
+
+    @abstractmethod
+    def load(self, *, image_size: int, judging: bool, device: torch.device | str) -> Images:
+        """The images of this texture.
+
+        Args:
+            image_size: H = W, px.
+            judging: the images that probes are judged on, else those to train on. A texture with a limited number of
+                images has none in both.
+            device: where the images are drawn.
+
+        Raises:
+            ConfigError: images or a library are missing.
+        """
+
+
+def greyscale(red: npt.NDArray[Any], green: npt.NDArray[Any], blue: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Luma of three colour planes by ITU-R BT.601, on the scale of the planes, float32."""
+    weights = np.asarray(_LUMA, np.float32)
+    luma: npt.NDArray[np.float32] = weights[0] * red + weights[1] * green + weights[2] * blue
+    return luma
+
+
+def to_bytes(levels: npt.NDArray[Any]) -> Bytes:
+    """Grey levels rounded to the nearest of 0 ... 255."""
+    rounded: Bytes = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return rounded

@@ -1,0 +1,28 @@
+"""Uniform noise, pixel by pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jepa.data.textures.base import Images, Texture
+
+
+class Uniform(Texture):
+    """Pixels independent and uniform on [0, 1]."""
+
+    def load(self, *, image_size: int, judging: bool, device: torch.device | str) -> Images:
+        return UniformImages(image_size)
+
+
+class UniformImages(Images):
+    """New noise at every draw."""
+
+    def __init__(self, image_size: int) -> None:
+        """image_size: H = W, px."""
+        self.image_size = image_size
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """[*shape, H, W]; see :class:`Images`."""
+        size = self.image_size
+        return torch.rand(*shape, size, size, generator=generator, device=generator.device, dtype=torch.float32)
