@@ -24,6 +24,7 @@ PROBES = {
     "Adam, kept features": ["probe=adam", "probe.cache_gib=8"],
     "Adam, new sequences each epoch": ["probe=adam", "probe.fresh=true"],
 }
+ERRORS = ("prediction_rmse_px", "encoder_rmse_px")
 ORIGINAL = "Adam, new sequences each epoch"
 
 
@@ -56,7 +57,7 @@ def main() -> None:
         results[name] = judged(trained, [*overrides, *sizes, *epochs])
     original = 2 * results[ORIGINAL][0]
     rows = [
-        [name, f"{original / seconds:.1f}", f"{report.prediction_rmse_px:.3f}", f"{report.encoder_rmse_px:.3f}"]
+        [name, f"{original / seconds:.1f}", *(f"{report.as_metrics()[error]:.3f}" for error in ERRORS)]
         for name, (seconds, report) in results.items()
     ]
     print(table(["probe", "time, original / ours", "prediction RMSE, px", "encoder RMSE, px"], rows))

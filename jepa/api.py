@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from jepa.data.normalization import Normalizer
     from jepa.methods.base import Method
     from jepa.plan import Plan
+    from jepa.probes.targets.base import ProbeTarget
     from jepa.types import Batch
 
 PathLike = str | os.PathLike[str]
-TARGETS = ("location",)
 
 
 def train(overrides: Sequence[str]) -> Run:
@@ -211,20 +211,21 @@ class Run:
         return encodings.float(), predictions.float()
 
     def probe(self, target: str = "location") -> ProbeMaps:
-        """The maps that the run was judged with.
+        """The maps that the run was judged with, for one of its targets.
 
         Raises:
-            ConfigError: no such target, or a run that has not been judged or comes from an earlier version.
+            ConfigError: no such target, a run that has not been judged or comes from an earlier version.
         """
         from jepa.probes.maps import load_map
 
-        check_choice("target", target, TARGETS)
+        targets = self._plan.probe.asked(self._plan.dataset)
+        check_choice("target", target, targets)
         path = self.folder / checkpoint.PROBE
         if not path.is_file():
             raise ConfigError(f"{path}: is missing; a run keeps its probe's maps when it has been judged")
         state = checkpoint.load(path)[target]
         maps = {name: load_map(state[name], self.device) for name in ("prediction", "encoder")}
-        return ProbeMaps(self._plan.dataset, **maps)
+        return ProbeMaps(targets[target], **maps)
 
 
 class RunEnvironment(NamedTuple):
@@ -257,25 +258,28 @@ class RunEnvironment(NamedTuple):
 
 
 class ProbeMaps:
-    """The two fitted maps of a run, from embeddings to locations in px."""
+    """The two fitted maps of a run for one target, such as the location."""
 
-    def __init__(self, dataset: Environment, *, prediction: Any, encoder: Any) -> None:
+    def __init__(self, target: ProbeTarget, *, prediction: Any, encoder: Any) -> None:
         """prediction, encoder: maps of one job, see ``jepa.probes.maps``."""
-        self._dataset = dataset
+        self._target = target
         self._prediction, self._encoder = prediction, encoder
 
     def prediction(self, embeddings: Tensor) -> Tensor:
-        """Locations [..., K, 2] in px of z_0 or of predicted embeddings [..., D], by the prediction probe."""
+        """The prediction probe's answers for z_0 or predicted embeddings [..., D]: locations [..., K, 2] in px.
+
+        For another target what it is reported in, such as classes [...].
+        """
         return self._read(self._prediction, embeddings)
 
     def encoder(self, embeddings: Tensor) -> Tensor:
-        """Locations [..., K, 2] in px of encodings [..., D], by the encoder probe, which was fitted on z_0."""
+        """The encoder probe's answers for encodings [..., D], likewise; it was fitted on z_0."""
         return self._read(self._encoder, embeddings)
 
     def _read(self, fitted: Any, embeddings: Tensor) -> Tensor:
         flat = fitted(embeddings.reshape(1, -1, embeddings.shape[-1]))
-        located: Tensor = self._dataset.unnormalize_locations(flat.reshape(*embeddings.shape[:-1], -1, 2))
-        return located.float()
+        answers = self._target.read(flat.reshape(*embeddings.shape[:-1], -1))
+        return answers.float() if answers.is_floating_point() else answers
 
 
 def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:

@@ -75,6 +75,8 @@ def make_plan(cfg: DictConfig) -> Plan:
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     _check_init_from(config)
     dataset: Environment = _component(plain, "dataset")
+    probe: Probe = _component(plain, "probe")
+    probe.asked(dataset)
     return Plan(
         config=config,
         plain=plain,
@@ -86,7 +88,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         device=device,
         dataset=dataset,
         optimizer=_component(plain, "optimizer"),
-        probe=_component(plain, "probe"),
+        probe=probe,
         build_method=lambda: make_method(plain, referred, dataset.shapes),
         short_keys=frozenset(referred.values()),
     )
@@ -119,7 +121,7 @@ def check_model(plan: Plan) -> int:
     if plan.config.init_from is not None:
         checkpoint.check_initial_model(Path(plan.config.init_from), method.state_dict())
     _check_batch(plan, method)
-    _check_metrics(plan.config, method)
+    _check_metrics(plan, method)
     return num_parameters
 
 
@@ -143,12 +145,12 @@ def _check_batch(plan: Plan, method: Method) -> None:
         )
 
 
-def _check_metrics(config: RunConfig, method: Method) -> None:
+def _check_metrics(plan: Plan, method: Method) -> None:
     """Refuse an ``objective`` that the run does not measure, and an ``on_probe`` that watches such a one."""
+    config = plan.config
     trained = method.trainable and config.trainer.epochs > 0
     losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
-    errors = ["prediction_rmse_px", "encoder_rmse_px"]
-    errors += ["head_rmse_px"] if method.has_location_head else []
+    errors = [*plan.probe.metric_names, *(["head_rmse_px"] if method.has_location_head else [])]
     terms_known = bool(method.loss_weights()) or not trained
     _check_metric("objective", config.objective, [*errors, *losses, "train_seconds"], terms_known)
     watched = getattr(on_probe(config), "objective", None)

@@ -29,8 +29,9 @@ KINDS = {
 }
 TERM = "jepa.losses.base.Term"
 DISTRACTOR = "jepa.data.distractors.base.Distractor"
+TARGET = "jepa.probes.targets.base.ProbeTarget"
 # Keys that hold any number of components by name, and the class that each must be derived from.
-COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR}
+COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR, "probe.targets": TARGET}
 OPEN_NODES = ("dataset", "optimizer", "model", "probe")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
 _ABSENT = object()
@@ -69,7 +70,7 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
 
 
 def _check_collections(section: Mapping[str, Any], name: str) -> None:
-    """Check that what holds components by name (terms, distractors) holds nothing else."""
+    """Check that what holds components by name (terms, distractors, targets) holds nothing else."""
     for path, kind in COLLECTIONS.items():
         parent, _, key = path.partition(".")
         if parent != name or key not in section:
@@ -149,6 +150,8 @@ def kind_of(path: str) -> str | None:
         return KINDS.get(".".join(["model", *part])) if part else TERM
     if path.startswith("dataset.distractors."):
         return DISTRACTOR
+    if path.startswith("probe.targets."):
+        return TARGET
     return KINDS.get(path)
 
 
@@ -164,7 +167,7 @@ def _check_keys(
     parameters = inspect.signature(located).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    if kind_of(path) in (TERM, DISTRACTOR):  # they are given all of their arguments here
+    if kind_of(path) in COLLECTIONS.values():  # they are given all of their arguments here
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node:
                 raise ConfigError(f"{join(path, name)}: is missing")

@@ -22,7 +22,6 @@ from jepa.errors import ConfigError, check_choice, check_count, check_number, ch
 PRECISIONS = ("fp32", "tf32", "bf16")
 WANDB_MODES = ("offline", "online", "disabled")
 PROGRESS = ("auto", "live", "lines", "none")
-OBJECTIVES = ("prediction_rmse_px", "encoder_rmse_px", "head_rmse_px", "loss/total", "train_seconds")
 _Node = TypeVar("_Node")
 
 
@@ -123,15 +122,7 @@ class RunConfig:
             check_choice("resume", self.resume, ("auto", "true", "false"))
         for name in self.extensions:
             check_package("extensions", name)
-        check_objective(self.objective)
         check_choice("progress", self.progress, PROGRESS)
-
-
-def check_objective(name: str) -> str:
-    """Return ``name`` if a run measures a metric of that name; loss terms (``loss/...``) differ between models."""
-    if not name.startswith("loss/"):
-        check_choice("objective", name, (*OBJECTIVES, "loss/<term>"))
-    return name
 
 
 def _check_device(name: str) -> None:

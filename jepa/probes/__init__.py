@@ -1,4 +1,4 @@
-"""How a frozen representation is judged: fit a map from embeddings to locations, judge it on new data, in pixels."""
+"""How a frozen representation is judged: fit maps from embeddings to targets, judge them on new data."""
 
 from jepa.probes.adam import AdamProbe
 from jepa.probes.base import Probe

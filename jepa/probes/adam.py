@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from jepa.errors import ConfigError, check_count, check_number, check_widths
-from jepa.probes.base import FitPass, Probe, Readouts
+from jepa.probes.base import FitPass, Probe
 from jepa.probes.features import Features
-from jepa.probes.maps import FrozenMLP, batch_norm
+from jepa.probes.maps import FittedMaps, FrozenMLP, batch_norm
+from jepa.probes.report import LOCATION
+from jepa.probes.targets.base import ProbeTarget
+from jepa.seeding import generator
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ class AdamProbe(Probe):
     def __init__(
         self,
         *,
+        targets: Mapping[str, ProbeTarget],
         fit_sequences: int,
         judge_sequences: int,
         every_frame: bool,
@@ -39,13 +43,14 @@ class AdamProbe(Probe):
         fresh: bool,
         cache_gib: float,
     ) -> None:
-        """learning_rate, epochs: Adam's, for both probes.
+        """learning_rate, epochs: Adam's, for all probes.
 
         hidden: widths of hidden layers, "a-b" (Linear, BatchNorm, ReLU each); "" for a linear map.
         fresh: embed new sequences in every epoch, as the original does.
         cache_gib: the most memory that a job's kept features may take; where they do not fit, as ``fresh``.
         """
         super().__init__(
+            targets=targets,
             fit_sequences=fit_sequences,
             judge_sequences=judge_sequences,
             every_frame=every_frame,
@@ -53,7 +58,7 @@ class AdamProbe(Probe):
         )
         self.learning_rate = float(check_number("probe.learning_rate", learning_rate, minimum=1e-30, maximum=1e6))
         self.epochs = check_count("probe.epochs", epochs, maximum=10**6)
-        self.hidden = _parse_widths(hidden)
+        self.hidden = check_widths("probe.hidden", hidden)
         if not isinstance(fresh, bool):
             raise ConfigError(f"probe.fresh={fresh!r}: must be true or false")
         self.fresh = fresh
@@ -63,20 +68,31 @@ class AdamProbe(Probe):
     def fit_passes(self) -> int:
         return self.epochs if self.fresh else 1
 
-    def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:
+    def fit(
+        self, targets: Mapping[str, ProbeTarget], fit_pass: FitPass, generators: Sequence[torch.Generator]
+    ) -> dict[str, FittedMaps]:
+        """Both maps of each target, together."""
         opening = fit_pass()
         first = next(opening)
         num_jobs, _, _, embedding_size = first.trajectory.shape
         if len(generators) != num_jobs:
             raise ValueError(f"{len(generators)} generators for {num_jobs} jobs")
-        widths = [embedding_size, *self.hidden, first.locations[0, 0, 0].numel()]
-        prediction, encoder = (PackedMLP(widths, generators, first.trajectory.device) for _ in range(2))
-        optimizer = torch.optim.Adam([*prediction.parameters, *encoder.parameters], lr=self.learning_rate)
+        maps: dict[str, tuple[PackedMLP, PackedMLP]] = {}
+        for name, target in targets.items():
+            num_answers = target.regressed(first.values[name][:, :1, :1]).shape[-1]
+            widths = [embedding_size, *self.hidden, num_answers]
+            own = _own_generators(generators, name)
+            prediction, encoder = (
+                PackedMLP(widths, own, first.trajectory.device, constant=target.constant) for _ in range(2)
+            )
+            maps[name] = prediction, encoder
+        parameters = [parameter for pair in maps.values() for one in pair for parameter in one.parameters]
+        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
         for minibatches in self._epochs(fit_pass, first, opening, generators):
             for features in minibatches:
-                if features.locations.shape[2] > 1:  # a rest of one sequence has no batch statistics
-                    _step(optimizer, prediction, encoder, features)
-        return Readouts(prediction.frozen(), encoder.frozen())
+                if features.trajectory.shape[2] > 1:  # a rest of one sequence has no batch statistics
+                    _step(optimizer, targets, maps, features)
+        return {name: FittedMaps(*(one.frozen() for one in pair)) for name, pair in maps.items()}
 
     def _epochs(
         self,
@@ -102,18 +118,28 @@ class AdamProbe(Probe):
         else:
             kept = _keep(begun, self.fit_sequences)
             for _ in range(self.epochs):
-                yield _shuffled(kept, first.locations.shape[2], generators)
+                yield _shuffled(kept, first.trajectory.shape[2], generators)
 
 
 class PackedMLP:
-    """``J`` multilayer perceptrons as one: Linear, BatchNorm, ReLU; then a Linear without bias (docs/science.md).
+    """``J`` multilayer perceptrons as one: Linear, BatchNorm, ReLU; then a Linear (docs/science.md).
 
     Every parameter has a leading ``J``; jobs share no number, so each trains as it would alone. The hidden Linears
-    have no bias either: BatchNorm takes it away again, so its gradient is rounding noise, which Adam would amplify.
+    have no bias: BatchNorm takes it away again, so its gradient is rounding noise, which Adam would amplify.
     """
 
-    def __init__(self, widths: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> None:
-        """widths: input, hidden ..., output. Each job's start is drawn from its generator, as torch's Linear does."""
+    def __init__(
+        self,
+        widths: Sequence[int],
+        generators: Sequence[torch.Generator],
+        device: torch.device,
+        *,
+        constant: bool = False,
+    ) -> None:
+        """widths: input, hidden ..., output. Each job's start is drawn from its generator, as torch's Linear does.
+
+        constant: the last Linear has a bias, which starts at 0.
+        """
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self._weights = [_uniform((fan_in, out), fan_in, generators, device) for fan_in, out in pairs]
         shapes = [(len(generators), out) for _, out in pairs[:-1]]
@@ -121,15 +147,19 @@ class PackedMLP:
         self._offsets = [torch.zeros(shape, device=device, requires_grad=True) for shape in shapes]
         self._means = [torch.zeros(shape, device=device) for shape in shapes]
         self._variances = [torch.ones(shape, device=device) for shape in shapes]
+        self._constant = None
+        if constant:
+            self._constant = torch.zeros(len(generators), 1, widths[-1], device=device, requires_grad=True)
 
     @property
     def parameters(self) -> list[Tensor]:
         """What is trained."""
-        return [*self._weights, *self._gains, *self._offsets]
+        constant = [] if self._constant is None else [self._constant]
+        return [*self._weights, *self._gains, *self._offsets, *constant]
 
     def frozen(self) -> FrozenMLP:
         """The perceptrons as they are, with BatchNorm's running statistics."""
-        return FrozenMLP(self._weights, self._gains, self._offsets, self._means, self._variances)
+        return FrozenMLP(self._weights, self._gains, self._offsets, self._means, self._variances, self._constant)
 
     def train(self, features: Tensor) -> Tensor:
         """[J, M, D] -> [J, M, N] with the batch's statistics; updates the running ones."""
@@ -137,26 +167,34 @@ class PackedMLP:
         norms = zip(self._means, self._variances, self._gains, self._offsets, strict=True)
         for weight, norm in zip(self._weights[:-1], norms, strict=True):
             values = functional.relu(batch_norm(values @ weight, *norm, training=True))
-        return values @ self._weights[-1]
+        answers = values @ self._weights[-1]
+        return answers if self._constant is None else answers + self._constant
 
 
-def _step(optimizer: torch.optim.Optimizer, prediction: PackedMLP, encoder: PackedMLP, features: Features) -> None:
-    targets = features.locations.float()
+def _own_generators(generators: Sequence[torch.Generator], target: str) -> Sequence[torch.Generator]:
+    """One a job for the start of a target's maps: adding a target leaves the numbers of the others as they are."""
+    if target == LOCATION:
+        return generators
+    return [generator(one.initial_seed(), target, one.device) for one in generators]
+
+
+def _step(
+    optimizer: torch.optim.Optimizer,
+    targets: Mapping[str, ProbeTarget],
+    maps: Mapping[str, tuple[PackedMLP, PackedMLP]],
+    features: Features,
+) -> None:
+    """One step of all maps. The loss is a sum over jobs and targets: the gradients of two maps do not mix."""
     with torch.enable_grad():
-        loss = _loss(prediction.train, features.trajectory.flatten(1, 2), targets.flatten(1, 2))
-        loss = loss + _loss(encoder.train, features.encodings[:, 0], targets[:, 0])
+        losses = []
+        for name, (prediction, encoder) in maps.items():
+            loss, values = targets[name].loss, features.values[name]
+            losses.append(loss(prediction.train(features.trajectory.flatten(1, 2)), values.flatten(1, 2)))
+            losses.append(loss(encoder.train(features.encodings[:, 0]), values[:, 0]))
+        total = torch.stack(losses).sum()
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    total.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def _loss(readout: Callable[[Tensor], Tensor], features: Tensor, targets: Tensor) -> Tensor:
-    """Σ over (x, y) of squared differences, mean over rows and dots, *summed* over jobs: their gradients do not mix.
-
-    features: [J, M, D]; targets: [J, M, K, 2].
-    """
-    error = readout(features).view_as(targets) - targets
-    return error.square().sum(-1).mean((1, 2)).sum()
 
 
 def _uniform(
@@ -168,20 +206,21 @@ def _uniform(
 
 
 def _keep(batches: Iterator[Features], num_sequences: int) -> Features:
-    """All features of a pass, sequences first: [J, N, T, D], [J, N, 1, D], [J, N, T, K, 2]; the z_0 are not copied."""
-    trajectory = locations = None
+    """All features of a pass, sequences first: [J, N, T, D], [J, N, 1, D], [J, N, T, ...]; the z_0 are not copied."""
+    kept: dict[str, Tensor] = {}
     done = 0
     for batch in batches:
-        parts = batch.trajectory.transpose(1, 2), batch.locations.transpose(1, 2)
-        if trajectory is None or locations is None:
-            trajectory, locations = (
-                part.new_empty(part.shape[0], num_sequences, *part.shape[2:], dtype=torch.float32) for part in parts
-            )
-        end = done + parts[0].shape[1]
-        trajectory[:, done:end], locations[:, done:end] = parts
+        parts = {name: part.transpose(1, 2) for name, part in {"": batch.trajectory, **batch.values}.items()}
+        end = done + parts[""].shape[1]
+        for name, part in parts.items():
+            if name not in kept:
+                dtype = torch.float32 if part.is_floating_point() else part.dtype
+                kept[name] = part.new_empty(part.shape[0], num_sequences, *part.shape[2:], dtype=dtype)
+            kept[name][:, done:end] = part
         done = end
-    assert trajectory is not None and locations is not None and done == num_sequences
-    return Features(trajectory, trajectory[:, :, :1], locations)
+    assert done == num_sequences
+    trajectory = kept.pop("")
+    return Features(trajectory, trajectory[:, :, :1], kept)
 
 
 def _shuffled(kept: Features, batch_size: int, generators: Sequence[torch.Generator]) -> Iterator[Features]:
@@ -192,8 +231,5 @@ def _shuffled(kept: Features, batch_size: int, generators: Sequence[torch.Genera
     for start in range(0, num_sequences, batch_size):
         chosen = order[:, start : start + batch_size]  # [J, b]
         trajectory = kept.trajectory[jobs, chosen].transpose(1, 2)
-        yield Features(trajectory, trajectory[:, :1], kept.locations[jobs, chosen].transpose(1, 2))
-
-
-def _parse_widths(hidden: str) -> list[int]:
-    return check_widths("probe.hidden", hidden)
+        values = {name: value[jobs, chosen].transpose(1, 2) for name, value in kept.values.items()}
+        yield Features(trajectory, trajectory[:, :1], values)

@@ -1,12 +1,13 @@
-"""The frame of every probe: fit two maps on one stream, judge them on another, report pixels."""
+"""The frame of every probe: fit two maps for each target on one stream, judge them on another, report errors."""
 
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,10 @@ from jepa.errors import ConfigError, check_count
 from jepa.probes import features as features_module
 from jepa.probes.features import BatchStream, Features
 from jepa.probes.judge import Judge
-from jepa.probes.maps import FittedMap, MapState
-from jepa.probes.report import ProbeReport
+from jepa.probes.maps import FittedMaps, MapState
+from jepa.probes.report import LOCATION, ProbeReport, metric_name
+from jepa.probes.targets.base import ProbeTarget
+from jepa.probes.targets.location import Location
 from jepa.types import Batch, Rollout
 
 # Judged sequences of which the encoder probe sees every frame: the error of its error is below 2 %, and encoding the
@@ -31,35 +34,33 @@ ROWS_PER_FEATURE = 2
 FitPass = Callable[[], Iterator[Features]]
 
 
-class Readouts(NamedTuple):
-    """The two fitted maps (docs/science.md)."""
-
-    prediction: FittedMap  # fitted on z_0 and the predictions together
-    encoder: FittedMap  # fitted on z_0 alone
-
-
-class LocationUnits(Protocol):
-    """The one thing that probes need of a data set, such as ``jepa.data.environment.Environment``."""
-
-    def unnormalize_locations(self, locations: Tensor, /) -> Tensor:
-        """Normalised locations [..., 2] in pixels."""
-
-
 class Probe(ABC):
-    """Fits a prediction probe and an encoder probe on frozen embeddings and judges both on new data (docs/science.md).
+    """Fits maps from frozen embeddings to its targets and judges them on new data (docs/science.md).
 
-    Every sequence is embedded once for both probes. Jobs that are packed along a leading axis ``J`` are fitted and
-    judged together; each job's report is the one that the job alone gives (to rounding: 1e-9 relative for least
-    squares, which works in float64, and 1e-4 for Adam, which works in float32).
+    Each target has two: the prediction probe and the encoder probe. Every sequence is embedded once for all. Jobs that
+    are packed along a leading axis ``J`` are fitted and judged together; each job's report is the one that the job
+    alone gives (to rounding: 1e-9 relative for least squares, which works in float64, and 1e-4 for Adam, which works in
+    float32).
     """
 
-    def __init__(self, *, fit_sequences: int, judge_sequences: int, every_frame: bool, num_samples: int) -> None:
-        """fit_sequences, judge_sequences: how many sequences the maps are fitted on and judged with.
+    def __init__(
+        self,
+        *,
+        targets: Mapping[str, ProbeTarget],
+        fit_sequences: int,
+        judge_sequences: int,
+        every_frame: bool,
+        num_samples: int,
+    ) -> None:
+        """targets: what is asked for, by name; the location is one of them.
+
+        fit_sequences, judge_sequences: how many sequences the maps are fitted on and judged with.
 
         every_frame: judge the encoder probe on frame 0, and on all T frames of the first EVERY_FRAME_SEQUENCES judged
           sequences; false: on frame 0 alone.
         num_samples: how many judged sequences the report keeps for plots (at most one batch).
         """
+        self.targets = _check_targets(targets)
         self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2, maximum=10**8)
         self.judge_sequences = check_count("probe.judge_sequences", judge_sequences, maximum=10**8)
         if not isinstance(every_frame, bool):
@@ -67,12 +68,27 @@ class Probe(ABC):
         self.every_frame = every_frame
         self.num_samples = check_count("probe.num_samples", num_samples, minimum=0, maximum=1000)
 
+    def asked(self, environment: Any) -> dict[str, ProbeTarget]:
+        """The targets, by name, for the data of ``environment``.
+
+        Raises:
+            ConfigError: the environment does not offer one of them.
+        """
+        return {name: target.of(name, environment) for name, target in self.targets.items()}
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The numbers that a report holds: those of the location, then those of the other targets."""
+        names = sorted(self.targets, key=lambda name: name != LOCATION)
+        measured = [(name, m) for name in names for m in (self.targets[name].measure, self.targets[name].comparison)]
+        return [metric_name(probe, name, m) for name, m in measured if m for probe in ("prediction", "encoder")]
+
     def run(
         self,
         rollout: Callable[[Batch], Rollout],
         fit_stream: BatchStream,
         judge_stream: BatchStream,
-        dataset: LocationUnits,
+        environment: Any,
         generator: torch.Generator,
         predict_locations: Callable[[Rollout], Tensor] | None = None,
         *,
@@ -83,7 +99,7 @@ class Probe(ABC):
             rollout,
             fit_stream,
             judge_stream,
-            dataset,
+            environment,
             [generator],
             predict_locations,
             context_frames=context_frames,
@@ -96,7 +112,7 @@ class Probe(ABC):
         rollout: Callable[[Batch], Rollout],
         fit_stream: BatchStream,
         judge_stream: BatchStream,
-        dataset: LocationUnits,
+        environment: Any,
         generators: Sequence[torch.Generator],
         predict_locations: Callable[[Rollout], Tensor] | None = None,
         *,
@@ -107,8 +123,8 @@ class Probe(ABC):
         rollout: the frozen model in evaluation mode: a batch as the streams give it -> encodings [J, T, B, D] and
           predictions [J, T-1, B, D] (both without ``J`` for one job). Given only the first E frames, it returns
           encodings [J, E, B, D] and all T-1 predictions.
-        fit_stream, judge_stream: give batches with or without ``J``; locations [T, B, K, 2] are shared by all jobs.
-        dataset: converts locations to pixels.
+        fit_stream, judge_stream: give batches with or without ``J``; without, all jobs share what is asked for.
+        environment: of the batches; it knows their units and labels.
         generators: one a job: what is random in fitting is drawn from it (least squares draws nothing).
         predict_locations: a model's own head: a rollout -> normalised locations [J, T, B, K, 2] (``J`` as in the
           rollout), judged as ``head_rmse_px``.
@@ -117,36 +133,39 @@ class Probe(ABC):
 
         Not to be called under ``torch.inference_mode`` (Adam needs gradients of its own parameters).
         """
-
+        targets = self.asked(environment)
         sizes: set[tuple[int, int]] = set()  # of the features: (T, D)
 
         def fit_pass() -> Iterator[Features]:
-            for judged in features_module.iterate(rollout, fit_stream, self.fit_sequences, context_frames):
+            for judged in features_module.iterate(rollout, fit_stream, targets, self.fit_sequences, context_frames):
                 sizes.add((judged.features.trajectory.shape[1], judged.features.trajectory.shape[3]))
                 yield judged.features
 
-        readouts = self._fit(fit_pass, generators)
-        judge = Judge(dataset.unnormalize_locations, self.num_samples)
+        fitted = self.fit(targets, fit_pass, generators)
+        judge = Judge(targets, self.num_samples)
         whole = EVERY_FRAME_SEQUENCES if self.every_frame else 0
         for judged in features_module.iterate(
-            rollout, judge_stream, self.judge_sequences, context_frames, whole_sequences=whole
+            rollout, judge_stream, targets, self.judge_sequences, context_frames, whole_sequences=whole
         ):
             features = judged.features if self.every_frame else _first_encoding(judged.features)
             own = None if predict_locations is None else predict_locations(judged.rollout)
-            judge.add(features, readouts.prediction, readouts.encoder, states=judged.batch.states, own=own)
+            judge.add(features, fitted, states=judged.batch.states, own=own)
         [(num_steps, num_features)] = sizes
         warnings = self._warnings(num_steps, num_features)
         return [
-            replace(report, warnings=warnings, maps=_maps(readouts, job)) for job, report in enumerate(judge.reports())
+            replace(report, warnings=warnings, maps={name: _states(maps, job) for name, maps in fitted.items()})
+            for job, report in enumerate(judge.reports())
         ]
 
     @property
     def fit_passes(self) -> int:
-        """How many times ``_fit`` draws new fitting sequences."""
+        """How many times ``fit`` draws new fitting sequences."""
         return 1
 
     def _warnings(self, num_steps: int, num_features: int) -> tuple[str, ...]:
         """A sentence for each probe that is fitted on too few rows for its error to say much.
+
+        It says the same of every target.
 
         Args:
             num_steps: T. A sequence is T rows for the prediction probe, and one for the encoder probe.
@@ -166,12 +185,29 @@ class Probe(ABC):
         )
 
     @abstractmethod
-    def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:
-        """Fit both maps; called under ``torch.no_grad``."""
+    def fit(
+        self, targets: Mapping[str, ProbeTarget], fit_pass: FitPass, generators: Sequence[torch.Generator]
+    ) -> dict[str, FittedMaps]:
+        """Fit both maps of each target; called under ``torch.no_grad``.
+
+        Args:
+            targets: what is asked for, by name.
+            fit_pass: draws the fitting sequences and gives their features, batch by batch.
+            generators: one a job: what is random is drawn from it.
+        """
 
 
-def _maps(readouts: Readouts, job: int) -> dict[str, MapState]:
-    return {name: readout.job_state(job) for name, readout in readouts._asdict().items()}
+def _states(maps: FittedMaps, job: int) -> dict[str, MapState]:
+    return {name: fitted.job_state(job) for name, fitted in maps._asdict().items()}
+
+
+def _check_targets(targets: Mapping[str, ProbeTarget]) -> dict[str, ProbeTarget]:
+    if not isinstance(targets, Mapping) or not isinstance(targets.get(LOCATION), Location):
+        raise ConfigError("probe.targets.location: must stay jepa.probes.targets.location.Location; add other targets")
+    for name in targets:
+        if not re.fullmatch(r"[A-Za-z]\w*", str(name)):
+            raise ConfigError(f"probe.targets.{name}: a name must be a word of letters, digits and _")
+    return dict(targets)
 
 
 def _first_encoding(features: Features) -> Features:

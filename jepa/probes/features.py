@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from jepa.types import Batch, Rollout
+
+if TYPE_CHECKING:
+    from jepa.probes.targets.base import ProbeTarget
 
 
 class BatchStream(Protocol):
@@ -23,7 +26,7 @@ class Features(NamedTuple):
 
     trajectory: Tensor  # [J, T, b, D]: z_0, then the predictions of z_1 ... z_{T-1}
     encodings: Tensor  # [J, E, b, D]: z_0 ... z_{E-1}
-    locations: Tensor  # [J, T, b, K, 2], normalised
+    values: dict[str, Tensor]  # by target: [J, T, b, N], what is to be answered
 
 
 class Judged(NamedTuple):
@@ -37,6 +40,7 @@ class Judged(NamedTuple):
 def iterate(
     rollout: Callable[[Batch], Rollout],
     stream: BatchStream,
+    targets: Mapping[str, ProbeTarget],
     num_sequences: int,
     num_frames: int | None,
     *,
@@ -44,17 +48,19 @@ def iterate(
 ) -> Iterator[Judged]:
     """Draw and embed exactly ``num_sequences`` sequences, each once.
 
-    rollout: the frozen model; it is called on whole batches, of which the last one is cut afterwards. num_frames: how
-      many leading frames it is shown (None: all); of the first ``whole_sequences`` (and the rest of their last batch)
-      it is shown all.
+    Args:
+        rollout: the frozen model. It is called on whole batches; the last one is cut afterwards.
+        targets: what is asked for, by name.
+        num_frames: how many leading frames the model is shown; None: all.
+        whole_sequences: of so many first sequences (and the rest of their last batch) it is shown all frames.
     """
     left = num_sequences
     while left > 0:
         batch = stream.next()
         whole = num_sequences - left < whole_sequences
         embedded = rollout(batch if num_frames is None or whole else _leading_frames(batch, num_frames))
-        features = _features(embedded, batch.locations, left)
-        left -= features.locations.shape[2]
+        features = _features(embedded, {name: target.values(batch) for name, target in targets.items()}, left)
+        left -= features.trajectory.shape[2]
         yield Judged(batch, embedded, features)
 
 
@@ -73,8 +79,9 @@ def _leading_frames(batch: Batch, num_frames: int) -> Batch:
     return batch._replace(states=batch.states.narrow(time, 0, min(num_frames, batch.states.shape[time])))
 
 
-def _features(rollout: Rollout, locations: Tensor, limit: int) -> Features:
+def _features(rollout: Rollout, values: Mapping[str, Tensor], limit: int) -> Features:
     encodings, predictions = with_jobs(rollout.encodings, 4), with_jobs(rollout.predictions, 4)
     trajectory = torch.cat([encodings[:, :1], predictions], dim=1)
-    locations = with_jobs(locations, 5, encodings.shape[0])
-    return Features(trajectory[:, :, :limit], encodings[:, :, :limit], locations[:, :, :limit])
+    num_jobs = encodings.shape[0]
+    cut = {name: with_jobs(value, 4, num_jobs)[:, :, :limit] for name, value in values.items()}
+    return Features(trajectory[:, :, :limit], encodings[:, :, :limit], cut)

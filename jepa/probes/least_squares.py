@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from jepa.errors import check_number
-from jepa.probes.base import FitPass, Probe, Readouts
+from jepa.probes.base import FitPass, Probe
 from jepa.probes.features import to_float64
-from jepa.probes.maps import LinearMap
+from jepa.probes.maps import FittedMaps, LinearMap
+from jepa.probes.targets.base import ProbeTarget
 
 # Eigenvalues of the features' correlation matrix below this share of the largest count as zero. Its root, 1e-6, is
 # about what rounding float32 features leaves of a direction in which they do not vary.
@@ -18,18 +19,27 @@ RELATIVE_CUTOFF = 1e-12
 
 
 class LeastSquares(Probe):
-    """Linear probes without bias, fitted exactly; no matrix of all features is ever held.
+    """Linear probes, fitted exactly; no matrix of all features is ever held.
 
-    Sums of h hᵀ [D, D] and h yᵀ [D, 2K] are accumulated in float64 (on the features' device; on the CPU for mps).
+    Sums of h hᵀ [D, D], which all targets share, and of h yᵀ [D, N] for each are accumulated in float64 (on the
+    features' device; on the CPU for mps). A target with a constant has one more feature, which is 1.
     Embeddings that span less than D dimensions (collapsed, dead or repeated features) have many minimisers: the one
     of smallest norm is taken. A job with non-finite embeddings gets NaN, and leaves the other jobs alone.
     """
 
     def __init__(
-        self, *, fit_sequences: int, judge_sequences: int, every_frame: bool, num_samples: int, ridge: float
+        self,
+        *,
+        targets: Mapping[str, ProbeTarget],
+        fit_sequences: int,
+        judge_sequences: int,
+        every_frame: bool,
+        num_samples: int,
+        ridge: float,
     ) -> None:
         """ridge: weight of the squared norm of the map, on features scaled to unit mean square; 0: none."""
         super().__init__(
+            targets=targets,
             fit_sequences=fit_sequences,
             judge_sequences=judge_sequences,
             every_frame=every_frame,
@@ -37,54 +47,98 @@ class LeastSquares(Probe):
         )
         self.ridge = float(check_number("probe.ridge", ridge, minimum=0, maximum=1e6))
 
-    def _fit(self, fit_pass: FitPass, generators: Sequence[torch.Generator]) -> Readouts:
-        prediction, encoder = NormalEquations(), NormalEquations()
+    def fit(
+        self, targets: Mapping[str, ProbeTarget], fit_pass: FitPass, generators: Sequence[torch.Generator]
+    ) -> dict[str, FittedMaps]:
+        """Both maps of each target, in one pass."""
+        prediction, encoder = NormalEquations(targets), NormalEquations(targets)
         for features in fit_pass():
-            targets = features.locations.flatten(3)  # [J, T, b, 2K]
-            prediction.add(features.trajectory.flatten(1, 2), targets.flatten(1, 2))
-            encoder.add(features.encodings[:, 0], targets[:, 0])
-        return Readouts(LinearMap(prediction.solve(self.ridge)), LinearMap(encoder.solve(self.ridge)))
+            values = features.values.items()
+            prediction.add(features.trajectory.flatten(1, 2), {name: value.flatten(1, 2) for name, value in values})
+            encoder.add(features.encodings[:, 0], {name: value[:, 0] for name, value in values})
+        solved = prediction.solve(self.ridge), encoder.solve(self.ridge)
+        return {name: FittedMaps(*(maps[name] for maps in solved)) for name in targets}
 
 
 class NormalEquations:
-    """Running sums of h hᵀ and h yᵀ over rows, for ``J`` jobs at once."""
+    """Running sums over rows, for ``J`` jobs at once: h hᵀ, and h yᵀ of each target; Σ h and Σ y for constants."""
 
-    def __init__(self) -> None:
-        self._gram: Tensor | None = None  # [J, D, D]
-        self._moment: Tensor | None = None  # [J, D, N]
+    def __init__(self, targets: Mapping[str, ProbeTarget]) -> None:
+        self._targets = targets
+        self._with_constant = any(target.constant for target in targets.values())
+        # "gram" [J, D, D], "ones" [J, D, 1]; by target "moment/…" [J, D, N] and "sum/…" [J, 1, N]
+        self._sums: dict[str, Tensor] = {}
+        self._num_rows = 0
 
-    def add(self, features: Tensor, targets: Tensor) -> None:
-        """Add the rows of features [J, M, D] and targets [J, M, N]."""
-        features, targets = to_float64(features), to_float64(targets)
+    def add(self, features: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Add the rows of features [J, M, D] and, by target, values [J, M, N]."""
+        features = to_float64(features)
         transposed = features.transpose(1, 2)
-        if self._gram is None or self._moment is None:
-            self._gram, self._moment = transposed @ features, transposed @ targets
+        self._add_product("gram", transposed, features)
+        if self._with_constant:
+            self._add("ones", transposed.sum(2, keepdim=True))
+            self._num_rows += features.shape[1]
+        for name, target in self._targets.items():
+            regressed = to_float64(target.regressed(values[name]))
+            self._add_product(f"moment/{name}", transposed, regressed)
+            if target.constant:
+                self._add(f"sum/{name}", regressed.sum(1, keepdim=True))
+
+    def _add_product(self, key: str, left: Tensor, right: Tensor) -> None:
+        if key in self._sums:
+            self._sums[key].baddbmm_(left, right)
         else:
-            self._gram.baddbmm_(transposed, features)
-            self._moment.baddbmm_(transposed, targets)
+            self._sums[key] = left @ right
 
-    def solve(self, ridge: float) -> Tensor:
-        """The minimiser [J, D, N] over the rows added so far."""
-        assert self._gram is not None and self._moment is not None
-        return solve_normal_equations(self._gram, self._moment, ridge)
+    def _add(self, key: str, value: Tensor) -> None:
+        self._sums[key] = self._sums[key] + value if key in self._sums else value
+
+    def solve(self, ridge: float) -> dict[str, LinearMap]:
+        """The minimisers over the rows added so far, by target."""
+        plain = NormalInverse(self._sums["gram"], ridge)
+        bordered = NormalInverse(self._bordered_gram(), ridge) if self._with_constant else plain
+        maps = {}
+        for name, target in self._targets.items():
+            moment = self._sums[f"moment/{name}"]
+            if target.constant:
+                weight = bordered(torch.cat([moment, self._sums[f"sum/{name}"]], 1))
+                maps[name] = LinearMap(weight[:, :-1], weight[:, -1:])
+            else:
+                maps[name] = LinearMap(plain(moment))
+        return maps
+
+    def _bordered_gram(self) -> Tensor:
+        """Σ h hᵀ of features with a 1 behind them, [J, D+1, D+1]."""
+        gram, ones = self._sums["gram"], self._sums["ones"]
+        count = torch.full_like(ones[:, :1], self._num_rows)
+        return torch.cat([torch.cat([gram, ones], 2), torch.cat([ones.transpose(1, 2), count], 2)], 1)
 
 
-def solve_normal_equations(gram: Tensor, moment: Tensor, ridge: float = 0.0) -> Tensor:
-    """Minimise mean |W̃ᵀh̃ - y|² + ridge·|W̃|², where h̃ is h with every feature scaled to unit mean square; return W.
+class NormalInverse:
+    """Takes moments to the minimiser of mean |W̃ᵀh̃ - y|² + ridge·|W̃|², where h̃ is h scaled to unit mean square.
 
-    gram: Σ h hᵀ [J, D, D]; moment: Σ h yᵀ [J, D, N]; both float64, of any number of rows.
-    Returns W [J, D, N] with y ≈ Wᵀh: among several minimisers the one with the smallest W̃; NaN for a job with
-    non-finite sums. Scaling first makes the cut-off indifferent to the features' units (and is within a factor of D
-    of the best conditioning that scaling can give: van der Sluis 1969).
+    Scaling first makes the cut-off indifferent to the features' units (and is within a factor of D of the best
+    conditioning that scaling can give: van der Sluis 1969).
     """
-    finite = (gram.isfinite().all(-1) & moment.isfinite().all(-1)).all(-1)[:, None, None]  # [J, 1, 1]
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    gram = torch.where(finite, gram, identity)  # eigh raises on NaN, for all jobs
-    norm = gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()  # [J, D]
-    scale = torch.where(norm > 0, 1 / norm, torch.zeros_like(norm)).unsqueeze(-1)
-    correlation = scale * gram * scale.transpose(1, 2)
-    eigenvalues, vectors = torch.linalg.eigh(correlation)
-    kept = eigenvalues > RELATIVE_CUTOFF * eigenvalues[:, -1:]
-    inverse = torch.where(kept, 1 / torch.where(kept, eigenvalues + ridge, 1.0), 0.0).unsqueeze(-1)
-    weight = scale * (vectors @ (inverse * (vectors.transpose(1, 2) @ (scale * moment))))
-    return torch.where(finite, weight, torch.nan)
+
+    def __init__(self, gram: Tensor, ridge: float = 0.0) -> None:
+        """gram: Σ h hᵀ [J, D, D], float64, of any number of rows."""
+        self._finite = gram.isfinite().all(-1).all(-1)[:, None, None]  # [J, 1, 1]
+        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        gram = torch.where(self._finite, gram, identity)  # eigh raises on NaN, for all jobs
+        norm = gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()  # [J, D]
+        self._scale = torch.where(norm > 0, 1 / norm, torch.zeros_like(norm)).unsqueeze(-1)
+        correlation = self._scale * gram * self._scale.transpose(1, 2)
+        eigenvalues, self._vectors = torch.linalg.eigh(correlation)
+        kept = eigenvalues > RELATIVE_CUTOFF * eigenvalues[:, -1:]
+        self._inverse = torch.where(kept, 1 / torch.where(kept, eigenvalues + ridge, 1.0), 0.0).unsqueeze(-1)
+
+    def __call__(self, moment: Tensor) -> Tensor:
+        """W [J, D, N] with y ≈ Wᵀh for moments Σ h yᵀ [J, D, N], float64.
+
+        Among several minimisers the one with the smallest W̃; NaN for a job with non-finite sums.
+        """
+        vectors = self._vectors
+        weight = self._scale * (vectors @ (self._inverse * (vectors.transpose(1, 2) @ (self._scale * moment))))
+        finite = self._finite & moment.isfinite().all(-1).all(-1)[:, None, None]
+        return torch.where(finite, weight, torch.nan)

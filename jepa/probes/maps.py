@@ -1,9 +1,9 @@
-"""Fitted maps from embeddings to normalised locations: applied to J jobs at once, saved one job at a time."""
+"""Fitted maps from embeddings to what is asked for: applied to J jobs at once, saved one job at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ MapState = dict[str, Any]  # strings, and tensors or lists of tensors without th
 
 
 class FittedMap(Protocol):
-    """Features [J, M, D] -> normalised locations [J, M, 2K], each job by a map of its own."""
+    """Features [J, M, D] -> answers [J, M, N], each job by a map of its own."""
 
     def __call__(self, features: Tensor, /) -> Tensor:
         """Apply the maps."""
@@ -24,24 +24,32 @@ class FittedMap(Protocol):
         """One job's map, for :func:`load_map`."""
 
 
-class LinearMap:
-    """One matrix a job, applied in float64."""
+class FittedMaps(NamedTuple):
+    """The two maps of a target (docs/science.md)."""
 
-    def __init__(self, weight: Tensor) -> None:
-        """weight: [J, D, N], float64."""
-        self.weight = weight
+    prediction: FittedMap  # fitted on z_0 and the predictions together
+    encoder: FittedMap  # fitted on z_0 alone
+
+
+class LinearMap:
+    """One matrix a job and, where there is one, a constant; applied in float64."""
+
+    def __init__(self, weight: Tensor, constant: Tensor | None = None) -> None:
+        """weight: [J, D, N], float64; constant: [J, 1, N], float64, or None."""
+        self.weight, self.constant = weight, constant
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features [J, M, D], any floating type -> [J, M, N], float64."""
-        return to_float64(features) @ self.weight
+        answers = to_float64(features) @ self.weight
+        return answers if self.constant is None else answers + self.constant
 
     def job_state(self, job: int) -> MapState:
-        """The matrix [D, N]."""
-        return {"kind": "linear", "weight": self.weight[job].detach().cpu()}
+        """The matrix [D, N] and the constant [1, N]."""
+        return {"kind": "linear", "weight": self.weight[job].detach().cpu(), **_constant_state(self.constant, job)}
 
 
 class FrozenMLP:
-    """Linear, batch norm with running statistics, ReLU; then a Linear without bias. All parameters carry J."""
+    """Linear, batch norm with running statistics, ReLU; then a Linear. All parameters carry J."""
 
     def __init__(
         self,
@@ -50,8 +58,10 @@ class FrozenMLP:
         offsets: Sequence[Tensor],
         means: Sequence[Tensor],
         variances: Sequence[Tensor],
+        constant: Tensor | None = None,
     ) -> None:
-        """weights: [J, in, out] a layer; the others [J, out], one for each hidden layer."""
+        """weights: [J, in, out] a layer; the others [J, out], one for each hidden layer; constant: [J, 1, N]."""
+        self.constant = constant
         self.parts = {
             "weights": weights,
             "gains": gains,
@@ -67,14 +77,20 @@ class FrozenMLP:
         values = features.float()
         for weight, (mean, variance, gain, offset) in zip(hidden, norms, strict=True):
             values = functional.relu(batch_norm(values @ weight, mean, variance, gain, offset, training=False))
-        return values @ last
+        answers = values @ last
+        return answers if self.constant is None else answers + self.constant
 
     def job_state(self, job: int) -> MapState:
         """The job's parameters, without J."""
         return {
             "kind": "mlp",
             **{name: [part[job].detach().cpu() for part in parts] for name, parts in self.parts.items()},
+            **_constant_state(self.constant, job),
         }
+
+
+def _constant_state(constant: Tensor | None, job: int) -> MapState:
+    return {} if constant is None else {"constant": constant[job].detach().cpu()}
 
 
 def batch_norm(
@@ -93,7 +109,9 @@ def batch_norm(
 
 def load_map(state: Mapping[str, Any], device: torch.device | str) -> FittedMap:
     """The map of one job (J = 1) that ``job_state`` gave."""
+    constant = state["constant"].to(device).unsqueeze(0) if "constant" in state else None
     if state["kind"] == "linear":
-        return LinearMap(state["weight"].to(device).unsqueeze(0))
+        return LinearMap(state["weight"].to(device).unsqueeze(0), constant)
     names = ("weights", "gains", "offsets", "means", "variances")
-    return FrozenMLP(*([part.to(device).unsqueeze(0) for part in state[name]] for name in names))
+    weights, gains, offsets, means, variances = ([p.to(device).unsqueeze(0) for p in state[name]] for name in names)
+    return FrozenMLP(weights, gains, offsets, means, variances, constant)

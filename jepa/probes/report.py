@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]
+Metrics = dict[str, float | list[float]]
+
+LOCATION = "location"  # the target that every run is judged by
 
 
 @dataclass(frozen=True)
@@ -24,33 +28,34 @@ class ProbeSamples:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """Errors of one job's probes on new data, in pixels; NaN where the representation is not finite.
+    """One job's errors on new data, by target; NaN where the representation is not finite.
 
-    Each is the root of: squared differences summed over (x, y), averaged over sequences and over the time steps and
-    dots that the name does not set apart (docs/science.md).
+    ``metrics["location"]`` holds, in px (docs/science.md):
+
+    - ``prediction_rmse_px``, over z_0 and the predictions of z_1 ... z_{T-1}; ``encoder_rmse_px``, over z_0;
+    - ``prediction_rmse_px_per_step`` [T]; ``encoder_rmse_px_per_step`` [E], the encoder probe on z_0 ... z_{E-1},
+      where E is T or 1;
+    - ``prediction_rmse_px_per_dot`` and ``encoder_rmse_px_per_dot`` [K];
+    - ``head_rmse_px``, of the model's own location head, where it has one; averaged as ``prediction_rmse_px``.
+
+    Those of another target are the same with its name and its measure: ``encoder_start_rmse_px``.
     """
 
-    prediction_rmse_px: float  # over z_0 and the predictions of z_1 ... z_{T-1}
-    encoder_rmse_px: float  # over z_0
-    prediction_rmse_px_per_step: list[float]  # [T]
-    encoder_rmse_px_per_step: list[float]  # [E], the probe fitted on z_0, judged on z_0 ... z_{E-1}; E = T or 1
-    prediction_rmse_px_per_dot: list[float]  # [K]
-    encoder_rmse_px_per_dot: list[float]  # [K], over z_0
+    metrics: Mapping[str, Metrics]
     samples: ProbeSamples = field(repr=False)
-    head_rmse_px: float | None = None  # the model's own location head, where it has one; as prediction_rmse_px
     warnings: tuple[str, ...] = ()  # why the errors may say little, a sentence each
-    maps: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # "prediction", "encoder": as fitted
+    maps: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # by target: "prediction", "encoder"
 
-    def as_metrics(self) -> dict[str, float | list[float]]:
+    def as_metrics(self) -> Metrics:
         """The errors under the names that ``result.json`` and ``metrics.jsonl`` use."""
-        metrics: dict[str, float | list[float]] = {
-            "prediction_rmse_px": self.prediction_rmse_px,
-            "encoder_rmse_px": self.encoder_rmse_px,
-            "prediction_rmse_px_per_step": self.prediction_rmse_px_per_step,
-            "encoder_rmse_px_per_step": self.encoder_rmse_px_per_step,
-            "prediction_rmse_px_per_dot": self.prediction_rmse_px_per_dot,
-            "encoder_rmse_px_per_dot": self.encoder_rmse_px_per_dot,
-        }
-        if self.head_rmse_px is not None:
-            metrics["head_rmse_px"] = self.head_rmse_px
-        return metrics
+        return {name: value for metrics in self.metrics.values() for name, value in metrics.items()}
+
+    @property
+    def broken(self) -> list[str]:
+        """Names of the errors that are not finite numbers."""
+        return [k for k, value in self.as_metrics().items() if isinstance(value, float) and not math.isfinite(value)]
+
+
+def metric_name(probe: str, target: str, measure: str) -> str:
+    """``prediction_rmse_px`` for the location, ``prediction_start_rmse_px`` for another target."""
+    return f"{probe}_{measure}" if target == LOCATION else f"{probe}_{target}_{measure}"

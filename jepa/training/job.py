@@ -29,9 +29,6 @@ from jepa.store.metrics import read_metrics
 
 log = logging.getLogger(__name__)
 
-RMSES = ("prediction_rmse_px", "encoder_rmse_px", "head_rmse_px")
-
-
 @dataclass(frozen=True)
 class TrainerSettings:
     """How long to train, and how often to look and to save."""
@@ -94,6 +91,7 @@ class Job:
         self.found: Latest | None = None  # the checkpoint it goes on from; None: it was not asked to
         self.loss_weights: Mapping[str, str] = {}  # how each term enters the total, for the plots
         self.context_frames: int | None = None  # how many frames predictions start from, where that is known
+        self.broken: list[str] = []  # names of the last probe's errors that are not finite numbers
         self._warnings: tuple[str, ...] = ()  # of the last probe
         self._seconds_at_log = 0.0
 
@@ -201,7 +199,7 @@ class Job:
     def _keep_maps(self, report: ProbeReport) -> None:
         """Save the fitted maps, so that locations can be read out again. Nothing but that depends on the file."""
         try:
-            checkpoint.write(self.spec.folder / checkpoint.PROBE, {"location": dict(report.maps)})
+            checkpoint.write(self.spec.folder / checkpoint.PROBE, dict(report.maps))
         except OSError as error:
             log.warning("the probe's maps could not be saved, the run goes on without them: %s", error)
 
@@ -223,11 +221,6 @@ class Job:
         except Exception as error:
             log.warning("the plots could not be drawn, the run goes on without them: %s", _words(error))
             return []
-
-    @property
-    def broken(self) -> list[str]:
-        """Names of the probes' errors that are not finite numbers."""
-        return [name for name in RMSES if name in self.metrics and not math.isfinite(self.metrics[name])]
 
     def _tell(self, act: Callable[[Logger], None]) -> None:
         """Call every logger. One that raises is left out from then on, unless the run cannot do without it."""
@@ -254,7 +247,7 @@ class Job:
         return lines
 
     def _take(self, report: ProbeReport) -> None:
-        self._warnings = report.warnings
+        self._warnings, self.broken = report.warnings, report.broken
         metrics = report.as_metrics()
         self.metrics.update(metrics)
         self._record("probe", {name: value for name, value in metrics.items() if isinstance(value, float)})

@@ -1,0 +1,1 @@
+"""What probes ask for: one file a target."""

@@ -1,0 +1,80 @@
+"""Which of a number of classes: a label that the environment gives, such as the background's identity."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from jepa.errors import ConfigError, nearest
+from jepa.probes.targets.base import Array, ProbeTarget
+from jepa.types import Batch
+
+
+class Label(ProbeTarget):
+    """The label that the environment calls like this target, a whole number for each frame: reported as accuracy.
+
+    Least squares fits a map to each class's 0 or 1, Adam minimises the cross-entropy; both with a constant. The
+    largest answer is taken. ``chance`` is the share of the most frequent class.
+    """
+
+    measure = "accuracy"
+    comparison = "chance"
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return int(_classes(self.environment)[self.name])
+
+    def check(self) -> None:
+        """Refuse a label that the environment does not give."""
+        offered = _classes(self.environment)
+        if self.name in offered:
+            return
+        words = f"the environment has the labels {', '.join(offered)}" if offered else "the environment has no labels"
+        near = nearest(self.name, offered)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise ConfigError(f"probe.targets.{self.name}: no label of this name: {words}{hint}")
+
+    def values(self, batch: Batch) -> Tensor:
+        """[(J,) T, B, 1], whole numbers."""
+        return batch.targets[self.name].unsqueeze(-1)
+
+    def regressed(self, values: Tensor) -> Tensor:
+        """[..., classes]: 1 for the class, 0 for the others."""
+        return functional.one_hot(values[..., 0], self.classes).to(torch.float32)
+
+    def loss(self, answers: Tensor, values: Tensor) -> Tensor:
+        """Cross-entropy."""
+        rows = functional.cross_entropy(answers.flatten(0, 1), values.flatten(), reduction="none")
+        return rows.view(answers.shape[:2]).mean(1).sum()
+
+    def read(self, answers: Tensor) -> Tensor:
+        """The class of the largest answer [...]; -1 where an answer is not finite."""
+        return torch.where(answers.isfinite().all(-1), answers.argmax(-1), -1)
+
+    def true(self, values: Tensor) -> Tensor:
+        """[...]."""
+        return values[..., 0]
+
+    def errors(self, answered: Tensor, true: Tensor) -> Tensor:
+        """1 where right, 0 where wrong: [J, S, B, 1]."""
+        right = (answered == true).double()
+        return torch.where(answered < 0, torch.nan, right).unsqueeze(-1)
+
+    def report(self, mean_error: float) -> float:
+        """The share of right answers."""
+        return float(mean_error)
+
+    def statistics(self, true: Tensor) -> Tensor:
+        """1 for the class, 0 for the others."""
+        return functional.one_hot(true, self.classes).double()
+
+    def compare(self, mean_error: float, mean_statistics: Array) -> float:
+        """The share of the most frequent class."""
+        return float(mean_statistics.max())
+
+
+def _classes(environment: object) -> Mapping[str, int]:
+    found: Mapping[str, int] = getattr(environment, "classes", {})
+    return found
