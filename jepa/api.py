@@ -57,7 +57,7 @@ def load(folder: PathLike, device: str = "cpu") -> Run:
     """The run in ``folder``, finished or not.
 
     Args:
-        folder: a run's own, such as ``outputs/runs/vicreg-ebf0ce77b9`` or a job's folder within a sweep's.
+        folder: a run's own, such as ``outputs/runs/vicreg-1e07bc3a24`` or a job's folder within a sweep's.
         device: where its model and its data live, as for ``device=`` on the command line.
 
     Raises:

@@ -7,11 +7,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from jepa.data.environment import Environment
 from jepa.errors import ConfigError, check_count
 from jepa.probes import features as features_module
 from jepa.probes.features import BatchStream, Features
@@ -68,7 +68,7 @@ class Probe(ABC):
         self.every_frame = every_frame
         self.num_samples = check_count("probe.num_samples", num_samples, minimum=0, maximum=1000)
 
-    def asked(self, environment: Any) -> dict[str, ProbeTarget]:
+    def asked(self, environment: Environment) -> dict[str, ProbeTarget]:
         """The targets, by name, for the data of ``environment``.
 
         Raises:
@@ -88,7 +88,7 @@ class Probe(ABC):
         rollout: Callable[[Batch], Rollout],
         fit_stream: BatchStream,
         judge_stream: BatchStream,
-        environment: Any,
+        environment: Environment,
         generator: torch.Generator,
         predict_locations: Callable[[Rollout], Tensor] | None = None,
         *,
@@ -112,7 +112,7 @@ class Probe(ABC):
         rollout: Callable[[Batch], Rollout],
         fit_stream: BatchStream,
         judge_stream: BatchStream,
-        environment: Any,
+        environment: Environment,
         generators: Sequence[torch.Generator],
         predict_locations: Callable[[Rollout], Tensor] | None = None,
         *,

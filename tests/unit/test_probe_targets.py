@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,7 +239,7 @@ def test_a_label_that_the_environment_does_not_give() -> None:
     with pytest.raises(ConfigError, match=r"the labels background; did you mean 'background'\?"):
         probe.asked(PixelUnits())
     with pytest.raises(ConfigError, match=r"probe\.targets\.bakground: .*the environment has no labels$"):
-        probe.asked(object())
+        probe.asked(SimpleNamespace(classes={}))
 
 
 # --- conformance -----------------------------------------------------------------------------------------------------

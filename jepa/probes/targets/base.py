@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from jepa.data.environment import Environment
 from jepa.probes.features import to_float64
 from jepa.types import Batch
 
@@ -33,9 +33,9 @@ class ProbeTarget(ABC):
     constant: bool = True
 
     name: str  # both are set by ``of``
-    environment: Any  # jepa.data.moving_dots.MovingDots, or another environment
+    environment: Environment
 
-    def of(self, name: str, environment: Any) -> ProbeTarget:
+    def of(self, name: str, environment: Environment) -> ProbeTarget:
         """This target under its name, for the data of ``environment``.
 
         Raises:

@@ -1,7 +1,5 @@
 """Which of a number of classes: a label that the environment gives, such as the background's identity."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,11 +22,11 @@ class Label(ProbeTarget):
     @property
     def classes(self) -> int:
         """How many there are."""
-        return int(_classes(self.environment)[self.name])
+        return self.environment.classes[self.name]
 
     def check(self) -> None:
         """Refuse a label that the environment does not give."""
-        offered = _classes(self.environment)
+        offered = self.environment.classes
         if self.name in offered:
             return
         words = f"the environment has the labels {', '.join(offered)}" if offered else "the environment has no labels"
@@ -73,8 +71,3 @@ class Label(ProbeTarget):
     def compare(self, mean_error: float, mean_statistics: Array) -> float:
         """The share of the most frequent class."""
         return float(mean_statistics.max())
-
-
-def _classes(environment: object) -> Mapping[str, int]:
-    found: Mapping[str, int] = getattr(environment, "classes", {})
-    return found

@@ -20,5 +20,4 @@ class Start(Regression):
 
     def in_unit(self, values: Tensor) -> Tensor:
         """[..., K, 2] in px."""
-        located: Tensor = self.environment.unnormalize_locations(values)
-        return located
+        return self.environment.unnormalize_locations(values)
