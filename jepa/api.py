@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jepa.config.arguments import prepare
 from jepa.config.compose import compose, config_hash, scientific_config
 from jepa.errors import ConfigError, check_choice
-from jepa.files import parse_sealed_json
-from jepa.store import checkpoint
+from jepa.files import Damaged
+from jepa.store import checkpoint, layout
+from jepa.store.config import read_config, read_overrides
 from jepa.store.metrics import read_metrics
+from jepa.store.result import read_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from jepa.types import Batch
 
 PathLike = str | os.PathLike[str]
+Value = TypeVar("Value")
 
 
 def train(overrides: Sequence[str]) -> Run:
@@ -64,7 +67,7 @@ def load(folder: PathLike, device: str = "cpu") -> Run:
         ConfigError: the folder holds no run, or one of its files cannot be read.
     """
     path = Path(folder)
-    if not any((path / name).is_file() for name in ("result.json", "config.yaml")):
+    if not any((path / name).is_file() for name in (layout.RESULT, layout.CONFIG)):
         raise ConfigError(f"{path}: holds no run (neither result.json nor config.yaml)")
     return Run(path, device)
 
@@ -104,28 +107,19 @@ class Run:
     @functools.cached_property
     def result(self) -> dict[str, Any] | None:
         """``result.json``; None while the run has none."""
-        path = self.folder / "result.json"
-        if not path.exists():
-            return None
-        try:
-            result = parse_sealed_json(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: cannot be read ({error})") from error
-        if not isinstance(result, dict):
-            raise ConfigError(f"{path}: is no result")
-        return result
+        return _read(read_result, self.folder)
 
     @property
     def status(self) -> str:
         """``finished``, ``failed`` or ``pruned``; ``unfinished`` without a result."""
-        return "unfinished" if self.result is None else str(self.result.get("status"))
+        return "unfinished" if self.result is None else str(self.result["status"])
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The whole configuration, resolved, as nested dictionaries."""
-        config = _read_yaml(self.folder / "config.yaml")
-        if not isinstance(config, dict):
-            raise ConfigError(f"{self.folder / 'config.yaml'}: is no configuration")
+        config = _read(read_config, self.folder)
+        if config is None:
+            raise ConfigError(f"{self.folder / layout.CONFIG}: is missing")
         return config
 
     @functools.cached_property
@@ -149,9 +143,8 @@ class Run:
         return make_plan(_as_it_was(self.config, self._overrides()))
 
     def _overrides(self) -> list[str]:
-        path = self.folder / "overrides.yaml"
-        found = _read_yaml(path) if path.is_file() else []
-        return [str(text) for text in found if not str(text).startswith(("hydra", "+hydra"))]
+        found = _read(read_overrides, self.folder) or []
+        return [text for text in found if not text.startswith(("hydra", "+hydra"))]
 
     @functools.cached_property
     def _state(self) -> dict[str, Any]:
@@ -220,7 +213,7 @@ class Run:
 
         targets = self._plan.probe.asked(self._plan.dataset)
         check_choice("target", target, targets)
-        path = self.folder / checkpoint.PROBE
+        path = self.folder / layout.PROBE
         if not path.is_file():
             raise ConfigError(f"{path}: is missing; a run keeps its probe's maps when it has been judged")
         state = checkpoint.load(path)[target]
@@ -298,13 +291,12 @@ def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfi
     return cfg
 
 
-def _read_yaml(path: Path) -> Any:
-    from omegaconf import OmegaConf
-
+def _read(read: Callable[[Path], Value], folder: Path) -> Value:
+    """What ``read`` finds in ``folder``; a damaged file is a ConfigError."""
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # yaml's errors have no common base of their own
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from error
+        return read(folder)
+    except Damaged as damage:
+        raise ConfigError(str(damage)) from damage
 
 
 def _pandas() -> Any:

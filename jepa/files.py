@@ -22,8 +22,44 @@ _TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]+)(-[0-9a-f]{6}(\.\w+)?|\.tmp)")
 _SEAL = b',\n  "checksum": "'
 
 
+PathLike = str | os.PathLike[str]
+
+
 class Damaged(ValueError):
-    """A file does not hold what was written there."""
+    """A file cannot be read, or does not hold what was written there.
+
+    reason: what is wrong, to follow the file's name. path: the file; ``reading`` adds it.
+    """
+
+    def __init__(self, reason: str, path: Path | None = None) -> None:
+        super().__init__(reason if path is None else f"{path}: {reason}")
+        self.reason = reason
+        self.path = path
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever the content of ``path`` leads a parser to into ``Damaged``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: the file cannot be read; a link that leads nowhere counts as damaged.
+    """
+    try:
+        yield
+    except Damaged as damage:
+        raise Damaged(damage.reason, path) from damage
+    except Exception as error:  # parsers have no common base of their errors
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        raise Damaged(f"cannot be read ({why})", path) from error
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in ``path``, checked where it carries a checksum. Raises as :func:`reading`."""
+    with reading(path):
+        return parse_sealed_json(path.read_bytes())
 
 
 @contextmanager

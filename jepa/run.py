@@ -52,7 +52,8 @@ def run(cfg: DictConfig) -> float:
     """
     others = openmp.OtherProcesses()
     from jepa.plan import build_spec, check_model, make_plan
-    from jepa.store.run_folder import Earlier, RunLog, inspect, occupied
+    from jepa.store.run_folder import Earlier, inspect, occupied
+    from jepa.store.run_log import RunLog
     from jepa.training.loop import Trainer
     from jepa.training.runtime import prepare as prepare_torch
 

@@ -106,6 +106,7 @@ def result_of(config: dict[str, Any], overrides: list[str], **changes: Any) -> d
         "sequences_per_second": 810.2,
     }
     result = {
+        "format": 2,
         "status": "finished",
         "metrics": metrics,
         "objective": rmse,

@@ -23,7 +23,8 @@ from jepa.errors import ConfigError
 from jepa.models.normalization import as_packed
 from jepa.plan import Plan, build_spec
 from jepa.store import checkpoint
-from jepa.store.run_folder import Earlier, RunLog, flat, inspect, occupied
+from jepa.store.run_folder import Earlier, flat, inspect, occupied
+from jepa.store.run_log import RunLog
 from jepa.training.executors import MEASURED
 from jepa.training.job import Outcome, RunSpec
 from jepa.training.loop import Trainer, build_method

@@ -12,12 +12,17 @@ from typing import Any
 
 from jepa import provenance
 from jepa.errors import nearest
-from jepa.results.activity import at_work, locked_inodes
+from jepa.files import Damaged
 from jepa.results.folders import Group, groups_in
 from jepa.results.index import load_index, save_index
 from jepa.results.records import ResultsError, Run, is_operational
 from jepa.results.run_files import Record, Stamp, read_record, stamp_of
-from jepa.results.sweep_file import SWEEP_FILE, DamagedPlan, SweepPlan, read_plan
+from jepa.store.locks import at_work, locked_inodes
+from jepa.store.sweep import SweepPlan, read_plan
+
+_WITHOUT_PLAN = (
+    "jobs that have not started are not listed; remove that file, the sweep's own command writes it anew"
+)
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,9 @@ def collect(folders: Iterable[str]) -> Collection:
             found, aside[os.path.realpath(group.folder)] = _read_group(group)
             try:
                 plan = read_plan(group.folder)
-            except DamagedPlan as damage:
+            except Damaged as damage:
                 plan = None
-                notes[
-                    f"{group.folder}/{SWEEP_FILE} {damage}: jobs that have not started are not listed; remove that "
-                    "file, the sweep's own command writes it anew"
-                ] = None
+                notes[f"{damage.path} {damage.reason}: {_WITHOUT_PLAN}"] = None
             if plan:
                 plans[group.folder] = plan
                 found = _with_plan(group.folder, plan, found)

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 
 from jepa.results.index import is_temporary, remove_abandoned
 from jepa.results.run_files import stamp_of
-from jepa.results.sweep_file import SWEEP_FILE
+from jepa.store.layout import MOVED_ASIDE, RUN_FOLDERS, SWEEP
 
-MOVED_ASIDE = "moved_aside.json"
-"""Lies in the folder of an earlier run that was moved aside when its configuration was run again."""
-
-_OF_A_RUN = frozenset({"checkpoints", "plots", "wandb"})  # what a run puts into its own folder
+_OF_A_RUN = frozenset({*RUN_FOLDERS, "wandb"})  # what a run puts into its own folder
 _DEPTH = 4
 
 
@@ -50,7 +47,7 @@ def _below(folder: str, depth: int, seen: set[tuple[int, int]], *, of_a_run: boo
         entries, unreadable = [name for name in entries if name not in _OF_A_RUN], {}
     stamped = [name for name in entries if stamp_of(f"{folder}/{name}")]
     names = tuple(name for name in stamped if not os.path.lexists(f"{folder}/{name}/{MOVED_ASIDE}"))
-    if stamped or unreadable or os.path.lexists(f"{folder}/{SWEEP_FILE}"):
+    if stamped or unreadable or os.path.lexists(f"{folder}/{SWEEP}"):
         yield Group(folder, names, len(stamped) - len(names), unreadable)
     if depth > 0:
         runs = frozenset(stamped)

@@ -19,7 +19,7 @@ from typing import Any
 from jepa.results.run_files import Record, Stamp
 
 INDEX = "index.json"
-VERSION = 2
+VERSION = 3
 _KEYS = {"status", "config", "choices", "metrics", "overrides", "fields"}
 _TEMPORARY = re.compile(re.escape(f".{INDEX}.") + r"(\d+)\.[0-9a-f]{8}\.tmp")
 _ABANDONED_SECONDS = 60.0  # writing an index takes milliseconds

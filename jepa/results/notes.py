@@ -10,9 +10,9 @@ from jepa.results.collect import Collection
 from jepa.results.records import Run
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.tables import Table
+from jepa.store.config import FORMAT
 
 _MOST_NAMED = 5
-_OLDER_DATA_SET = "jepa.data.stream.MovingDots"  # where the class was when hashes last changed
 
 
 def summary_line(found: Collection, runs: Sequence[Run], counts: str) -> str:
@@ -60,7 +60,7 @@ def code_line(runs: Sequence[Run]) -> list[str]:
 
 def format_line(runs: Sequence[Run]) -> list[str]:
     """How many runs have a configuration of the format before this one's: the same command makes a new run."""
-    older = sum(run.config.get("dataset._target_") == _OLDER_DATA_SET for run in runs)
+    older = sum(run.fields.get("format", FORMAT) < FORMAT for run in runs)
     if not older:
         return []
     return [f"{older} of {len(runs)} runs have a configuration of the older format: the same command makes a new run"]

@@ -13,6 +13,7 @@ from jepa.results.records import ResultsError, Run
 from jepa.results.reference import levels, run_reference
 from jepa.results.render import format_cell
 from jepa.results.tables import METRICS
+from jepa.store.layout import RUN_LOG
 
 _FIRST = (
     "seed",
@@ -32,7 +33,7 @@ _FIRST = (
     "code_fingerprint",
 )
 _ELSEWHERE = frozenset(
-    {"command", "error", "remedy", "verdict", "verdict_reason", "reference", "warnings", "sweep"}
+    {"command", "error", "remedy", "verdict", "verdict_reason", "reference", "warnings", "sweep", "format"}
 )
 
 
@@ -100,7 +101,7 @@ def _spelt(value: Any) -> str:
 
 
 def _log(folder: str) -> str | None:
-    path = f"{folder}/run.log"
+    path = f"{folder}/{RUN_LOG}"
     return path if os.path.exists(path) else None
 
 

@@ -25,13 +25,11 @@ from torch import Tensor
 
 from jepa.errors import ConfigError, nearest
 from jepa.files import atomic_path
+from jepa.store.layout import LAST, PREVIOUS, free_name
 
 _Value = TypeVar("_Value")
 
 FORMAT = 1
-LAST = "checkpoints/last.pt"
-PREVIOUS = "checkpoints/previous.pt"
-PROBE = "probe.pt"  # the maps that the run was judged with
 
 _MARK = b"jepa-sha256:"  # at the start of the archive's comment; 64 hexadecimal digits follow
 _COMMENT_BYTES = len(_MARK) + 64
@@ -95,11 +93,8 @@ def latest(folder: Path, config_hash: str | None) -> Latest:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged checkpoint to ``<name>.damaged`` (``<name>.damaged.1``, ...); returns the new path."""
-    target, number = path.with_name(f"{path.name}.damaged"), 0
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.damaged.{number}")
-    return path.rename(target)
+    target = path.with_name(f"{path.name}.damaged")
+    return path.rename(free_name(target) if target.exists() else target)
 
 
 def drop_previous(folder: Path) -> None:
@@ -108,33 +103,35 @@ def drop_previous(folder: Path) -> None:
         (folder / PREVIOUS).unlink(missing_ok=True)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, called: str = "checkpoint ") -> dict[str, Any]:
     """Read a checkpoint onto the CPU, after its checksum; one of the original code base has none.
+
+    called: what precedes the path in messages.
 
     Raises:
         Damaged: the file is cut short, was changed, or is no checkpoint.
         ConfigError: the file is missing or may not be read.
     """
     if not path.exists():
-        raise ConfigError(f"checkpoint {path}: no such file")
+        raise ConfigError(f"{called}{path}: no such file")
     try:
         content = path.read_bytes()
     except PermissionError as error:
-        raise ConfigError(f"checkpoint {path}: cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{called}{path}: cannot be read ({error.strerror})") from error
     except OSError as error:
-        raise Damaged(f"checkpoint {path}: cannot be read ({error.strerror})") from error
-    sealed = _verified(path, content)
+        raise Damaged(f"{called}{path}: cannot be read ({error.strerror})") from error
+    sealed = _verified(f"{called}{path}", content)
     try:
         with torch.serialization.safe_globals(_numpy_numbers()):
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler raises whatever the bytes lead it to
         raise Damaged(
-            f"checkpoint {path} ({len(content)} bytes): cut short or no checkpoint ({_first_line(error)})"
+            f"{called}{path} ({len(content)} bytes): cut short or no checkpoint ({_first_line(error)})"
         ) from error
     if not isinstance(state, dict):
-        raise Damaged(f"checkpoint {path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
+        raise Damaged(f"{called}{path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
     if state.get("sealed") and not sealed:
-        raise Damaged(f"checkpoint {path}: damaged, its checksum is missing")
+        raise Damaged(f"{called}{path}: damaged, its checksum is missing")
     return state
 
 
@@ -193,10 +190,7 @@ def _shapes(path: Path, mtime_ns: int, size: int) -> Mapping[str, torch.Size]:
 
 def _weights(path: Path) -> dict[str, Tensor]:
     """The tensors that a file holds for a model, by the file's names."""
-    try:
-        state = load(path)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("checkpoint ", "init_from=", 1)) from error
+    state = load(path, "init_from=")
     weights = state.get("model", state.get("model_state_dict"))
     if not isinstance(weights, dict):
         raise ConfigError(
@@ -226,7 +220,7 @@ def _sealed(state: Mapping[str, Any]) -> bytes:
     return bytes(content) + hashlib.sha256(content).hexdigest().encode()
 
 
-def _verified(path: Path, content: bytes) -> bool:
+def _verified(name: str, content: bytes) -> bool:
     """Whether the file carries a checksum of ours, which fits.
 
     Raises:
@@ -234,7 +228,7 @@ def _verified(path: Path, content: bytes) -> bool:
     """
     if content[-_COMMENT_BYTES:].startswith(_MARK):
         if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
-            raise Damaged(f"checkpoint {path}: damaged, its checksum differs")
+            raise Damaged(f"{name}: damaged, its checksum differs")
         return True
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -242,7 +236,7 @@ def _verified(path: Path, content: bytes) -> bool:
     except Exception:  # no zip archive: an older format of torch's, or no checkpoint, which torch.load finds out
         return False
     if member is not None:
-        raise Damaged(f"checkpoint {path}: damaged, the checksum of its part {member} differs")
+        raise Damaged(f"{name}: damaged, the checksum of its part {member} differs")
     return False
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from jepa.files import to_plain, write_text_atomic
+from jepa.files import PathLike, to_plain, write_text_atomic
+from jepa.store.layout import METRICS
 
-METRICS_FILE = "metrics.jsonl"
 _TAIL_BYTES, _MOST_BYTES = 2**14, 2**22
 
 
@@ -27,15 +27,15 @@ class Tail(NamedTuple):
     whole: bool  # these are all records
 
 
-def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+def read_metrics(folder: PathLike) -> list[dict[str, Any]]:
     """All records; none where there is no file."""
     return metrics_tail(folder, sys.maxsize).records
 
 
-def metrics_tail(folder: str | Path, num_bytes: int = _TAIL_BYTES) -> Tail:
+def metrics_tail(folder: PathLike, num_bytes: int = _TAIL_BYTES) -> Tail:
     """The records in the last ``num_bytes`` of the file."""
     try:
-        with open(Path(folder) / METRICS_FILE, "rb") as file:
+        with open(Path(folder) / METRICS, "rb") as file:
             status = os.fstat(file.fileno())
             file.seek(max(0, status.st_size - num_bytes))
             lines = file.read(min(num_bytes, status.st_size)).splitlines()
@@ -46,7 +46,7 @@ def metrics_tail(folder: str | Path, num_bytes: int = _TAIL_BYTES) -> Tail:
     return Tail(records, status.st_mtime, whole=status.st_size <= num_bytes)
 
 
-def latest_metrics(folder: str | Path) -> dict[str, Any]:
+def latest_metrics(folder: PathLike) -> dict[str, Any]:
     """The newest value of every name, from the end of the file, which is read as far back as the last probe."""
     size = _TAIL_BYTES
     while True:
@@ -58,18 +58,18 @@ def latest_metrics(folder: str | Path) -> dict[str, Any]:
         size *= 8
 
 
-def recorded_bytes(folder: str | Path) -> int:
+def recorded_bytes(folder: PathLike) -> int:
     """The size of the file, which grows while a run makes progress; 0 without one."""
     try:
-        return os.stat(Path(folder) / METRICS_FILE).st_size
+        return os.stat(Path(folder) / METRICS).st_size
     except OSError:
         return 0
 
 
 def begin_metrics(folder: Path, records: Iterable[Mapping[str, Any]]) -> IO[str]:
     """Replace the file by one of these records, at once; returns it opened for :func:`append_record`."""
-    write_text_atomic(folder / METRICS_FILE, "".join(map(_line, records)))
-    return (folder / METRICS_FILE).open("a", encoding="utf-8", newline="\n")
+    write_text_atomic(folder / METRICS, "".join(map(_line, records)))
+    return (folder / METRICS).open("a", encoding="utf-8", newline="\n")
 
 
 def append_record(file: IO[str], record: Mapping[str, Any]) -> None:

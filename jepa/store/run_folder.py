@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +15,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.compose import scientific_config
 from jepa.errors import ConfigError, RunFailed, check_folder
-from jepa.files import (
-    Damaged,
-    disk_full_words,
-    is_disk_full,
-    parse_sealed_json,
-    remove_leftovers,
-    write_json_atomic,
-    write_text_atomic,
-)
+from jepa.files import Damaged, disk_full_words, is_disk_full, remove_leftovers, write_json_atomic, write_text_atomic
 from jepa.provenance import timestamp
-from jepa.store.metrics import METRICS_FILE
+from jepa.store import layout
+from jepa.store.config import read_config, write_config
+from jepa.store.layout import CHECKPOINTS, CONFIG, METRICS, MOVED_ASIDE, MOVING, RESULT, RUN_FILES, RUN_FOLDERS
+from jepa.store.locks import Lock
+from jepa.store.result import read_result
 
-CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")  # as in jepa.store.checkpoint, which would bring torch
-_TRACES = ("config.yaml", METRICS_FILE, *CHECKPOINTS)  # of a run that has begun
-_FILES = ("config.yaml", "overrides.yaml", "result.json", METRICS_FILE, "run.log")
-_FOLDERS = ("checkpoints", "plots")
-_MOVING = ".moving_aside"  # is there while a run is moved aside; holds the name of the folder that it goes to
-_STAY = (".lock", ".lease", "output.log", _MOVING)  # claims to the folder, and what is being written
-MOVED_ASIDE = "moved_aside.json"  # in a folder whose run made way for another
+_TRACES = (CONFIG, METRICS, *CHECKPOINTS)  # of a run that has begun
+_STAY = (*layout.CLAIMS, layout.OUTPUT_LOG, MOVING)  # claims to the folder, and what is being written
 _DIFFERENCES_SHOWN = 4
 _REMEDY = "rerun=true moves what is there aside and runs again"
+
+
+class Unusable(ConfigError):
+    """A folder in which a run cannot go on as it is. problem: why, without the folder's name and the remedy."""
+
+    def __init__(self, problem: str, text: str) -> None:
+        super().__init__(text)
+        self.problem = problem
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Earlier:
     @property
     def status(self) -> str | None:
         """The result's status, where there is a result."""
-        return None if self.result is None else str(self.result.get("status"))
+        return None if self.result is None else str(self.result["status"])
 
 
 def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
@@ -64,7 +59,8 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
         wanted: the scientific part of the configuration that is to run there.
 
     Raises:
-        ConfigError: the folder cannot be used, holds unreadable files, or a run of another configuration.
+        Unusable: the folder holds unreadable files, or a run of another configuration.
+        ConfigError: the folder itself cannot be used.
     """
     seen = versions(folder)
     return replace(_inspect(folder, wanted), seen=seen)
@@ -72,37 +68,30 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
 
 def versions(folder: Path) -> tuple[int | None, ...]:
     """What tells the result and the checkpoints in ``folder`` from those that replace them; None for a missing one."""
-    return tuple(_version(folder / name) for name in ("result.json", *CHECKPOINTS))
-
-
-def _version(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except (OSError, ValueError):
-        return None
+    return tuple(layout.version(folder / name) for name in (RESULT, *CHECKPOINTS))
 
 
 def _inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
     check_folder("folder", folder)
-    if (folder / _MOVING).exists():
+    if (folder / MOVING).exists():
         return Earlier()  # what is there is being moved aside; whoever takes the folder goes on with that
-    _check_kinds(folder)
+    if wrong := wrong_kind(folder, RUN_FILES, RUN_FOLDERS):
+        name, problem = wrong
+        raise Unusable(problem, f"{folder / name}: {problem}; {_REMEDY}")
     result = _result(folder)
     begun = any((folder / name).exists() for name in _TRACES)
     if not begun and result is None:
         return Earlier()
-    if not begun and result is not None and result.get("status") == "failed":
+    if not begun and result is not None and result["status"] == "failed":
         return Earlier(True, False, result)  # it failed before it began; the sweep said so in its place
-    there = _config_there(folder)
-    differences = list(_differences(there, wanted))
+    differences = list(_differences(_config_there(folder), wanted))
     if differences:
         shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
         if len(differences) > _DIFFERENCES_SHOWN:
             shown += f"; and {len(differences) - _DIFFERENCES_SHOWN} more"
-        raise ConfigError(
-            f"folder={folder}: holds a run of another configuration ({shown}); choose another folder, or rerun=true to "
-            "move it aside"
-        )
+        problem = f"holds a run of another configuration ({shown})"
+        remedy = "choose another folder, or rerun=true to move it aside"
+        raise Unusable(problem, f"folder={folder}: {problem}; {remedy}")
     return Earlier(True, any((folder / name).exists() for name in CHECKPOINTS), result)
 
 
@@ -115,7 +104,7 @@ def occupied(
     aside: bool,
     seen: tuple[int | None, ...] | None = None,
 ) -> Iterator[None]:
-    """Work in ``folder``: nobody else does meanwhile, it holds the configuration, and ``run.log`` is being written.
+    """Work in ``folder``: nobody else does meanwhile, and it holds the configuration.
 
     Args:
         config, overrides: written to ``config.yaml`` and ``overrides.yaml``.
@@ -126,13 +115,14 @@ def occupied(
         ConfigError: the folder cannot be made or written, or another process works in it.
         RunFailed: the disk is full.
     """
+    lock = Lock(folder / layout.LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+        if not lock.acquire(0):
+            raise ConfigError(f"folder={folder}: another process is at work in it")
     except (OSError, ValueError) as error:
-        raise _unwritable(folder, error) from error
-    with lock:
-        _take(lock.fileno(), folder)
+        raise error if isinstance(error, ConfigError) else _unwritable(folder, error) from error
+    try:
         if seen is not None and seen != versions(folder):
             raise ConfigError(f"folder={folder}: another process has just worked in it; give the same command again")
         try:
@@ -140,17 +130,18 @@ def occupied(
         except OSError as error:
             raise _unwritable(folder, error) from error
         yield
+    finally:
+        lock.release()
 
 
 def _make_ready(folder: Path, config: Mapping[str, Any], overrides: list[str], aside: bool) -> None:
-    remove_leftovers(folder, *(folder / name for name in _FOLDERS))
-    if aside or (folder / _MOVING).exists():
+    remove_leftovers(folder, *(folder / name for name in RUN_FOLDERS))
+    if aside or (folder / MOVING).exists():
         move_aside(folder)
-    earlier = folder / "result.json"
+    earlier = folder / RESULT
     if earlier.exists():  # of a failed or pruned run that is tried again
-        os.replace(earlier, _free_name(earlier))
-    write_text_atomic(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    write_text_atomic(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        os.replace(earlier, layout.free_name(earlier))
+    write_config(folder, config, overrides)
 
 
 def _unwritable(folder: Path, error: OSError | ValueError) -> ConfigError | RunFailed:
@@ -160,83 +151,40 @@ def _unwritable(folder: Path, error: OSError | ValueError) -> ConfigError | RunF
     return ConfigError(f"folder={folder}: {where} cannot be written ({getattr(error, 'strerror', None) or error})")
 
 
-class RunLog:
-    """What the run says, kept until there is a folder for it, then written to ``run.log`` and on as it comes.
-
-    Nothing that goes wrong with the log stops the run.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
-        self._file: logging.FileHandler | None = None
-
-    def __enter__(self) -> RunLog:
-        self._logger = logging.getLogger("jepa")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.INFO)
-        self._logger.addHandler(self._buffer)
-        return self
-
-    def open(self, folder: Path) -> None:
-        """Write to ``folder/run.log``, after what an earlier sitting wrote there."""
-        self._file = _LogFile(folder / "run.log", encoding="utf-8")
-        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._buffer.setTarget(self._file)
-        self._buffer.flush()
-        self._logger.removeHandler(self._buffer)
-        self._logger.addHandler(self._file)
-
-    def crash(self, error: BaseException) -> None:
-        """Write the traceback of what ended the run: for the log alone, the screen gets one line."""
-        if self._file is not None:
-            record = self._logger.makeRecord("jepa", logging.ERROR, __file__, 0, "the run failed", (), None)
-            record.exc_info = (type(error), error, error.__traceback__)
-            self._file.handle(record)
-
-    def __exit__(self, *exception: object) -> None:
-        self._logger.setLevel(self._level)
-        self._logger.removeHandler(self._buffer)
-        if self._file is not None:
-            self._logger.removeHandler(self._file)
-            with contextlib.suppress(OSError):
-                self._file.close()
-        self._buffer.close()
-
-
-class _LogFile(logging.FileHandler):
-    """A log file whose errors (a full disk) are not shown: Python would print a traceback for each line."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Do nothing."""
-
-
 # --- what is there -------------------------------------------------------------------------------------------------
 
 
-def _check_kinds(folder: Path) -> None:
-    """Refuse a folder where a run would write a file, and a file where it would make a folder."""
-    for name in _FILES:
+def wrong_kind(folder: Path, files: tuple[str, ...], folders: tuple[str, ...]) -> tuple[str, str] | None:
+    """A name in ``folder`` under which there is a folder instead of a file, or the reverse, and what is wrong."""
+    for name in files:
         if (folder / name).is_dir():
-            raise ConfigError(f"{folder / name}: is a folder, a run has a file of that name; {_REMEDY}")
-    for name in _FOLDERS:
+            return name, f"{name} is a folder where there should be a file"
+    for name in folders:
         if (folder / name).exists() and not (folder / name).is_dir():
-            raise ConfigError(f"{folder / name}: is a file, a run has a folder of that name; {_REMEDY}")
+            return name, f"{name} is a file where there should be a folder"
+    return None
 
 
 def _config_there(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
     try:
-        config = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise ConfigError(f"folder={folder}: holds files of a run without its config.yaml; {_REMEDY}") from None
-    except Exception as error:  # yaml's errors have no common base of their own
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from error
-    try:
-        if isinstance(config, DictConfig) and config:
-            return scientific_config(config)
-    except OmegaConfBaseException:
-        pass
-    raise ConfigError(f"{path}: is no run's configuration; {_REMEDY}")
+        config = read_config(folder)
+        if config is None:
+            problem = "holds files of a run without its config.yaml"
+            raise Unusable(problem, f"folder={folder}: {problem}; {_REMEDY}")
+        loaded = OmegaConf.create(config)
+        assert isinstance(loaded, DictConfig)
+        if loaded:
+            return scientific_config(loaded)
+        raise Damaged("is no run's configuration", folder / CONFIG)
+    except OmegaConfBaseException as error:
+        raise _damaged(Damaged("is no run's configuration", folder / CONFIG)) from error
+    except Damaged as damage:
+        raise _damaged(damage) from damage
+
+
+def _damaged(damage: Damaged) -> Unusable:
+    name = damage.path.name if damage.path else "a file"
+    return Unusable(f"{name} {damage.reason}", f"{damage}; {_REMEDY}")
 
 
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
@@ -251,6 +199,7 @@ def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
 
 
 def flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """A nested configuration as dotted key -> value; an empty node is a value."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
@@ -265,25 +214,15 @@ def _json(value: Any) -> str:
 
 
 def _result(folder: Path) -> dict[str, Any] | None:
-    path = folder / "result.json"
+    """The result there, if its metrics can be shown again."""
     try:
-        result = parse_sealed_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except Damaged as error:
-        raise ConfigError(f"{path}: {error}; {_REMEDY}") from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); {_REMEDY}") from error
-    if not isinstance(result, dict) or "status" not in result:
-        raise ConfigError(f"{path}: is no result; {_REMEDY}")
-    if result["status"] == "finished" and not _has_metrics(result):
-        raise ConfigError(f"{path}: says that the run is finished and holds no metrics; {_REMEDY}")
+        result = read_result(folder)
+    except Damaged as damage:
+        raise _damaged(damage) from damage
+    shown = None if result is None else result["metrics"].get("prediction_rmse_px")
+    if not isinstance(shown, (int, float, type(None))):
+        raise _damaged(Damaged("holds metrics that are no numbers", folder / RESULT))
     return result
-
-
-def _has_metrics(result: Mapping[str, Any]) -> bool:
-    metrics = result.get("metrics")
-    return isinstance(metrics, dict) and isinstance(metrics.get("prediction_rmse_px"), (int, float, type(None)))
 
 
 def move_aside(folder: Path) -> None:
@@ -293,18 +232,18 @@ def move_aside(folder: Path) -> None:
     completed by the next call.
     """
     folder = folder.resolve()  # a link may lead to another disk: what is moved stays on its own
-    marker = folder / _MOVING
-    if not marker.exists() and not any((folder / name).exists() for name in (*_FILES, *_FOLDERS)):
+    marker = folder / MOVING
+    if not marker.exists() and not any((folder / name).exists() for name in (*RUN_FILES, *RUN_FOLDERS)):
         return
     sibling = _sibling_begun(marker)
     if sibling is None:
-        sibling = _free_name(folder)
+        sibling = layout.free_name(folder)
         sibling.mkdir()
         write_json_atomic(sibling / MOVED_ASIDE, {"from": folder.name, "moved": timestamp()})
         write_text_atomic(marker, sibling.name)
     moving = [entry for entry in folder.iterdir() if entry.name not in _STAY]
     # The result first: without it nobody takes what is left for a finished run.
-    for entry in sorted(moving, key=lambda entry: entry.name != "result.json"):
+    for entry in sorted(moving, key=lambda entry: entry.name != RESULT):
         os.replace(entry, sibling / entry.name)
     marker.unlink()
 
@@ -317,22 +256,3 @@ def _sibling_begun(marker: Path) -> Path | None:
         return None
     sibling = marker.parent.with_name(name) if name and "/" not in name else None
     return sibling if sibling is not None and (sibling / MOVED_ASIDE).is_file() else None
-
-
-# --- who works there -----------------------------------------------------------------------------------------------
-
-
-def _take(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"folder={folder}: another process is at work in it") from None
-    except OSError:
-        pass  # a file system without locks: nobody can be kept out
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while path.with_name(f"{path.name}.{number}").exists():
-        number += 1
-    return path.with_name(f"{path.name}.{number}")

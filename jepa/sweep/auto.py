@@ -10,12 +10,16 @@ import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from jepa.config.search_path import read_sweep_file, sweeps_dir
-from jepa.sweep import devices, records
+from jepa.files import Damaged
+from jepa.store import layout
+from jepa.store.sweep import read_state
+from jepa.sweep import devices
 from jepa.sweep.points import Arguments, bare, override_value, parse_arguments
 from jepa.training import processor
 
@@ -46,7 +50,7 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     if recorded is not None:
         folder, earlier = recorded
         chosen = [_runnable(text) for text in earlier if text.partition("=")[0] not in given]
-        where = f", as when the sweep began ({folder / records.STATE})"
+        where = f", as when the sweep began ({folder / layout.SWEEP})"
     kept += [*chosen, f"sweep.auto={override_value(chosen)}"]
     return kept, f"{KEY}=auto: {' '.join(chosen)}{where}"
 
@@ -80,10 +84,17 @@ def _recorded(arguments: Sequence[str], chosen: Sequence[str]) -> tuple[Path, li
         except Exception:  # what is wrong with the arguments is said when they are composed in earnest
             log.debug("cannot tell the sweep of %s", arguments, exc_info=True)
             continue
-        earlier = records.read_state(folder).get("auto")
+        earlier = _begun_with(folder)
         if isinstance(earlier, list) and earlier:
             return folder, [str(text) for text in earlier]
     return None
+
+
+def _begun_with(folder: Path) -> Any:
+    try:
+        return (read_state(folder) or {}).get("auto")
+    except Damaged:
+        return None
 
 
 def _folder(arguments: Sequence[str]) -> Path:

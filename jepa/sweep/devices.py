@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from jepa.errors import ConfigError
+from jepa.store.locks import Lock
 
 
 def cores() -> int:
@@ -69,11 +69,11 @@ def dealt_gpu(gpus: list[str], num_workers: int, folder: Path) -> Iterator[str |
     rounds = -(-num_workers // len(gpus))
     for place in range(rounds):
         for gpu in gpus:
-            with open(folder / f"{gpu.replace('/', '_')}.{place}", "w", encoding="utf-8") as file:
+            lock = Lock(folder / f"{gpu.replace('/', '_')}.{place}")
+            if lock.acquire(0):
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    continue
-                yield gpu
+                    yield gpu
+                finally:
+                    lock.release()
                 return
     yield None  # more jobs than places: somebody else's sweep; the job's own choice of device stands

@@ -14,8 +14,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from jepa.errors import ConfigError
+from jepa.store import locks
 from jepa.store.metrics import recorded_bytes
-from jepa.sweep import devices, lease, records
+from jepa.sweep import devices, records
 from jepa.sweep.jobs import Job
 from jepa.sweep.sitting import Sitting
 from jepa.sweep.task import JobTask, locate
@@ -114,7 +115,7 @@ class Runner:
             pending = [job for job in pending if not self._settled(job)]
             if self.stopping() or not pending:
                 return
-            if all(lease.holder(job.folder) for job in pending):
+            if all(locks.holder(job.folder) for job in pending):
                 time.sleep(POLL_S)
                 continue
             fruitless = 0 if _progress(pending) != before else fruitless + 1
@@ -124,7 +125,7 @@ class Runner:
 
     def _launch(self, jobs: Sequence[Job]) -> None:
         """One call of the launcher; jobs that somebody else is at are left out."""
-        batch = [job for job in jobs if lease.holder(job.folder) is None]
+        batch = [job for job in jobs if locks.holder(job.folder) is None]
         if not batch:
             return
         self.on_batch(batch)
@@ -151,25 +152,25 @@ class Runner:
         if not self.kind.tied:
             return
         deadline = time.monotonic() + LEAVING_S
-        while time.monotonic() < deadline and any(self._is_mine(job) for job in jobs if lease.holder(job.folder)):
+        while time.monotonic() < deadline and any(self._is_mine(job) for job in jobs if locks.holder(job.folder)):
             time.sleep(POLL_S)
 
     def _is_mine(self, job: Job) -> bool:
-        return bool(lease.last_holder(job.folder).get("sitting") == self.sitting.name)
+        return bool(locks.last_holder(job.folder).get("sitting") == self.sitting.name)
 
     def _settled(self, job: Job) -> bool:
         """Whether the job needs no further launch; a killed one is counted, and fails once it was killed too often."""
         if records.done_result(job.folder, job.hash, job.metric) is not None:
             return True
-        if lease.holder(job.folder) is not None:
+        if locks.holder(job.folder) is not None:
             return False
         if records.read_result(job.folder) is not None:
             return True  # failed
-        record = lease.last_holder(job.folder)
+        record = locks.last_holder(job.folder)
         killed = record.get("sitting") == self.sitting.name and not record.get("left")
         if self.stopping() or not killed:
             return False
-        lease.forget(job.folder)
+        locks.forget(job.folder)
         job.deaths += 1
         if job.deaths <= self.retries:
             return False

@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jepa.errors import ConfigError
-from jepa.store.metrics import METRICS_FILE
-from jepa.store.run_folder import inspect, move_aside
-from jepa.sweep import lease, records
-
-# What a sweep's folder and a job's hold, where somebody may have put the other kind of thing.
-_SWEEP_FILES = (records.STATE, "study.journal", ".study.lock", ".study.json")
-_SWEEP_FOLDERS = (".sittings",)
-_JOB_FILES = ("config.yaml", "overrides.yaml", METRICS_FILE, "run.log", "output.log")
-_JOB_FOLDERS = ("checkpoints", "plots")
-_CLAIMS = (lease.LEASE, ".lock")  # they stay where they are when a run is moved aside
+from jepa.store import layout
+from jepa.store.layout import RESULT
+from jepa.store.run_folder import Unusable, inspect, move_aside, wrong_kind
+from jepa.sweep import records
 
 
 def check_contents(folder: Path) -> None:
@@ -26,12 +20,9 @@ def check_contents(folder: Path) -> None:
     Raises:
         ConfigError: names it.
     """
-    for name in _SWEEP_FILES:
-        if (folder / name).is_dir():
-            raise ConfigError(f"{folder / name}: is a folder where the sweep has a file; move it away")
-    for name in _SWEEP_FOLDERS:
-        if (folder / name).exists() and not (folder / name).is_dir():
-            raise ConfigError(f"{folder / name}: is a file where the sweep has a folder; move it away")
+    if wrong := wrong_kind(folder, layout.SWEEP_FILES, layout.SWEEP_FOLDERS):
+        name, problem = wrong
+        raise ConfigError(f"{folder / name}: {problem}; move it away")
 
 
 def make(folder: Path) -> None:
@@ -59,19 +50,13 @@ def damage(folder: Path, wanted: Mapping[str, Any]) -> str | None:
             return None
         if not folder.is_dir():
             return "a file stands where its folder belongs"
-        for name in (*_JOB_FILES, *_CLAIMS, records.RESULT):
-            if (folder / name).is_dir():
-                return f"{name} is a folder"
-        for name in _JOB_FOLDERS:
-            if (folder / name).exists() and not (folder / name).is_dir():
-                return f"{name} is a file"
-        if (folder / records.RESULT).exists() and records.read_result(folder) is None:
-            return f"{records.RESULT} cannot be read"
+        if wrong := wrong_kind(folder, (*layout.CLAIMS, layout.OUTPUT_LOG), ()):
+            return wrong[1]
         inspect(folder, wanted)
     except OSError as error:
         return f"its folder cannot be read ({error.strerror})"
     except ConfigError as error:
-        return str(error).removeprefix(f"folder={folder}: ").rpartition("; ")[0] or str(error)
+        return error.problem if isinstance(error, Unusable) else str(error)
     return None
 
 
@@ -82,10 +67,10 @@ def clear_claims(folder: Path) -> None:
         OSError: that is not possible either.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        os.replace(folder, records.free_name(folder))
-    for name in _CLAIMS:
+        os.replace(folder, layout.free_name(folder))
+    for name in layout.CLAIMS:
         if (folder / name).is_dir():
-            os.replace(folder / name, records.free_name(folder / name))
+            os.replace(folder / name, layout.free_name(folder / name))
     if folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise PermissionError(13, "Permission denied", str(folder))
 
@@ -100,13 +85,13 @@ def make_way(folder: Path, metric: str | None, wanted: Mapping[str, Any]) -> Non
         metric: as in :func:`jepa.sweep.records.read_result`.
         wanted: the scientific part of the job's configuration.
     """
-    result = folder / records.RESULT
+    result = folder / RESULT
     if records.done_result(folder, folder.name, metric) is not None:
         move_aside(folder)
         return
     if result.exists():
-        kept = "result.failed.json" if records.read_result(folder) is not None else f"{records.RESULT}.damaged"
+        kept = "result.failed.json" if records.read_result(folder) is not None else f"{RESULT}.damaged"
         target = folder / kept
-        os.replace(result, records.free_name(target) if target.is_dir() or result.is_dir() else target)
+        os.replace(result, layout.free_name(target) if target.is_dir() or result.is_dir() else target)
     if damage(folder, wanted) is not None:
         move_aside(folder)

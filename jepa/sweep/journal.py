@@ -1,20 +1,18 @@
-"""A search's journal file: its lock, and what becomes of damage. Optuna's own locks outlive a killed process."""
+"""A search's journal file, and what becomes of damage to it."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from jepa.files import write_text_atomic
+from jepa.store.locks import Lock
 
 log = logging.getLogger(__name__)
 
@@ -23,39 +21,7 @@ _CREATE_STUDY, _CREATE_TRIAL, _SET_PARAM, _SET_STATE, _MINIMIZE = 0, 4, 5, 6, 1
 _MENDER = "mended"  # in the place of a process's name
 
 
-class FileLock:
-    """Mutual exclusion among processes by ``flock`` and among threads; what Optuna's journal wants of a lock."""
-
-    def __init__(self, path: Path) -> None:
-        """path: the file to lock; made where it is missing."""
-        self._path = path
-        self._threads = threading.Lock()
-        self._descriptor = -1
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._threads.acquire()
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        except BaseException:
-            self._threads.release()
-            raise
-        return True
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *exception: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Let others in."""
-        os.close(self._descriptor)
-        self._threads.release()
-
-
-def cut_torn_end(path: Path, lock: FileLock) -> bool:
+def cut_torn_end(path: Path, lock: Lock) -> bool:
     """Cut off a last line that a power loss left unfinished: Optuna would take what is appended to it for nonsense.
 
     Returns:
@@ -71,7 +37,7 @@ def cut_torn_end(path: Path, lock: FileLock) -> bool:
     return not content or _record(content[content.rfind(b"\n", 0, -1) + 1 :]) is not None
 
 
-def mend(path: Path, lock: FileLock, name: str) -> str:
+def mend(path: Path, lock: Lock, name: str) -> str:
     """Make a journal readable that has damaged lines in its middle; the journal as it was is kept beside it.
 
     Damaged lines are dropped. A study or a trial that is then used without having been made is made again, so that

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from jepa.estimate import Costs, Running, Sample, Workload, clock, makespan, packs, running_seconds, select
+from jepa.store import layout, locks
+from jepa.store.layout import RESULT
 from jepa.store.metrics import metrics_tail
-from jepa.sweep import lease, records
+from jepa.store.result import DONE
+from jepa.sweep import records
 from jepa.sweep.jobs import Job
 
 Program = tuple[str, int]  # machine and process
@@ -72,7 +75,7 @@ class Overview:
         with self._lock:
             self.results.pop(job.hash, None)
             self._samples.pop(job.hash, None)
-            self._outdated[job.hash] = records.result_version(job.folder)
+            self._outdated[job.hash] = layout.version(job.folder / RESULT)
 
     def settle(self) -> None:
         """No job will be run again: what its folder holds counts, a result from before included."""
@@ -87,10 +90,10 @@ class Overview:
     def _read(self, job: Job) -> bool:
         """Whether the job has a result that it did not have before."""
         known = self.results.get(job.hash)
-        if known is not None and known["status"] in records.DONE:
+        if known is not None and known["status"] in DONE:
             return False
         outdated = self._outdated.get(job.hash)
-        current = outdated is None or records.result_version(job.folder) != outdated
+        current = outdated is None or layout.version(job.folder / RESULT) != outdated
         result = records.read_result(job.folder, job.metric) if current else None
         if result is None:
             self.results.pop(job.hash, None)
@@ -106,7 +109,7 @@ class Overview:
     def running(self) -> list[AtWork]:
         """Jobs at work, each with its latest records."""
         open_jobs = [job for job in list(self.jobs.values()) if job.hash not in self.results]
-        found = [(job, lease.holder(job.folder)) for job in open_jobs]
+        found = [(job, locks.holder(job.folder)) for job in open_jobs]
         return [_at_work(job, holder, self._now()) for job, holder in found if holder is not None]
 
     def count(self, *statuses: str) -> int:
@@ -158,7 +161,7 @@ class Overview:
     def counts(self, running: int) -> list[str]:
         """How many jobs are done, at work and waiting."""
         waiting = self.total - len(self.results) - running
-        parts = [f"{self.count(*records.DONE)} of {self.total} done", f"{running} running"]
+        parts = [f"{self.count(*DONE)} of {self.total} done", f"{running} running"]
         return [*parts, f"{waiting} waiting"] if waiting > 0 else parts
 
     def remarks(self, *, always_failed: bool = False) -> list[str]:
@@ -204,7 +207,7 @@ def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[s
     """Every result below these sweep folders, and the job it is of: what is known of how long jobs take."""
     results: dict[str, dict[str, Any]] = {}
     jobs: dict[str, Job] = {}
-    for path in (path for folder in folders for path in sorted(folder.glob(f"*/{records.RESULT}"))):
+    for path in (path for folder in folders for path in sorted(folder.glob(f"*/{RESULT}"))):
         result = records.read_result(path.parent)
         if result is None:
             continue
@@ -219,7 +222,7 @@ def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[s
 def sample_of(job: Job, result: Mapping[str, Any]) -> Sample | None:
     """What the job took; None where the result does not tell: it failed, or was made elsewhere."""
     seconds = (result.get("metrics") or {}).get("train_seconds")
-    if result["status"] not in records.DONE or not isinstance(seconds, (int, float)):
+    if result["status"] not in DONE or not isinstance(seconds, (int, float)):
         return None
     total, trained = result.get("epochs_total"), result.get("epochs_trained")
     share = float(trained) / float(total) if total and isinstance(trained, (int, float)) else 1.0
@@ -231,9 +234,9 @@ def _wall_seconds(folder: Path, result: Mapping[str, Any]) -> float | None:
     """From the start of the last process that was at the job to the job's end; None where that is not known."""
     started, finished = _moment(result.get("started")), _moment(result.get("finished"))
     with contextlib.suppress(OSError):  # the times in a result are whole seconds
-        written = (folder / records.RESULT).stat().st_mtime
+        written = (folder / RESULT).stat().st_mtime
         finished = written if finished is None or abs(written - finished) < 2.0 else finished
-    held = lease.last_holder(folder).get("started")
+    held = locks.last_holder(folder).get("started")
     if isinstance(held, (int, float)) and (started is None or held > started - 60.0):
         started = held
     return None if started is None or finished is None or finished < started else finished - started

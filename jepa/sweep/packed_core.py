@@ -25,7 +25,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, group, run_pack
 from jepa.plan import Plan, build_spec, make_plan
-from jepa.sweep import devices, folders, lease, records
+from jepa.store import locks
+from jepa.store.layout import OUTPUT_LOG
+from jepa.store.result import DONE
+from jepa.sweep import devices, folders, records
 from jepa.sweep.task import JobTask
 from jepa.training.runtime import prepare
 
@@ -203,7 +206,7 @@ def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobT
             return EXIT_INTERRUPTED
         except PackFailed:
             for plan in plans:  # the screen belongs to the sweep
-                with open(plan.folder / "output.log", "a", encoding="utf-8") as file:
+                with open(plan.folder / OUTPUT_LOG, "a", encoding="utf-8") as file:
                     traceback.print_exc(file=file)
             return EXIT_SPLIT
         except Exception as error:
@@ -219,18 +222,6 @@ def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobT
     return 0
 
 
-class _Leases:
-    """The leases of a pack's jobs as one."""
-
-    def __init__(self, leases: Sequence[lease.Lease]) -> None:
-        self._leases = leases
-
-    def touch(self) -> None:
-        """Keep every one of them fresh."""
-        for held in self._leases:
-            held.touch()
-
-
 @contextlib.contextmanager
 def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan]]:
     """Hold the leases of the jobs that are still to be done, and listen to the sweep's wish to stop."""
@@ -240,7 +231,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
     with contextlib.ExitStack() as stack:
         plans, leases = [], []
         for job in pack:
-            held = lease.Lease.take(job.plan.folder, {"sitting": task.sitting.name})
+            held = locks.Lease.take(job.plan.folder, {"sitting": task.sitting.name})
             if held is None:
                 continue  # somebody else is at it
             stack.callback(held.release)
@@ -248,7 +239,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
                 folders.make_way(job.plan.folder, job.plan.config.objective, job.plan.scientific)
                 plans.append(job.plan)
                 leases.append(held)
-        stack.enter_context(task.watched(_Leases(leases), here=False))
+        stack.enter_context(task.watched(locks.Leases(leases), here=False))
         if pack:
             stack.enter_context(task.gpu(pack[0].config))
         yield plans
@@ -259,7 +250,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
 
 def _job_return(job: PackedJob) -> JobReturn:
     result = records.read_result(job.plan.folder) or {"status": "interrupted"}
-    done = result["status"] in records.DONE
+    done = result["status"] in DONE
     returned = JobReturn(
         overrides=job.overrides,
         cfg=job.config,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jepa.estimate import clock
-from jepa.sweep import records
+from jepa.store.layout import RUN_LOG
+from jepa.store.result import DONE
 from jepa.sweep.jobs import Job
 from jepa.sweep.overview import AtWork, Overview
 from jepa.terminal import Screen
@@ -158,7 +159,7 @@ def live_view(overview: Overview, running: Sequence[AtWork], size: tuple[int, in
     counts, rest = " · ".join(overview.counts(len(running))), "" if left is None else f"{clock(left)} left"
     whole: RenderableType = Text(f"{rest} · {counts}" if rest else counts)
     if columns > NARROW:
-        done = overview.count(*records.DONE, "failed") + sum(min(1.0, one.state.share) for one in running)
+        done = overview.count(*DONE, "failed") + sum(min(1.0, one.state.share) for one in running)
         whole = Table.grid(padding=(0, 1), expand=True)
         whole.add_column(ratio=1)
         whole.add_column(no_wrap=True)
@@ -187,7 +188,7 @@ def result_line(job: Job, result: Mapping[str, Any], columns: int | None = None)
     """One line about a job that has ended. columns: where it has to end; the folder's name and the label are cut."""
     words = _outcome(result, short=columns is not None)
     if result["status"] == "failed":
-        words = f"{' '.join(str(result.get('error')).split())} ({job.folder / 'run.log'})"
+        words = f"{' '.join(str(result.get('error')).split())} ({job.folder / RUN_LOG})"
     if columns is None:
         return f"{result['status']:<8} {job.hash} {job.label}: {words}"
     head = f"{result['status']:<8} "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jepa.errors import ConfigError, check_choice
+from jepa.store.result import objective_value
 from jepa.sweep import records
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def tell(study: optuna.Study, number: int, result: Mapping[str, Any], metric: st
     if result["status"] == "pruned":
         state = TrialState.PRUNED
     elif result["status"] == "finished":
-        value = records.objective_value(result, metric)
+        value = objective_value(result, metric)
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
     with contextlib.suppress(UpdateFinishedTrialError):  # another process was faster
         study.tell(number, value, state=state, skip_if_finished=True)
@@ -239,13 +240,14 @@ def _open_database(url: str) -> Any:
 
 
 def _open_journal(path: Path, study: str) -> Any:
-    """Optuna's journal in ``path``, under a lock that its holder's death releases."""
+    """Optuna's journal in ``path``, under a lock of ours: Optuna's own locks outlive a killed process."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
-    from jepa.sweep.journal import FileLock, cut_torn_end, mend
+    from jepa.store.locks import Lock
+    from jepa.sweep.journal import cut_torn_end, mend
 
-    lock = FileLock(path.with_name(path.name + ".lock"))
+    lock = Lock(path.with_name(path.name + ".lock"))
 
     def opened() -> Any:
         backend = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # needs acquire and release

@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 
 from jepa import provenance
 from jepa.estimate import clock
+from jepa.store.layout import RUN_LOG
+from jepa.store.result import DONE
 from jepa.sweep import devices, records
 from jepa.sweep.calibrate import seconds_per_sequence
 from jepa.sweep.execution import LauncherKind
@@ -44,7 +46,7 @@ def plan(
     words = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     print(f"{len(jobs)} jobs in {folder}: {words}; {kind.name} launcher, {kind.parallel} at a time")
     say_other_code(jobs, REMEDY_GRID)
-    rest = [job for job in jobs if states[job.hash] not in (*records.DONE, "reused")]
+    rest = [job for job in jobs if states[job.hash] not in (*DONE, "reused")]
     print("  " + estimate(rest, folders=[folder, *map(Path, reuse)], kind=kind, configs=configs))
     print("dry run: nothing has been started")
 
@@ -90,8 +92,8 @@ def estimate(
 def ending(overview: Overview, jobs: Sequence[Job], *, folder: Path, failed: Sequence[Job]) -> None:
     """Print the last lines: what failed and where to read why, the best, and where everything is."""
     for job in failed:
-        print(f"failed: {job.label}: {overview.results[job.hash].get('error')}\n        {job.folder / 'run.log'}")
-    done = overview.count(*records.DONE)
+        print(f"failed: {job.label}: {overview.results[job.hash].get('error')}\n        {job.folder / RUN_LOG}")
+    done = overview.count(*DONE)
     pruned = overview.count("pruned")
     words = [f"{done} of {len(jobs)} done" + (f" ({pruned} pruned)" if pruned else "")]
     words += [f"{len(failed)} failed (the same command tries them again)"] if failed else []
@@ -106,7 +108,7 @@ def _state(job: Job, reuse: Sequence[str]) -> str:
     state = records.status(job.folder, job.hash, job.metric)
     if state in ("new", "interrupted", "failed") and job.damage:
         return "damaged"
-    if state not in records.DONE and any(records.done_result(Path(f) / job.hash, job.hash, job.metric) for f in reuse):
+    if state not in DONE and any(records.done_result(Path(f) / job.hash, job.hash, job.metric) for f in reuse):
         return "reused"
     return state
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.util
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from jepa.errors import ConfigError, check_choice, check_count
-from jepa.files import write_json_atomic
-from jepa.sweep import lease, records
+from jepa.files import Damaged, read_json, write_json_atomic
+from jepa.store import layout, locks
+from jepa.sweep import records
 from jepa.sweep.jobs import Job
-from jepa.sweep.journal import FileLock
 from jepa.sweep.pruning import JOURNAL, TrialView, make_pruner, open_storage, tell, tell_results
 from jepa.sweep.space import Space, difference, suggest
 
@@ -44,7 +43,6 @@ PACKAGES = {"qmc": "scipy", "gp": "scipy", "cmaes": "cmaes"}
 # Samplers whose proposals do not depend on results: all trials may be asked for at once, and trial k is the same
 # whatever happened before it.
 INDEPENDENT = ("random",)
-STUDY = ".study.json"  # the study's name and the folder's identity, which move with the folder
 _TARGET = "jepa.sweep.pruning.TrialReporter"
 
 
@@ -108,9 +106,9 @@ class Search:
         self.settings = settings
         self.metric = metric
         self.folder = folder
-        self.storage_name = settings.storage or f"{JOURNAL}{folder.resolve() / 'study.journal'}"
+        self.storage_name = settings.storage or f"{JOURNAL}{folder.resolve() / layout.JOURNAL}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".study.lock")
+        self._lock = locks.Lock(folder / layout.STUDY_LOCK)
         with self._lock:
             self._storage = open_storage(self.storage_name, name)
             self.name, self._identity = self._name_study(name)
@@ -128,16 +126,13 @@ class Search:
 
     def _name_study(self, name: str) -> tuple[str, str]:
         """The study's name, and what its trials know this folder by: both are kept in the folder, not its path."""
-        path = self.folder / STUDY
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return str(record["study"]), str(record["identity"])
-        except (OSError, ValueError, LookupError, TypeError):
+        record = _study_record(self.folder)
+        if not {"study", "identity"} <= record.keys():
             names = optuna.get_all_study_names(self._storage) if self.settings.storage is None else []
             study = names[0] if len(names) == 1 else name  # a journal lies in its folder and holds one study
             record = {"study": study, "identity": secrets.token_hex(8)}
-            write_json_atomic(path, record)
-            return record["study"], record["identity"]
+            write_json_atomic(self.folder / layout.STUDY, record)
+        return record["study"], record["identity"]
 
     # --- trials --------------------------------------------------------------------------------------------------
 
@@ -274,7 +269,7 @@ class Search:
 
     def _is_held(self, trial: FrozenTrial) -> bool:
         job = trial.user_attrs.get("job")
-        return job is not None and lease.holder(self.folder / job) is not None
+        return job is not None and locks.holder(self.folder / job) is not None
 
     def _seed(self, number: int) -> None:
         """Make trial ``number`` depend on the seed, its number and, for samplers that look at them, results alone."""
@@ -291,19 +286,27 @@ def known_trials(folder: Path, storage: str | None) -> list[FrozenTrial]:
     storage: ``sweep.storage``.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = folder / "study.journal"
+    path = folder / layout.JOURNAL
     try:
         if storage is None:
             opened = optuna.storages.JournalStorage(JournalFileBackend(str(path))) if path.is_file() else None
         else:
-            opened = open_storage(storage) if (folder / STUDY).is_file() else None
+            opened = open_storage(storage) if (folder / layout.STUDY).is_file() else None
         if opened is None:
             return []
-        record = json.loads((folder / STUDY).read_text(encoding="utf-8")) if (folder / STUDY).is_file() else {}
-        name = record.get("study") or optuna.get_all_study_names(opened)[0]
+        name = _study_record(folder).get("study") or optuna.get_all_study_names(opened)[0]
         return optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False)
     except Exception:  # damaged: the sweep itself will say so
         return []
+
+
+def _study_record(folder: Path) -> dict[str, str]:
+    """The study's name and the folder's identity, as kept in the folder; empty where nothing can be read."""
+    try:
+        record = read_json(folder / layout.STUDY)
+    except (OSError, Damaged):
+        return {}
+    return {str(key): str(value) for key, value in record.items()} if isinstance(record, dict) else {}
 
 
 def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:

@@ -133,7 +133,7 @@ class SearchWork:
         """Jobs that failed, but not because their numbers did: those would fail again."""
         hashes = self.search.failed_jobs()
         results = {key: records.read_result(self.work.folder / key, self.search.metric) for key in hashes}
-        return {key for key, result in results.items() if result is None or not records.not_a_number(result)}
+        return {key for key, result in results.items() if result is None or result.get("reason") != "not_finite"}
 
     def _look_back(self) -> list[Job]:
         """Add the jobs of trials that have an end to the work; those that have no result (any more)."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from jepa.store.layout import SITTINGS
+from jepa.store.locks import Lock, is_free
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class Sitting:
     @property
     def lock_file(self) -> Path:
         """Locked by the sitting as long as it lives."""
-        return self.folder / ".sittings" / f"{self.name}.lock"
+        return self.folder / SITTINGS / f"{self.name}.lock"
 
     @property
     def stop_file(self) -> Path:
         """Exists once the sitting's jobs are to stop; it stays, for jobs that still wait in a cluster's queue."""
-        return self.folder / ".sittings" / f"{self.name}.stop"
+        return self.folder / SITTINGS / f"{self.name}.stop"
 
     def stop(self) -> None:
         """Tell every job of this sitting to save its checkpoint and leave, wherever it runs."""
@@ -45,10 +47,9 @@ class Sitting:
         """Show that this sitting lives, until it ends or is killed."""
         self.lock_file.parent.mkdir(parents=True, exist_ok=True)
         for path in self.lock_file.parent.glob("*.lock"):
-            if Sitting(self.folder, path.stem, self.host, 0).is_dead():
+            if is_free(path):
                 path.unlink(missing_ok=True)  # of a sitting that was killed
-        with open(self.lock_file, "w", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with Lock(self.lock_file):
             try:
                 yield
             finally:
@@ -56,16 +57,7 @@ class Sitting:
 
     def is_dead(self) -> bool:
         """Whether the sitting was on this machine and is no more; a process of another machine cannot tell."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            with open(self.lock_file, encoding="utf-8") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        return True
+        return self.host == socket.gethostname() and is_free(self.lock_file)
 
     def is_here(self) -> bool:
         """Whether this very process is the sitting."""

@@ -26,7 +26,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from jepa.config.compose import scientific_config
-from jepa.sweep import devices, folders, lease, records
+from jepa.store import layout, locks
+from jepa.store.layout import RESULT
+from jepa.store.result import DONE
+from jepa.sweep import devices, folders, records
 from jepa.sweep.jobs import objective_of
 from jepa.sweep.sitting import Sitting
 
@@ -96,7 +99,7 @@ class JobTask:
         if child == 0:
             with contextlib.suppress(BaseException):
                 os.setpgid(0, 0)  # the terminal's Ctrl-C is for the sweep, which passes it on
-                _say_into(folder / "output.log")
+                _say_into(folder / layout.OUTPUT_LOG)
                 outcome = replace(self, isolate=False)._alone(cfg, folder)
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -114,7 +117,7 @@ class JobTask:
     def _alone(self, cfg: DictConfig, folder: Path) -> str:
         """Take the folder's lease and run the task under it."""
         here = self.sitting.is_here()
-        held = lease.Lease.take(folder, {"sitting": self.sitting.name})
+        held = locks.Lease.take(folder, {"sitting": self.sitting.name})
         if held is None:
             return "busy"
         job_hash, metric = folder.name, objective_of(cfg)
@@ -167,10 +170,10 @@ class JobTask:
             return "failed"
         result = records.read_result(folder)
         if result is None:
-            error_text = f"the task returned {value!r} but left no {records.RESULT}"
+            error_text = f"the task returned {value!r} but left no {RESULT}"
             records.write_failure(folder, job_hash=job_hash, error=error_text, overrides=overrides)
             return "failed"
-        return "finished" if result["status"] in records.DONE else "failed"
+        return "finished" if result["status"] in DONE else "failed"
 
     @contextlib.contextmanager
     def gpu(self, cfg: DictConfig) -> Iterator[None]:
@@ -179,14 +182,14 @@ class JobTask:
         if self.num_workers < 1 or device not in ("auto", "cuda"):
             yield
             return
-        places = self.sitting.folder / ".sittings" / f"gpus-{socket.gethostname()}"
+        places = self.sitting.folder / layout.SITTINGS / f"gpus-{socket.gethostname()}"
         with devices.dealt_gpu(devices.visible_gpus(), self.num_workers, places) as gpu:
             if gpu is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = gpu
             yield
 
     @contextlib.contextmanager
-    def watched(self, held: lease.Heartbeat, here: bool) -> Iterator[None]:
+    def watched(self, held: locks.Lease | locks.Leases, here: bool) -> Iterator[None]:
         """While a job runs: keep its lease fresh; in a worker pass on the sitting's wish, or its death, as SIGTERM."""
         over = threading.Event()
         parent = os.getppid()
@@ -201,7 +204,7 @@ class JobTask:
             told_at: float | None = None
             while not over.wait(POLL_S):
                 waited += POLL_S
-                if waited % lease.HEARTBEAT_S < POLL_S:
+                if waited % locks.HEARTBEAT_S < POLL_S:
                     with contextlib.suppress(OSError):
                         held.touch()
                 wanted = not here and self._should_stop(parent)

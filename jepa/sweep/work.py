@@ -16,8 +16,12 @@ from typing import Any
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from jepa.errors import ConfigError
 from jepa.files import remove_leftovers
-from jepa.sweep import folders, lease, records, report
+from jepa.store import locks
+from jepa.store.result import DONE
+from jepa.store.sweep import write_state
+from jepa.sweep import folders, records, report
 from jepa.sweep.execution import LauncherKind, Runner, make_launcher
 from jepa.sweep.jobs import Job, distinct
 from jepa.sweep.overview import Overview
@@ -97,7 +101,7 @@ class Work:
         found = []
         for job in distinct(jobs):
             state = records.status(job.folder, job.hash, job.metric)
-            if not self.switches.rerun and (state in records.DONE or self._reused(job)):
+            if not self.switches.rerun and (state in DONE or self._reused(job)):
                 continue
             if (state != "failed" or self.switches.retry_failed) and self._is_usable(job, state):
                 found.append(job)
@@ -148,7 +152,7 @@ class Work:
             retries=self.retries,
             stopping=lambda: self._stopped,
         )
-        if (done := self.overview.count(*records.DONE)) and not self.switches.rerun:
+        if (done := self.overview.count(*DONE)) and not self.switches.rerun:
             print(f"{done} of {len(self.jobs)} jobs are done already", flush=True)
         self._display = Display(self.overview, mode=self.switches.progress, on_result=on_result)
         with self._sitting.held(), self._signals(), self._display:
@@ -192,17 +196,18 @@ class Work:
 
     def write_state(self) -> None:
         """Write the sweep's own file: its name, its axes, and what each folder is. Every sitting rebuilds it."""
-        records.write_state(
-            self.folder,
-            {
-                "name": self.name,
-                "command": self.command,
-                "launcher": self.kind.name,
-                **({"auto": self.auto} if self.auto else {}),
-                "axes": self.axes,
-                "jobs": {job.hash: _entry(job) for job in self.jobs},
-            },
-        )
+        state = {
+            "name": self.name,
+            "command": self.command,
+            "launcher": self.kind.name,
+            **({"auto": self.auto} if self.auto else {}),
+            "axes": self.axes,
+            "jobs": {job.hash: _entry(job) for job in self.jobs},
+        }
+        try:
+            write_state(self.folder, state)
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
     def _extras(self, job: Job) -> dict[str, Any]:
         """Operational keys for one job: silence on the screen, and its place in wandb."""
@@ -232,7 +237,7 @@ class Work:
         def insist() -> None:
             idle_since = time.monotonic()
             while not over.wait(POLL_S):
-                if any(lease.holder(job.folder) for job in self.jobs):
+                if any(locks.holder(job.folder) for job in self.jobs):
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since > GRACE_S:
                     os.kill(os.getpid(), signal.SIGINT)

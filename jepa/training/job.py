@@ -14,7 +14,7 @@ import torch
 from jepa.data.environment import Environment
 from jepa.data.normalization import Normalizer
 from jepa.data.stream import Stream
-from jepa.files import is_disk_full, write_sealed_json
+from jepa.files import is_disk_full
 from jepa.loggers.base import Logger, RunInfo
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
@@ -23,9 +23,10 @@ from jepa.provenance import made_by, other_code, timestamp
 from jepa.results.backend import prepare_matplotlib
 from jepa.results.reference import verdict
 from jepa.seeding import generator
-from jepa.store import checkpoint
+from jepa.store import checkpoint, layout
 from jepa.store.checkpoint import Latest
 from jepa.store.metrics import read_metrics
+from jepa.store.result import write_result
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ class Job:
     def _keep_maps(self, report: ProbeReport) -> None:
         """Save the fitted maps, so that locations can be read out again. Nothing but that depends on the file."""
         try:
-            checkpoint.write(self.spec.folder / checkpoint.PROBE, dict(report.maps))
+            checkpoint.write(self.spec.folder / layout.PROBE, dict(report.maps))
         except OSError as error:
             log.warning("the probe's maps could not be saved, the run goes on without them: %s", error)
 
@@ -288,7 +289,7 @@ class Job:
         }
         if status == "finished":  # before the result: a run killed in between would keep it for ever
             checkpoint.drop_previous(spec.folder)
-        write_sealed_json(spec.folder / "result.json", result)
+        write_result(spec.folder, result)
         self.outcome = Outcome(status, objective, metrics, error, reason)
         self._tell(lambda logger: logger.finish(result))
 

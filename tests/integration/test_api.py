@@ -127,9 +127,9 @@ def test_what_cannot_be_loaded_is_named(run: jepa.api.Run, tmp_path: Path) -> No
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(ConfigError, match=r"result\.json: cannot be read"):
         _ = jepa.load(tmp_path).result
-    content = bytearray((run.folder / checkpoint.PROBE).read_bytes())
+    content = bytearray((run.folder / "probe.pt").read_bytes())
     content[len(content) // 2] ^= 1
-    (tmp_path / checkpoint.PROBE).write_bytes(content)
+    (tmp_path / "probe.pt").write_bytes(content)
     with pytest.raises(ConfigError, match=r"probe\.pt: damaged"):
         jepa.load(tmp_path).probe()
 

@@ -14,7 +14,7 @@ import pytest
 from sweep_app import checkpoint_epochs
 from sweep_helpers import REPOSITORY, finish, kill_hard, results, run, start, starts, wait_for
 
-from jepa.sweep import lease
+from jepa.store import locks
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, di
 
 def holders(folder: Path) -> list[int]:
     """The processes at work in the jobs' folders."""
-    found = [lease.holder(path) for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    found = [locks.holder(path) for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")]
     return [record["pid"] for record in found if record]
 
 
@@ -69,7 +69,7 @@ def test_a_killed_job_is_continued_and_the_others_go_on(
     folder = tmp_path / "outputs" / "grid"
     process = start([*GRID, *cluster], tmp_path, FAKE_HOLD="4")
     held = wait_for(lambda: list(folder.glob("*/held_4")))[0].parent
-    os.kill(lease.holder(held)["pid"], signal.SIGKILL)
+    os.kill(locks.holder(held)["pid"], signal.SIGKILL)
     (folder / "go").touch()
     ended = finish(process, timeout_s=240)
     assert ended.code == 0, ended

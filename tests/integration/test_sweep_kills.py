@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sweep_helpers import finish, kill_hard, results, run, start, starts, wait_for, wait_held, workers
 
-from jepa.sweep import lease
+from jepa.store import locks
 
 EPOCHS = ["trainer.epochs=6", "trainer.warmup_epochs=0"]
 GRID = ["--multirun", "seed=range(4)", *EPOCHS, "sweep.name=grid"]
@@ -33,7 +33,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def running_pids(folder: Path) -> list[int]:
     """The processes at work in the jobs' folders."""
-    found = [lease.holder(path) for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    found = [locks.holder(path) for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")]
     return [record["pid"] for record in found if record]
 
 

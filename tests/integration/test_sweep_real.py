@@ -13,7 +13,7 @@ from sweep_app import fake_run
 from sweep_helpers import finish, kill_hard, start, wait_for
 
 from jepa.run import command_line
-from jepa.sweep import lease
+from jepa.store import locks
 
 TINY = [
     "dataset.size=48",
@@ -74,7 +74,7 @@ def test_rerun_keeps_the_earlier_run_whole_and_the_claim_where_it_is(launcher: s
     kept = first.parent.with_name(first.parent.name + ".1")
     assert set(in_tmp.glob("outputs/grid/*/config.yaml")) == {first.parent / "config.yaml", kept / "config.yaml"}
     assert (kept / "result.json").read_text() == told and (kept / "checkpoints" / "last.pt").is_file()
-    assert not (kept / ".lease").exists() and lease.last_holder(first.parent)["left"]
+    assert not (kept / ".lease").exists() and locks.last_holder(first.parent)["left"]
     assert first.read_text() != told
 
 

@@ -161,7 +161,7 @@ def test_a_file_that_many_jobs_start_from_is_read_once(tmp_path: Path, monkeypat
     checkpoint.save(tmp_path, state(1))
     path, reads = tmp_path / checkpoint.LAST, []
     load = checkpoint.load
-    monkeypatch.setattr(checkpoint, "load", lambda path: (reads.append(path), load(path))[1])
+    monkeypatch.setattr(checkpoint, "load", lambda path, called: (reads.append(path), load(path, called))[1])
     for _ in range(3):
         checkpoint.check_initial_model(path, {"w": torch.zeros(40), "b": torch.zeros(3)})
     assert len(reads) == 1

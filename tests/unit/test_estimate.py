@@ -15,7 +15,7 @@ import pytest
 
 from jepa.estimate import PLOTS_S, Costs, Running, Workload, clock, makespan, packs, running_seconds
 from jepa.loggers.display import RunTimer
-from jepa.sweep import lease
+from jepa.store import locks
 from jepa.sweep.jobs import Job
 from jepa.sweep.overview import Overview, estimate_seconds, measured
 
@@ -44,7 +44,7 @@ class Play:
             Job(f"job{i:03}", [], f"job {i}", self.folder / f"job{i:03}", model, 3000.0, 10.0, workload=WORKLOAD)
             for i, model in enumerate(self.models)
         ]
-        self.held: dict[str, lease.Lease] = {}
+        self.held: dict[str, locks.Lease] = {}
         self.programs: list[tuple[list[Job], float, float]] = []  # jobs, start, training time of the whole
         free = [START] * self.workers
         for first in range(0, len(self.jobs), self.pack):
@@ -67,7 +67,7 @@ class Play:
 
     def _train(self, job: Job, number: int, start: float, training: float, size: int) -> None:
         if job.hash not in self.held:
-            held = lease.Lease.take(job.folder, {})
+            held = locks.Lease.take(job.folder, {})
             assert held is not None
             held.write({"host": os.uname().nodename, "pid": 1 + number, "started": start})
             self.held[job.hash] = held

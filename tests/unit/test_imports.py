@@ -42,7 +42,7 @@ MAY_KNOW = {
 }
 TORCH_FREE = (
     *("jepa.run", "jepa.config.compose", "jepa.config.preflight", "jepa.results.cli", "jepa.sweep", "jepa.provenance"),
-    *("jepa.loggers.display", "jepa.store.run_folder"),
+    *("jepa.loggers.display", "jepa.store.run_folder", "jepa.store.locks", "jepa.store.sweep"),
 )
 
 

@@ -22,7 +22,8 @@ from jepa.loggers.display import ProgressDisplay, summary_lines
 from jepa.loggers.files import FilesLogger
 from jepa.results import reference
 from jepa.results.reference import common_levels, levels, reference_of, verdict
-from jepa.store.metrics import METRICS_FILE, latest_metrics, metrics_tail, read_metrics, recorded_bytes
+from jepa.store.layout import METRICS
+from jepa.store.metrics import latest_metrics, metrics_tail, read_metrics, recorded_bytes
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
@@ -104,9 +105,9 @@ def test_records_are_on_disk_as_they_come(tmp_path: Path) -> None:
     start(logger, tmp_path)
     for number, record in enumerate((train_record(10), train_record(20, math.nan), probe_record(20)), start=1):
         logger.record(record)
-        assert len((tmp_path / METRICS_FILE).read_text().splitlines()) == number
+        assert len((tmp_path / METRICS).read_text().splitlines()) == number
     logger.finish({"status": "finished"})
-    lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert (
         lines
         == [train_record(10), {**train_record(20), "loss/total": None}, probe_record(20)]
@@ -123,7 +124,7 @@ def whole_run(folder: Path, *, first: int = 0) -> bytes:
         if step % 20 == 0:
             logger.record(probe_record(step))
     logger.finish({"status": "finished"})
-    return (folder / METRICS_FILE).read_bytes()
+    return (folder / METRICS).read_bytes()
 
 
 @pytest.mark.parametrize("resumed_at", [10, 20, 30, 40])
@@ -132,19 +133,19 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path: Path, resumed_at: 
     (tmp_path / "whole").mkdir()
     expected = whole_run(tmp_path / "whole")
     tail = {"between lines": b"", "within a line": b'{"step": 4', "within a character": '{"step": 4, "µ'.encode()[:-1]}
-    (tmp_path / METRICS_FILE).write_bytes(expected + tail[killed])
+    (tmp_path / METRICS).write_bytes(expected + tail[killed])
     if resumed_at == 40:  # the last probe is made again after the last checkpoint
         logger = FilesLogger()
         start(logger, tmp_path, step=40)
         logger.record(probe_record(40))
         logger.finish({})
-        assert (tmp_path / METRICS_FILE).read_bytes() == expected
+        assert (tmp_path / METRICS).read_bytes() == expected
     else:
         assert whole_run(tmp_path, first=resumed_at) == expected
 
 
 def test_a_fresh_start_begins_an_empty_file(tmp_path: Path) -> None:
-    (tmp_path / METRICS_FILE).write_text('{"step": 5}\n[1]\nnothing\n')
+    (tmp_path / METRICS).write_text('{"step": 5}\n[1]\nnothing\n')
     assert read_metrics(tmp_path) == [{"step": 5}]
     logger = FilesLogger()
     start(logger, tmp_path)
@@ -156,7 +157,7 @@ def test_the_newest_metrics_are_read_from_the_end(tmp_path: Path) -> None:
     probe = {"step": 1, "kind": "probe", "prediction_rmse_px": 4.5}
     many = [{"step": step, "kind": "train", "loss/total": step / 10, "padding": "x" * 200} for step in range(2, 5000)]
     text = "".join(json.dumps(record) + "\n" for record in [probe, *many]) + '{"step": 9999, "loss/tot'
-    (tmp_path / METRICS_FILE).write_text(text)
+    (tmp_path / METRICS).write_text(text)
     latest = latest_metrics(tmp_path)
     assert latest["loss/total"] == 499.9 and latest["prediction_rmse_px"] == 4.5 and latest["step"] == 4999
     tail = metrics_tail(tmp_path)

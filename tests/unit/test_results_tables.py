@@ -279,7 +279,7 @@ def test_runs_of_the_older_format_are_counted(tmp_path: Path) -> None:
     write_grid(tmp_path)
     runs = runs_in(tmp_path)
     assert format_line(runs) == []
-    old = Run("outputs/old", "finished", {"dataset._target_": "jepa.data.stream.MovingDots"})
+    old = Run("outputs/old", "finished", fields={"format": 1})
     (line,) = format_line([*runs, old])
     assert line.startswith(f"1 of {len(runs) + 1} runs have a configuration of the older format")
 

@@ -10,7 +10,7 @@ import pytest
 from jepa.errors import ConfigError
 from jepa.files import Damaged, parse_sealed_json, write_sealed_json
 from jepa.results.run_files import read_record, stamp_of
-from jepa.store.run_folder import _result
+from jepa.store.run_folder import inspect
 from jepa.sweep import records
 
 RESULT = {
@@ -51,7 +51,7 @@ def test_every_reader_of_a_result_looks_at_its_checksum(tmp_path: Path) -> None:
     with pytest.raises(Damaged):
         parse_sealed_json(path.read_bytes())
     with pytest.raises(ConfigError, match="result.json: does not match its checksum; rerun=true"):
-        _result(tmp_path)
+        inspect(tmp_path, RESULT["config"])
     assert records.read_result(tmp_path) is None
     record = read_record(str(tmp_path), stamp_of(str(tmp_path)))
     assert record["status"] == "damaged" and "does not match its checksum" in record["fields"]["error"]

@@ -23,10 +23,16 @@ from omegaconf import OmegaConf
 from jepa.config.compose import config_hash, register
 from jepa.errors import ConfigError
 from jepa.estimate import clock
-from jepa.sweep import devices, lease, records
+from jepa.files import Damaged
+from jepa.store import locks
+from jepa.store.layout import LEASE
+from jepa.store.locks import Lease, Lock
+from jepa.store.result import read_result
+from jepa.store.sweep import read_state, write_state
+from jepa.sweep import devices, records
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, Job, distinct
-from jepa.sweep.journal import FileLock, cut_torn_end
+from jepa.sweep.journal import cut_torn_end
 from jepa.sweep.overview import Overview, estimate_seconds
 from jepa.sweep.points import parse_arguments
 from jepa.sweep.progress import result_line, running_line
@@ -47,7 +53,7 @@ def write_result(folder: Path, **fields: Any) -> None:
 
 
 def take_and_release(folder: Path) -> None:
-    held = lease.Lease.take(folder, {})
+    held = Lease.take(folder, {})
     assert held is not None
     held.release()
 
@@ -56,52 +62,52 @@ def take_and_release(folder: Path) -> None:
 
 
 def test_a_lease_excludes_others_until_it_is_released(tmp_path: Path) -> None:
-    held = lease.Lease.take(tmp_path / "job", {"sitting": "x"})
+    held = Lease.take(tmp_path / "job", {"sitting": "x"})
     assert held is not None
-    found = lease.holder(tmp_path / "job")
+    found = locks.holder(tmp_path / "job")
     assert found is not None and found["sitting"] == "x" and found["pid"] == os.getpid()
-    assert lease.Lease.take(tmp_path / "job", {}, patience_s=0) is None
+    assert Lease.take(tmp_path / "job", {}, patience_s=0) is None
     held.release()
-    assert lease.holder(tmp_path / "job") is None and lease.last_holder(tmp_path / "job")["left"]
+    assert locks.holder(tmp_path / "job") is None and locks.last_holder(tmp_path / "job")["left"]
     take_and_release(tmp_path / "job")
 
 
 def test_a_lease_ends_with_its_holder_even_by_sigkill(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from jepa.sweep.lease import Lease\n"
+    code = "import sys, time; from pathlib import Path; from jepa.store.locks import Lease\n"
     code += "held = Lease.take(Path(sys.argv[1]), {'sitting': 'x'}); print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
-    assert lease.holder(tmp_path) is not None
+    assert locks.holder(tmp_path) is not None
     process.kill()
     process.communicate()
-    assert lease.holder(tmp_path) is None
-    assert lease.last_holder(tmp_path)["sitting"] == "x" and "left" not in lease.last_holder(tmp_path)
+    assert locks.holder(tmp_path) is None
+    assert locks.last_holder(tmp_path)["sitting"] == "x" and "left" not in locks.last_holder(tmp_path)
 
 
 def test_a_holder_on_another_machine_is_believed_while_it_touches_its_lease(tmp_path: Path) -> None:
-    path = tmp_path / lease.LEASE
+    path = tmp_path / LEASE
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    assert lease.holder(tmp_path) is not None and lease.Lease.take(tmp_path, {}, patience_s=0) is None
-    long_ago = time.time() - 2 * lease.STALE_S
+    assert locks.holder(tmp_path) is not None and Lease.take(tmp_path, {}, patience_s=0) is None
+    long_ago = time.time() - 2 * locks.STALE_S
     os.utime(path, (long_ago, long_ago))
-    assert lease.holder(tmp_path) is None
+    assert locks.holder(tmp_path) is None
     take_and_release(tmp_path)
 
 
 def test_a_lease_dated_in_the_future_blocks_no_longer_than_any_other(tmp_path: Path) -> None:
-    path = tmp_path / lease.LEASE
+    path = tmp_path / LEASE
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    ahead = time.time() + 100 * lease.STALE_S
+    ahead = time.time() + 100 * locks.STALE_S
     os.utime(path, (ahead, ahead))
-    assert lease.holder(tmp_path) is not None and path.stat().st_mtime <= time.time()
-    long_ago = time.time() - lease.STALE_S - 1  # nobody has touched it since
+    assert locks.holder(tmp_path) is not None and path.stat().st_mtime <= time.time()
+    long_ago = time.time() - locks.STALE_S - 1  # nobody has touched it since
     os.utime(path, (long_ago, long_ago))
     take_and_release(tmp_path)
 
 
 def test_a_lease_cut_short_by_a_power_loss_can_be_taken(tmp_path: Path) -> None:
-    (tmp_path / lease.LEASE).write_text('{"host": "else')
-    assert lease.holder(tmp_path) is None
+    (tmp_path / LEASE).write_text('{"host": "else')
+    assert locks.holder(tmp_path) is None
     take_and_release(tmp_path)
 
 
@@ -161,8 +167,10 @@ def test_the_objective_is_that_of_the_metric_asked_for(tmp_path: Path) -> None:
         ({"error": "MemoryError: no memory left"}, False),
     ],
 )
-def test_a_failure_by_numbers_is_told_by_its_reason(fields: dict[str, Any], expected: bool) -> None:
-    assert records.not_a_number({"status": "failed", **fields}) is expected
+def test_a_failure_by_numbers_is_told_by_its_reason(fields: dict[str, Any], expected: bool, tmp_path: Path) -> None:
+    write_result(tmp_path, status="failed", **fields)
+    result = read_result(tmp_path)
+    assert result is not None and (result["reason"] == "not_finite") is expected
 
 
 def test_a_failure_is_recorded_without_hiding_what_the_run_said(tmp_path: Path) -> None:
@@ -186,11 +194,14 @@ def test_only_finished_results_of_the_same_configuration_are_reused(tmp_path: Pa
 
 
 def test_the_sweeps_own_file_keeps_earlier_jobs_and_can_be_lost(tmp_path: Path) -> None:
-    records.write_state(tmp_path, {"name": "x", "jobs": {"a": {}}})
-    records.write_state(tmp_path, {"name": "x", "jobs": {"b": {}}})
-    assert set(records.read_state(tmp_path)["jobs"]) == {"a", "b"}
+    write_state(tmp_path, {"name": "x", "jobs": {"a": {}}})
+    write_state(tmp_path, {"name": "x", "jobs": {"b": {}}})
+    assert set(read_state(tmp_path)["jobs"]) == {"a", "b"}
     (tmp_path / "sweep.json").write_text("{torn")
-    assert records.read_state(tmp_path) == {}
+    with pytest.raises(Damaged, match="sweep.json: cannot be read"):
+        read_state(tmp_path)
+    write_state(tmp_path, {"name": "x", "jobs": {"b": {}}})
+    assert read_state(tmp_path) == {"name": "x", "jobs": {"b": {}}}
 
 
 # --- devices -------------------------------------------------------------------------------------------------------
@@ -370,7 +381,7 @@ def test_a_storage_in_memory_is_refused(url: str) -> None:
 
 def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
-    lock = FileLock(tmp_path / "lock")
+    lock = Lock(tmp_path / "lock")
     assert cut_torn_end(path, lock)
     line = '{"op_code":2}\n'
     for content, expected, sound in [
@@ -409,7 +420,7 @@ def test_the_screen_counts_and_finds_the_best(tmp_path: Path) -> None:
     write_result(tmp_path / "a", objective=2.5, objective_metric="prediction_rmse_px", verdict="tracks")
     write_result(tmp_path / "b", objective=math.nan)
     write_result(tmp_path / "c", status="pruned", objective=0.5)
-    held = lease.Lease.take(tmp_path / "d", {})
+    held = Lease.take(tmp_path / "d", {})
     (tmp_path / "d" / "metrics.jsonl").write_text(
         '{"step": 15, "epoch": 1.5, "kind": "train", "loss/total": 3.0, "sequences_per_second": 10, "time_s": 4}\n'
     )

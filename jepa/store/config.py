@@ -1,0 +1,72 @@
+"""``config.yaml`` and ``overrides.yaml``: what a run was asked for. Their only reader and their only writer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jepa.files import Damaged, PathLike, reading, write_text_atomic
+from jepa.store.layout import CONFIG, OVERRIDES
+
+FORMAT = 2
+"""Raise it where configurations change their form, so that the same command makes a new run. Results record it."""
+
+_FIRST_DATA_SET = "jepa.data.stream.MovingDots"  # where the class was in the first format
+_DEEPEST = 100  # a configuration nests five deep
+
+
+def read_config(folder: PathLike) -> dict[str, Any] | None:
+    """The configuration in ``folder``, nested; None where there is none.
+
+    Raises:
+        Damaged: the file cannot be read, or holds no configuration.
+    """
+    config: dict[str, Any] | None = _read_yaml(Path(folder, CONFIG), dict)
+    return config
+
+
+def read_overrides(folder: PathLike) -> list[str] | None:
+    """The overrides of the run in ``folder``, as on the command line; None where there are none.
+
+    Raises:
+        Damaged: the file cannot be read, or holds no list.
+    """
+    overrides = _read_yaml(Path(folder, OVERRIDES), list)
+    return None if overrides is None else [str(text) for text in overrides]
+
+
+def write_config(folder: PathLike, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Write both files, each atomically."""
+    from omegaconf import OmegaConf
+
+    write_text_atomic(Path(folder, CONFIG), OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    write_text_atomic(Path(folder, OVERRIDES), OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
+
+
+def format_of(config: Mapping[str, Any]) -> int:
+    """The format of the configuration of a run that has no result to say so."""
+    dataset = config.get("dataset")
+    return 1 if isinstance(dataset, Mapping) and dataset.get("_target_") == _FIRST_DATA_SET else FORMAT
+
+
+def _read_yaml(path: Path, kind: type) -> Any:
+    """The ``kind`` of thing that the yaml file holds; None where there is no file. Raises Damaged."""
+    import yaml  # type: ignore[import-untyped]  # late: only runs without a result need it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        with reading(path):
+            content = path.read_bytes()
+            depth = 0
+            # Loading nests calls in C, which end the process where the nesting is too deep.
+            for event in yaml.parse(content, Loader=loader):
+                depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+                if depth > _DEEPEST:
+                    raise Damaged("is nested too deeply")
+            value = yaml.load(content, Loader=loader)
+            if not isinstance(value, kind):
+                raise Damaged("does not hold what a run writes there")
+    except FileNotFoundError:
+        return None
+    return value

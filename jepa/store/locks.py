@@ -1,0 +1,252 @@
+"""Who is at work: locks that their holder's end releases, however it ends, and a heartbeat for other machines.
+
+A lock on a file tells the truth on one machine. The shared file system of a cluster may not carry it from one node to
+another. There the age of a lease says whether somebody still touches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from jepa.store.layout import LEASE, LOCK
+
+POLL_S = 0.02  # between two tries to take a lock
+HEARTBEAT_S = 5.0
+STALE_S = 60.0  # a lease of another machine that nobody has touched for so long is free
+SILENT_S = 600.0  # the same for a folder without a lease where locks cannot be listed: a run may write seldom
+_LISTED = "/proc/locks"
+
+
+class Lock:
+    """Mutual exclusion among processes and threads by a lock on a file. The file stays when the lock is released."""
+
+    def __init__(self, path: Path) -> None:
+        """path: the file to lock; made where it is missing, in a folder that is there."""
+        self.path = path
+        self.file: TextIO | None = None  # open while the lock is held
+        self._threads = threading.Lock()
+
+    def acquire(self, patience_s: float | None = None) -> bool:
+        """Take the lock. On a file system without locks nobody can be kept out.
+
+        Args:
+            patience_s: how long to wait for another holder; None: as long as it takes.
+
+        Returns:
+            Whether it is held now.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        deadline = None if patience_s is None else time.monotonic() + patience_s
+        if not self._threads.acquire(timeout=-1 if patience_s is None else patience_s):
+            return False
+        try:
+            while not self._try():
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+                time.sleep(POLL_S)
+        finally:
+            if self.file is None:
+                self._threads.release()
+        return self.file is not None
+
+    def _try(self) -> bool:
+        from filelock import lock_descriptor  # late: tables of results take no lock
+
+        file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 -- the open file is the lock
+        try:
+            free = lock_descriptor(file.fileno(), blocking=False)
+        except OSError:  # the file system has no locks
+            free = True
+        except BaseException:
+            file.close()
+            raise
+        if free and self.suits(file):
+            self.file = file
+            return True
+        file.close()
+        return False
+
+    def suits(self, file: TextIO) -> bool:
+        """Whether a lock that has just been taken counts."""
+        return True
+
+    def release(self) -> None:
+        """Let others in."""
+        assert self.file is not None
+        file, self.file = self.file, None
+        file.close()
+        self._threads.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody on this machine holds the lock on ``path``, or there is no such file."""
+    if not path.exists():
+        return True
+    lock = Lock(path)
+    with contextlib.suppress(OSError):
+        if not lock.acquire(0):
+            return False
+        lock.release()
+    return True
+
+
+# --- the lease of a sweep's job --------------------------------------------------------------------------------------
+
+
+class Lease(Lock):
+    """The right to work in a job's folder, with a record of the holder, until :meth:`release` or the process' end."""
+
+    @classmethod
+    def take(cls, folder: Path, record: dict[str, Any], *, patience_s: float = 0.5) -> Lease | None:
+        """Take the lease of ``folder``, which is made where it is missing.
+
+        Args:
+            folder: the job's folder.
+            record: what others may want to know of the holder; machine, process and time are added.
+            patience_s: how long to wait for a holder that is about to leave.
+
+        Returns:
+            The lease, or None where somebody else holds it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        lease = cls(folder / LEASE)
+        if not lease.acquire(patience_s):
+            return None
+        lease.write({**record, "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()})
+        return lease
+
+    def suits(self, file: TextIO) -> bool:
+        """Whether no other machine holds the lease: its holder has left, or has not touched it for long."""
+        record = _read(file)
+        if not record or record.get("left") or record.get("host") == socket.gethostname():
+            return True
+        age = time.time() - self.path.stat().st_mtime
+        if age < -STALE_S:  # a clock was set back; a holder that lives touches its lease again
+            os.utime(self.path)
+            return False
+        return age >= STALE_S
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Replace what the lease says of its holder."""
+        assert self.file is not None
+        self.file.seek(0)
+        self.file.truncate()
+        self.file.write(json.dumps(record))
+        self.file.flush()
+
+    def touch(self) -> None:
+        """Show machines that do not see the lock that the holder is alive."""
+        os.utime(self.path)
+
+    def release(self) -> None:
+        """Let others in. The record stays, marked as left."""
+        assert self.file is not None
+        self.write({**_read(self.file), "left": True})
+        super().release()
+
+
+class Leases:
+    """The leases of a pack's jobs as one."""
+
+    def __init__(self, leases: Iterable[Lease]) -> None:
+        self._leases = list(leases)
+
+    def touch(self) -> None:
+        """Keep every one of them fresh."""
+        for held in self._leases:
+            held.touch()
+
+
+def holder(folder: Path) -> dict[str, Any] | None:
+    """The record of the process that works in the job's ``folder``, or None."""
+    lease = Lease(folder / LEASE)
+    try:
+        if not lease.path.exists():
+            return None
+        if not lease.acquire(0):
+            return last_holder(folder) or {"host": "unknown"}
+    except OSError:
+        return None
+    Lock.release(lease)  # the record stays as it is
+    return None
+
+
+def last_holder(folder: Path) -> dict[str, Any]:
+    """The record of the process that works in the job's ``folder``, or did so last; empty where nobody did."""
+    try:
+        with open(folder / LEASE, encoding="utf-8") as file:
+            return _read(file)
+    except OSError:
+        return {}
+
+
+def forget(folder: Path) -> None:
+    """Note that the death of the last holder has been seen, so that it is counted once."""
+    held = Lease.take(folder, {})
+    if held is not None:
+        held.release()
+
+
+def _read(file: TextIO) -> dict[str, Any]:
+    file.seek(0)
+    try:
+        record = json.loads(file.read() or "{}")
+    except ValueError:  # cut short by a power loss
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+# --- looking without taking ------------------------------------------------------------------------------------------
+
+
+def at_work(folder: str, newest: float, held: frozenset[int]) -> bool:
+    """Whether a run without a result goes on in ``folder``, found out without taking its locks.
+
+    To try the locks would be surer, but could keep a run from starting.
+
+    Args:
+        newest: when the run's files changed last, in Unix seconds.
+        held: from :func:`locked_inodes`.
+    """
+    lock, lease = _stat(f"{folder}/{LOCK}"), _stat(f"{folder}/{LEASE}")
+    if any(status is not None and status.st_ino in held for status in (lock, lease)):
+        return True
+    if lease is not None:
+        if last_holder(Path(folder)).get("left"):
+            return False
+        newest = max(newest, lease.st_mtime)
+    patient = lease is None and not os.path.exists(_LISTED)
+    return time.time() - newest < (SILENT_S if patient else STALE_S)
+
+
+def locked_inodes() -> frozenset[int]:
+    """The inodes of all files that somebody on this machine holds a lock on; nothing where the system has no list."""
+    try:
+        with open(_LISTED, encoding="ascii") as file:
+            places = [word for line in file for word in line.split() if word.count(":") == 2]
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(int(place.rpartition(":")[2]) for place in places)
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None

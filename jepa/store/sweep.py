@@ -1,0 +1,95 @@
+"""``sweep.json``: the jobs of a sweep and the axes that it varies. Its only reader and its only writer.
+
+Nothing but names and order would be lost without this file: the jobs' own files are the truth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jepa.files import Damaged, PathLike, read_json, write_json_atomic
+from jepa.store.layout import SWEEP
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job's folder name, the overrides that make it, and its place in a search."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    trial: int | None = None
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """axes: the keys that jobs differ in. jobs: all that were planned. search: Optuna proposes them."""
+
+    axes: tuple[str, ...] = ()
+    jobs: tuple[PlannedJob, ...] = ()
+    search: bool = False
+
+
+def read_state(folder: PathLike) -> dict[str, Any] | None:
+    """What ``sweep.json`` in ``folder`` holds; None where there is no such file.
+
+    Raises:
+        Damaged: the file cannot be read, or does not hold what a sweep writes there.
+    """
+    path = Path(folder, SWEEP)
+    try:
+        state = read_json(path)
+    except FileNotFoundError:
+        return None
+    if not isinstance(state, dict):
+        raise Damaged("does not hold what a sweep writes there", path)
+    return state
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write ``sweep.json``, keeping the jobs that earlier sittings asked for, and the launcher of the first.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        earlier = read_state(folder) or {}
+    except Damaged:  # its jobs are found again as they are asked for
+        earlier = {}
+    first = {"auto": earlier["auto"]} if "auto" in earlier else {}
+    write_json_atomic(folder / SWEEP, {**first, **state, "jobs": {**earlier.get("jobs", {}), **state["jobs"]}})
+
+
+def read_plan(folder: PathLike) -> SweepPlan | None:
+    """The jobs and axes of the sweep in ``folder``; None where there is no ``sweep.json``. Raises Damaged."""
+    state = read_state(folder)
+    if state is None:
+        return None
+    axes, jobs = _mapping(state.get("axes")), _mapping(state.get("jobs"))
+    entries = {str(name): _mapping(entry) for name, entry in jobs.items()}
+    numbered = any("trial" in entry for entry in entries.values())
+    search = numbered or (bool(axes) and not any(axes.values()))  # a search's axes have no values beforehand
+    planned = [
+        PlannedJob(name, _texts(entry.get("overrides")), trial=_trial(entry, place) if search else None)
+        for place, (name, entry) in enumerate(entries.items())
+    ]
+    return SweepPlan(tuple(key.lstrip("+~").partition("@")[0] for key in axes), tuple(planned), search)
+
+
+def _trial(entry: Mapping[str, Any], place: int) -> int:
+    """A job's trial number; of searches from before it was recorded, from the label, else the order of writing."""
+    if isinstance(entry.get("trial"), int):
+        return int(entry["trial"])
+    label = re.match(r"trial (\d+)", str(entry.get("label", "")))
+    return int(label[1]) if label else place
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
