@@ -75,7 +75,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
@@ -117,16 +117,19 @@ def _digest(data: bytes) -> str:
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Remove temporary files that killed processes left in ``folders``; call it while nobody else writes there.
-
-    A file is left over where its process is gone from this machine, or where it is older than an hour.
-    """
+    """Remove temporary files that killed processes left in ``folders``; call it while nobody else writes there."""
     for folder in folders:
         with contextlib.suppress(OSError):
             for path in list(folder.iterdir()):
-                found = _TEMPORARY.fullmatch(path.name)
-                if found and (not _is_running(int(found["pid"])) or time.time() - path.stat().st_mtime > 3600):
-                    path.unlink(missing_ok=True)
+                remove_leftover(path)
+
+
+def remove_leftover(path: Path) -> None:
+    """Remove a temporary file whose process is gone from this machine, or that is older than an hour; no other file."""
+    found = _TEMPORARY.fullmatch(path.name)
+    with contextlib.suppress(OSError):
+        if found and (not _is_running(int(found["pid"])) or time.time() - path.stat().st_mtime > 3600):
+            path.unlink(missing_ok=True)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -15,8 +16,21 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 PLAIN_WIDTH = 80  # of a terminal whose width is unknown
-# For terminals that cannot show them. One character stands for one, so that a line keeps its width.
-_PLAIN_LETTERS = str.maketrans({"·": "|", "…": "~", "±": "~", "×": "x", "σ": "s", "²": "2", "–": "-", "━": "-"})
+PLAIN = {"±": "+-", "–": "-", "—": "-", "━": "-", "…": "~", "·": "|", "×": "x", "σ": "s", "²": "2"}
+"""What is written for a character that the encoding of a stream lacks."""
+
+ERRORS = "jepa.plain"
+"""The name of the error handler that writes ``PLAIN``, and an escape for any other character."""
+
+
+def _plain_error(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in missing), error.end
+
+
+codecs.register_error(ERRORS, _plain_error)
 
 
 class Screen:
@@ -210,11 +224,7 @@ def is_terminal(stream: IO[str] | None) -> bool:
 def encodable(text: str, stream: Any) -> str:
     """``text`` with plain letters for those that the encoding of ``stream`` lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_PLAIN_LETTERS).encode(encoding, "replace").decode(encoding)
-    return text
+    return text.encode(encoding, ERRORS).decode(encoding)
 
 
 def silence(stream: Any) -> None:

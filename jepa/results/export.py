@@ -7,8 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from jepa.files import atomic_path
 from jepa.results.axes import differences
 from jepa.results.intervals import Summary
 from jepa.results.records import ResultsError, Run
@@ -136,16 +138,10 @@ def _write(path: str, text: str) -> None:
 
 def replace_file(path: str, write: Callable[[str], None]) -> None:
     """Let ``write`` fill a temporary file and rename it to ``path``. Raises ResultsError where that is impossible."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{os.getpid()}.{name}")  # keeps the ending, by which formats are chosen
     try:
-        if folder:
-            os.makedirs(folder, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
+        with atomic_path(Path(path)) as temporary:
+            write(str(temporary))
     except OSError as error:
-        if os.path.exists(temporary):
-            os.remove(temporary)
         raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

@@ -6,8 +6,10 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from jepa.results.index import is_temporary, remove_abandoned
+from jepa.files import remove_leftover
+from jepa.results.index import TEMPORARY
 from jepa.results.run_files import stamp_of
 from jepa.store.layout import MOVED_ASIDE, RUN_FOLDERS, SWEEP
 
@@ -68,8 +70,8 @@ def _folders(folder: str, seen: set[tuple[int, int]], unreadable: dict[str, str]
     except OSError:  # it vanished meanwhile; one that cannot be entered was reported by the folder that holds it
         return []
     for entry in entries:
-        if is_temporary(entry.name):
-            remove_abandoned(entry.path)
+        if entry.name.startswith(TEMPORARY):
+            remove_leftover(Path(entry.path))
         if entry.name.startswith("."):
             continue
         try:

@@ -2,8 +2,7 @@
 
 One file, ``index.json``, in the folder that holds the run folders. It may be deleted at any time: the runs' own files
 are the truth, and an entry counts only while its stamp (names, modification times, sizes) is that of the files.
-It is replaced in one rename, so that readers beside a writer see the old or the new one, each of them right. Its first
-line is a checksum of the rest: a damaged index is rebuilt, never believed.
+The first line is a checksum of the rest. A damaged index is rebuilt.
 """
 
 from __future__ import annotations
@@ -11,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import re
-import time
+from pathlib import Path
 from typing import Any
 
+from jepa.files import atomic_path
 from jepa.results.run_files import Record, Stamp
 
 INDEX = "index.json"
 VERSION = 3
 _KEYS = {"status", "config", "choices", "metrics", "overrides", "fields"}
-_TEMPORARY = re.compile(re.escape(f".{INDEX}.") + r"(\d+)\.[0-9a-f]{8}\.tmp")
-_ABANDONED_SECONDS = 60.0  # writing an index takes milliseconds
+TEMPORARY = ".index."  # what the names of its temporary files begin with
 
 
 def load_index(folder: str) -> dict[str, tuple[Stamp, Record]]:
@@ -41,47 +38,13 @@ def load_index(folder: str) -> dict[str, tuple[Stamp, Record]]:
         return {}
 
 
-def save_index(folder: str, entries: dict[str, tuple[Stamp, Record]]) -> bool:
-    """Replace the index of ``folder``; False where that is not possible, which costs time and nothing else."""
+def save_index(folder: str, entries: dict[str, tuple[Stamp, Record]]) -> None:
+    """Replace the index of ``folder``. Where that is not possible, the next look takes longer."""
     base = next(iter(entries.values()))[1]["config"] if entries else {}
     runs = {name: (stamp, _pack(record, base)) for name, (stamp, record) in entries.items()}
     body = json.dumps({"version": VERSION, "base": base, "runs": runs}, separators=(",", ":")).encode()
-    temporary = f"{folder}/.{INDEX}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(_digest(body) + b"\n" + body)
-        os.replace(temporary, f"{folder}/{INDEX}")
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        return False
-    return True
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file of that name is an index being written, or one whose writer was killed."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-def remove_abandoned(path: str) -> None:
-    """Remove the temporary file ``path`` unless its writer may still be at it.
-
-    A writer on another machine whose file is removed under its hands only fails to renew the index.
-    """
-    match = _TEMPORARY.fullmatch(os.path.basename(path))
-    with contextlib.suppress(OSError):
-        if match and (not _alive(int(match[1])) or time.time() - os.stat(path).st_mtime > _ABANDONED_SECONDS):
-            os.remove(path)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    return True
+    with contextlib.suppress(OSError), atomic_path(Path(folder, INDEX)) as temporary:
+        temporary.write_bytes(_digest(body) + b"\n" + body)
 
 
 def _digest(body: bytes) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 from jepa.results.intervals import Summary
 from jepa.results.records import is_number, short_names
-from jepa.results.streams import lacks, plain
 from jepa.results.tables import COUNT, METRICS, UNFINISHED, Table
+from jepa.terminal import encodable
 
 MISSING = "–"
 _NARROWEST_CUT = 12
@@ -91,7 +91,6 @@ def _setting(value: float, digits: int) -> str:
 
 def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str], list[list[str]], list[bool]]:
     """(headers, the cells of each column as text, whether a column is of numbers), in characters of ``stream``."""
-    in_ascii = stream is not None and lacks(stream)
     keys = [*table.axes, *table.columns]
     short = short_names(keys)
     columns: list[list[str]] = []
@@ -103,7 +102,7 @@ def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str],
         if measured and table.per_run:
             finished = [bool(row.finished) for row in table.rows]
             texts = [text if ok or text == MISSING else f"({text})" for text, ok in zip(texts, finished, strict=True)]
-        texts = [plain(text) for text in texts] if in_ascii else texts
+        texts = texts if stream is None else [encodable(text, stream) for text in texts]
         is_numeric = any(isinstance(cell, Summary) or is_number(cell) for cell in cells)
         columns.append(_aligned(texts) if is_numeric else texts)
         numeric.append(is_numeric)

@@ -131,10 +131,10 @@ def test_temporary_indices_of_killed_processes_are_removed(tmp_path: Path) -> No
     write_run(tmp_path, ["seed=0"])
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    left = tmp_path / f".index.json.{process.pid}.0123abcd.tmp"
-    old = tmp_path / f".index.json.{os.getpid()}.0123abcd.tmp"
-    young = tmp_path / f".index.json.{os.getpid()}.4567abcd.tmp"
-    foreign = tmp_path / ".index.json.mine.tmp"
+    left = tmp_path / f".index.{process.pid}-0123ab.json"
+    old = tmp_path / f".index.{os.getpid()}-0123ab.json"
+    young = tmp_path / f".index.{os.getpid()}-4567ab.json"
+    foreign = tmp_path / ".index.mine.json"
     for path in (left, old, young, foreign):
         path.touch()
     os.utime(old, (0, 0))
@@ -148,7 +148,7 @@ def test_no_index_where_it_cannot_be_written(tmp_path: Path, monkeypatch: pytest
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(index.os, "replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     assert len(collect([str(tmp_path)]).runs) == 3
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == []
 

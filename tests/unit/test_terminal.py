@@ -265,6 +265,7 @@ def test_letters_that_a_terminal_lacks_are_replaced(encoding: str, monkeypatch: 
     assert not shown.broken
     assert b"epoch 40.0/100" in bytes_written.getvalue()
     assert encodable("a · b…", io.TextIOWrapper(io.BytesIO(), encoding="ascii")) == "a | b~"
+    assert encodable("2 ± 1 é", io.TextIOWrapper(io.BytesIO(), encoding="ascii")) == "2 +- 1 \\xe9"
     stream.close()
 
 
