@@ -8,24 +8,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jepa.results.figures import (
-    Series,
-    also_vary,
-    axis_label,
-    by_words,
-    clear_frame,
-    draw_series,
-    label_left,
-    line_label,
-    panels_grid,
-    shared_legend,
-    wants_log,
-)
+from jepa.results.drawing import Series, lines_figure
+from jepa.results.figures import also_vary, by_words, curves_along, line_label
 from jepa.results.intervals import summarize
 from jepa.results.records import Names, ResultsError, Run, is_number, short_names
 from jepa.results.reference import common_levels, run_reference
-from jepa.results.reference_drawing import NO_LINES, Curve, draw_reference, horizontal
-from jepa.results.render import format_cell
+from jepa.results.reference_drawing import Curve, horizontal
 from jepa.results.tables import METRICS, Row, Table, mixed_axes
 from jepa.store.metrics import read_metrics
 
@@ -69,33 +57,16 @@ def curves_figure(
     if most > _MOST_LINES or len(panels) > _MOST_PANELS:
         raise ResultsError(f"--plot {x}: {most} lines in {len(panels)} panels: choose with --where or --panel")
     names = short_names([*by, *([panel] if panel else [])])
-    figure, axes = panels_grid(len(panels))
-    labels = list(dict.fromkeys(series.label for lines in panels.values() for series in lines))
-    for axis, (value, lines) in zip(axes, panels.items(), strict=True):
-        for series in lines:
-            draw_series(axis, series, labels.index(series.label), len(labels))
-        axis.set_xlabel(x)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        clear_frame(axis)
-        if panel:
-            axis.set_title(f"{names[panel]} = {format_cell(value, exact=True)}", fontsize=10)
-    label_left(axes, axis_label(name))
-    curves = [_reference_curves(x, name, drawn[value]) for value in panels]
-    if any(curves):
-        known = [lines or [] for lines in curves]
-        last = [lines != known[-1] or axis is axes[-1] for axis, lines in zip(axes, known, strict=True)]
-        draw_reference(axes, known, last)
-    elif wants_log([point.mean for lines in panels.values() for series in lines for _, point in series.points]):
-        axes[0].set_yscale("log")
-    n = [point.n for lines in panels.values() for series in lines for _, point in series.points]
-    band = f"band: 95 % interval over up to {max(n)} seeds" if max(n) > 1 else ""
-    no_lines = NO_LINES if None in curves else ""
-    heading = "\n".join(filter(None, (title, band, no_lines, by_words(by, names))))
-    if labels != [""]:
-        shared_legend(figure, axes, heading)
-    elif heading:
-        figure.suptitle(heading, fontsize=9)
-    return figure
+    return lines_figure(
+        panels,
+        metric=name,
+        x=x,
+        panel=names[panel] if panel else None,
+        ticks=[],
+        dress_x=lambda axis, _: axis.xaxis.set_major_locator(MaxNLocator(6, integer=True)),
+        curves=[_reference_curves(x, name, drawn[value]) for value in panels],
+        words=(title, by_words(by, names)),
+    )
 
 
 def counted_runs(row: Row) -> tuple[Run, ...]:
@@ -130,14 +101,8 @@ def _reference_curves(x: str, metric: str, runs: Sequence[Run]) -> list[Curve] |
     if x != FRAME:
         shared = common_levels(references, metric)
         return None if shared is None else horizontal(shared)
-    columns: dict[str, list[tuple[float, float]]] = {}
-    for frame in range(max(len(run.metrics.get(metric + _PER_STEP) or []) for run in runs)):
-        levels = common_levels(references, f"{metric}{_PER_STEP}.{frame}")
-        if levels is None:
-            return None
-        for label, value in levels:
-            columns.setdefault(label, []).append((frame, value))
-    return [Curve(label, *zip(*column, strict=True)) for label, column in columns.items()]
+    frames = max(len(run.metrics.get(metric + _PER_STEP) or []) for run in runs)
+    return curves_along({frame: common_levels(references, f"{metric}{_PER_STEP}.{frame}") for frame in range(frames)})
 
 
 def _metric(records: dict[str, list[dict[str, Any]]], x: str, asked: str | None, objective: str) -> str:

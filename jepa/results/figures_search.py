@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jepa.results.axes import axis_value
-from jepa.results.figures import (
+from jepa.results.drawing import (
     COLOURS,
     GREY,
     axis_label,

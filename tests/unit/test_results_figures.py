@@ -14,7 +14,8 @@ from results_samples import job_name, write_grid, write_run
 
 from jepa.results.axes import varying_axes
 from jepa.results.collect import collect
-from jepa.results.figures import axis_label, metric_figure
+from jepa.results.drawing import axis_label
+from jepa.results.figures import metric_figure
 from jepa.results.figures_curves import curves_figure
 from jepa.results.figures_search import importance_figure, parallel_figure, slice_figure, trials_figure
 from jepa.results.importance import importances
