@@ -24,9 +24,10 @@ from packing import ORIGINAL_LAUNCHES
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from jepa.packing.executors import choose_executor
 from jepa.packing.pack import bytes_per_job, free_bytes
-from jepa.training.executors import choose_executor
-from jepa.training.loop import Trainer
+from jepa.packing.trainer import PackTrainer
+from jepa.training.loop import Trainee
 from jepa.training.runtime import prepare, wait
 
 PAPER_SEQUENCES = 1_000_000  # of one run: 100 epochs of 10 000
@@ -68,46 +69,46 @@ def launch_seconds(device: torch.device, launches: int = 5000) -> float:
     return min(tries)
 
 
-def count_kernels(trainer: Trainer) -> int:
+def count_kernels(trainer: Trainee) -> int:
     """Kernels that one step launches, data included."""
-    activity = ProfilerActivity.CUDA if trainer.device.type == "cuda" else ProfilerActivity.CPU
+    activity = ProfilerActivity.CUDA if trainer.plan.device.type == "cuda" else ProfilerActivity.CPU
     with profile(activities=[activity]) as recorded:
         train_step(trainer)()
-        wait(trainer.device)
-    if trainer.device.type == "cuda":
+        wait(trainer.plan.device)
+    if trainer.plan.device.type == "cuda":
         return sum(event.count for event in recorded.key_averages() if event.self_device_time_total > 0)
     return sum(event.count for event in recorded.key_averages() if event.key.startswith("aten::"))
 
 
-def count_flops(trainer: Trainer) -> int:
+def count_flops(trainer: Trainee) -> int:
     """Floating-point operations of one step of one job, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         train_step(trainer)()
     return counter.get_total_flops()
 
 
-def steps_per_second(trainer: Trainer) -> float:
+def steps_per_second(trainer: Trainee) -> float:
     """Steps a second once warm."""
     step = train_step(trainer)
     for _ in range(5):
         step()
-    wait(trainer.device)
+    wait(trainer.plan.device)
     started, steps = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS_PER_CASE:
         for _ in range(5):
             step()
-        wait(trainer.device)
+        wait(trainer.plan.device)
         steps += 5
     return steps / (time.perf_counter() - started)
 
 
-def chosen_executor(trainer: Trainer) -> str:
+def chosen_executor(trainer: Trainee) -> str:
     """Let the trainer's program choose; the executor, and milliseconds of a step by each."""
-    if trainer.program.num_jobs == 1:
+    if not isinstance(trainer, PackTrainer):
         return ""
     generators = [job.model_generator for job in trainer.jobs]
-    noise = trainer._noise(generators, trainer.program.template.draw_noise, trainer.dataset.batch_size)
-    seconds = choose_executor(trainer.program, trainer.streams.next(), noise)
+    noise = trainer._noise(generators, trainer.program.template.draw_noise, trainer.plan.dataset.batch_size)
+    seconds = choose_executor(trainer.program, trainer.next_batch(), noise)
     shown = ", ".join(f"{name} {1e3 * value:.1f}" for name, value in seconds.items())
     return f"{trainer.program.executor} ({shown})"
 
@@ -125,7 +126,7 @@ def rows_of(
     overrides = [f"dataset.batch_size={batch_size}", f"precision={precision}"]
     head = f"| {model} | {batch_size} | {precision} | {num_jobs} |"
     single = make_trainer(model, *overrides, device=options.device)
-    if num_jobs * bytes_per_job(single.jobs[0].spec) > free_bytes(device):
+    if num_jobs * bytes_per_job(single.plan) > free_bytes(device):
         return [f"{head} does not fit in memory | | | | | | |"]
     flops = count_flops(single)
     rows = []

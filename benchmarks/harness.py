@@ -11,15 +11,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from jepa.config.compose import compose
-from jepa.plan import build_spec, make_plan
+from jepa.packing.trainer import PackTrainer
+from jepa.plan import make_plan
 from jepa.training import runtime
-from jepa.training.loop import Trainer
+from jepa.training.loop import Trainee, Trainer
 
 MODELS = ("vicreg", "simclr", "idm", "supervised", "rssm")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -118,25 +119,34 @@ def default_malloc() -> None:
 
 def make_trainer(
     model: str, *overrides: str, num_jobs: int = 1, executor: str = "vmap", device: str = "cpu"
-) -> Trainer:
+) -> Trainer | PackTrainer:
     """A trainer as ``python -m jepa.run`` builds it, at the published sizes; it leaves no files.
 
     num_jobs: of one pack; several differ in seed and in the strength of fixed noise. executor: how they run.
     """
     with tempfile.TemporaryDirectory() as folder:
-        specs = []
+        plans = []
         for job in range(num_jobs):
             numbers = [f"seed={job}", f"dataset.static_noise={0.5 + 0.1 * job}"] if num_jobs > 1 else []
             chosen = [f"model={model}", f"device={device}", "progress=none", f"folder={Path(folder) / str(job)}"]
             chosen += [*numbers, *overrides]
-            specs.append(build_spec(make_plan(compose(chosen, with_hydra=True)), resume=False))
-        return Trainer([replace(spec, loggers=()) for spec in specs], executor=executor)
+            plans.append(make_plan(compose(chosen, with_hydra=True)))
+        return Trainer(plans[0]) if num_jobs == 1 else PackTrainer(plans, executor=executor)
 
 
-def train_step(trainer: Trainer) -> Callable[[], object]:
+def make_single(model: str, *overrides: str, device: str = "cpu") -> Trainer:
+    """The trainer of one run, as :func:`make_trainer` makes it."""
+    trainer = make_trainer(model, *overrides, device=device)
+    assert isinstance(trainer, Trainer)
+    return trainer
+
+
+def train_step(trainer: Trainee) -> Callable[[], object]:
     """One whole step of a trainer: data, losses, gradients, update, the running sums of its record."""
-    trainer.learning_rates = trainer.learning_rates[:1].expand(1 << 20, -1)  # a table that no benchmark outlasts
-    return trainer._one_step
+    assert isinstance(trainer, (Trainer, PackTrainer))
+    rates = trainer.learning_rates[:1]
+    trainer.learning_rates = rates.expand(1 << 20, *rates.shape[1:])  # a table that no benchmark outlasts
+    return trainer.advance
 
 
 def spread(values: Sequence[float], *, digits: int) -> str:

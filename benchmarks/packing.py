@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from jepa.models.normalization import as_packed
 from jepa.packing.pack import bytes_per_job
-from jepa.training.loop import Trainer
+from jepa.training.loop import Trainee
 from jepa.training.program import EXECUTORS
 from jepa.training.runtime import prepare
 
@@ -49,22 +49,22 @@ class CountOperators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def operators(trainer: Trainer) -> int:
+def operators(trainer: Trainee) -> int:
     """Operators of one whole step, data included, with maps normalised as they are on a GPU."""
     with as_packed():
-        trainer._one_step()
+        trainer.advance()
         with CountOperators() as counter:
-            trainer._one_step()
+            trainer.advance()
     return counter.count
 
 
-def step_seconds(trainers: dict[str, Trainer], repeats: int) -> dict[str, list[float]]:
+def step_seconds(trainers: dict[str, Trainee], repeats: int) -> dict[str, list[float]]:
     """Seconds of a step of each trainer, interleaved."""
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for _ in range(repeats):
         for name, trainer in trainers.items():
             started = time.perf_counter()
-            trainer._one_step()
+            trainer.advance()
             seconds[name].append(time.perf_counter() - started)
     return seconds
 
@@ -79,7 +79,7 @@ def print_peak(model: str, num_jobs: int, batch_size: int) -> None:
     """The inner process of :func:`peak_bytes`."""
     trainer = make_trainer(model, f"dataset.batch_size={batch_size}", num_jobs=num_jobs)
     for _ in range(3):
-        trainer._one_step()
+        trainer.advance()
     status = Path("/proc/self/status")
     if status.is_file():  # Linux: ru_maxrss would be at least what the parent held when it started this process
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -128,7 +128,7 @@ def report(model: str, options: argparse.Namespace) -> str:
         ratios = [ours / num_jobs / one for ours, one in zip(seconds[name], seconds["alone"], strict=True)]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}…{max(ratios):.2f})"
         print_row(model, num_jobs, trainer.program.executor if num_jobs > 1 else "", counts[name], spread)
-    planned = bytes_per_job(alone.jobs[0].spec)
+    planned = bytes_per_job(alone.plan)
     del trainers
     for num_jobs in options.count_jobs:
         for executor in EXECUTORS[:2]:

@@ -14,7 +14,7 @@ import argparse
 import time
 
 import torch
-from harness import make_trainer, table, train_step
+from harness import make_single, table, train_step
 
 from jepa.probes import ProbeReport
 from jepa.training.loop import Trainer
@@ -30,10 +30,10 @@ ORIGINAL = "Adam, new sequences each epoch"
 
 def judged(trained: Trainer, overrides: list[str]) -> tuple[float, ProbeReport]:
     """Seconds of fitting and judging a probe on the weights of ``trained``, and the errors."""
-    trainer = make_trainer("vicreg", *overrides)
-    trainer.program.load_model(0, trained.program.job_state(0)["model"])
+    trainer = make_single("vicreg", *overrides)
+    trainer.program.load_model(trained.program.saved()["model"])
     started = time.perf_counter()
-    (report,) = trainer._probe()
+    report = trainer._probe()
     return time.perf_counter() - started, report
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    trained = make_trainer("vicreg")
+    trained = make_single("vicreg")
     step = train_step(trained)
     for _ in range(options.steps):
         step()

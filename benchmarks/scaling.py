@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from harness import Case, arguments, make_trainer, measure, start, table, train_step
+from harness import Case, arguments, make_single, measure, start, table, train_step
 
 from jepa.training.loop import Trainer
 
@@ -52,7 +52,7 @@ def size_rows(model: str, size: str, values: list[int], options: argparse.Namesp
 def trainer_of(model: str, sizes: dict[str, int]) -> Trainer:
     """A trainer of these sizes; on a CPU a pack's jobs take turns, as the launcher has it."""
     overrides = [f"{key}={sizes[size]}" for size, key in KEYS.items()]
-    return make_trainer(model, *overrides, num_jobs=sizes["J"], executor="loop")
+    return make_single(model, *overrides, num_jobs=sizes["J"], executor="loop")
 
 
 if __name__ == "__main__":

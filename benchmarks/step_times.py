@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import yardstick
-from harness import MODELS, Case, Timings, arguments, make_trainer, measure, spread, start, table, train_step
+from harness import MODELS, Case, Timings, arguments, make_single, measure, spread, start, table, train_step
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -77,19 +77,19 @@ def model_rows(
 ) -> list[list[str]]:
     """The rows of one model at one batch size: a row for each precision, measured beside one yardstick."""
     size = f"dataset.batch_size={batch_size}"
-    trainers = {precision: make_trainer(model, size, f"precision={precision}") for precision in options.precisions}
+    trainers = {precision: make_single(model, size, f"precision={precision}") for precision in options.precisions}
     flops = {precision: count_flops(trainer) for precision, trainer in trainers.items()}
     if options.compile:
         compiled = {
-            f"{precision} compiled": make_trainer(model, size, f"precision={precision}", "trainer.compile=true")
+            f"{precision} compiled": make_single(model, size, f"precision={precision}", "trainer.compile=true")
             for precision in options.precisions
         }
         report_compilation(model, batch_size, compiled)
         trainers |= compiled
     any_trainer = next(iter(trainers.values()))
     cases = [
-        yardstick.case(any_trainer.streams.next().states.flatten(0, 1)),
-        Case("data", any_trainer.streams.next),
+        yardstick.case(any_trainer.next_batch().states.flatten(0, 1)),
+        Case("data", any_trainer.next_batch),
         *(Case(precision, train_step(trainer)) for precision, trainer in trainers.items()),
     ]
     calls = max(1, 64 // batch_size)
@@ -142,7 +142,7 @@ def profile_table(model: str, batch_size: int, options: argparse.Namespace, *, s
 
 def operator_shares(model: str, batch_size: int, precision: str, steps: int) -> dict[str, float]:
     """By operator the share of the step's time that is spent in itself, not in what it calls."""
-    step = train_step(make_trainer(model, f"dataset.batch_size={batch_size}", f"precision={precision}"))
+    step = train_step(make_single(model, f"dataset.batch_size={batch_size}", f"precision={precision}"))
     for _ in range(3):
         step()
     for _ in range(2):  # the first recording claims memory as it goes, and what it records is slower for it
@@ -159,10 +159,10 @@ def operator_shares(model: str, batch_size: int, precision: str, steps: int) -> 
 def count_flops(trainer: Trainer) -> dict[str, float]:
     """Floating-point operations of one step's products: of convolutions, and of all others."""
     program = trainer.program
-    forward, program._forward = program._forward, program._call_losses  # counted as written, not as compiled
+    model, program._model = program._model, program.method  # counted as written, not as compiled
     with FlopCounterMode(display=False) as counter:
         train_step(trainer)()
-    program._forward = forward
+    program._model = model
     counts = counter.get_flop_counts()["Global"]
     convolutions = sum(count for operator, count in counts.items() if "conv" in str(operator))
     return {"convolutions": float(convolutions), "matrices": float(sum(counts.values()) - convolutions)}

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from jepa.data.environment import Environment
     from jepa.data.normalization import Normalizer
     from jepa.methods.base import Method
-    from jepa.plan import Plan
     from jepa.probes.targets.base import ProbeTarget
+    from jepa.training.plan import Plan
     from jepa.types import Batch
 
 PathLike = str | os.PathLike[str]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +13,6 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from jepa import provenance
-from jepa.config import extensions
 from jepa.config.check import check_open, qualified, references
 from jepa.config.compose import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
 from jepa.config.extensions import whitelist
@@ -28,33 +25,13 @@ from jepa.loggers.display import ProgressDisplay
 from jepa.loggers.files import FilesLogger
 from jepa.loggers.wandb import WandbLogger
 from jepa.methods.base import Method
-from jepa.optim.base import Optimizer
 from jepa.probes import Probe
 from jepa.store import checkpoint
-from jepa.training.job import RunSpec, TrainerSettings
+from jepa.training.plan import Plan
 from jepa.types import DataShapes
 
 MAX_PARAMETERS = 2**31  # with gradients and an optimizer's state 26 to 34 GB: more than one such program should take
 MAX_STEPS = 10**8  # years; the table of learning rates would fill the memory
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run whose configuration holds: its components, and what it is called. Nothing has been written yet."""
-
-    config: RunConfig
-    plain: Mapping[str, Any]  # the whole configuration, resolved
-    scientific: Mapping[str, Any]  # the part of it that the hash covers
-    config_hash: str
-    overrides: list[str]
-    sweep_name: str | None  # of the sweep that this is a job of
-    folder: Path
-    device: torch.device
-    dataset: Environment
-    optimizer: Optimizer
-    probe: Probe
-    build_method: Callable[[], Method]
-    short_keys: frozenset[str]  # keys that only name the values of others, such as model.sim_coeff
 
 
 def make_plan(cfg: DictConfig) -> Plan:
@@ -91,6 +68,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         probe=probe,
         build_method=lambda: make_method(plain, referred, dataset.shapes),
         short_keys=frozenset(referred.values()),
+        on_probe=_on_probe(config),
     )
 
 
@@ -147,13 +125,12 @@ def _check_batch(plan: Plan, method: Method) -> None:
 
 def _check_metrics(plan: Plan, method: Method) -> None:
     """Refuse an ``objective`` that the run does not measure, and an ``on_probe`` that watches such a one."""
-    config = plan.config
-    trained = method.trainable and config.trainer.epochs > 0
+    trained = method.trainable and plan.config.trainer.epochs > 0
     losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
     errors = [*plan.probe.metric_names, *(["head_rmse_px"] if method.has_location_head else [])]
     terms_known = bool(method.loss_weights()) or not trained
-    _check_metric("objective", config.objective, [*errors, *losses, "train_seconds"], terms_known)
-    watched = getattr(on_probe(config), "objective", None)
+    _check_metric("objective", plan.config.objective, [*errors, *losses, "train_seconds"], terms_known)
+    watched = getattr(plan.on_probe, "objective", None)
     if isinstance(watched, str):
         _check_metric("on_probe.objective", watched, [*errors, *losses], terms_known)
 
@@ -176,37 +153,6 @@ def _check_init_from(config: RunConfig) -> None:
         raise ConfigError(f"init_from={config.init_from}: " + ("is no file" if is_there else "no such file"))
 
 
-def build_spec(plan: Plan, *, resume: bool) -> RunSpec:
-    """What the trainer is given. ``resume``: continue from the folder's checkpoint, where there is one."""
-    config = plan.config
-    return RunSpec(
-        dataset=plan.dataset,
-        build_method=plan.build_method,
-        optimizer=plan.optimizer,
-        probe=plan.probe,
-        seed=config.seed,
-        device=plan.device,
-        precision=config.precision,
-        settings=TrainerSettings(
-            epochs=config.trainer.epochs,
-            log_every_steps=config.trainer.log_every_steps,
-            probe_every_epochs=config.trainer.probe_every_epochs,
-            checkpoint_every_epochs=config.checkpoint.every_epochs,
-            compile=str(config.trainer.compile).lower(),
-            cuda_graph=config.trainer.cuda_graph,
-        ),
-        folder=plan.folder,
-        resume=resume,
-        init_from=None if config.init_from is None else Path(config.init_from),
-        objective_metric=config.objective,
-        plots=config.plots,
-        record=record(plan),
-        loggers=make_loggers(plan),
-        sweep=plan.sweep_name,
-        on_probe=on_probe(config),
-    )
-
-
 def make_loggers(plan: Plan) -> list[Logger]:
     """Where the run's numbers go: its files always and first, the screen, wandb where it is asked for."""
     loggers: list[Logger] = [FilesLogger(), ProgressDisplay(mode=plan.config.progress)]
@@ -223,23 +169,6 @@ def make_loggers(plan: Plan) -> list[Logger]:
             )
         )
     return loggers
-
-
-def record(plan: Plan) -> dict[str, Any]:
-    """What ``result.json`` says of the run before it has begun."""
-    return {
-        "seed": plan.config.seed,
-        "config_hash": plan.config_hash,
-        "config": dict(plan.plain),
-        "choices": dict(plan.config.choices),
-        "overrides": plan.overrides,
-        "command": provenance.command(plan.overrides),
-        "versions": {**provenance.versions(), **extensions.versions(plan.config.extensions)},
-        "git_commit": provenance.git_commit(),
-        "code": provenance.code(),
-        "device": str(plan.device),
-        "started": provenance.timestamp(),
-    }
 
 
 def resolve_device(name: str) -> torch.device:
@@ -310,7 +239,7 @@ def _explained(
     return error
 
 
-def on_probe(config: RunConfig) -> Callable[[int, Mapping[str, float]], bool] | None:
+def _on_probe(config: RunConfig) -> Callable[[int, Mapping[str, float]], bool] | None:
     """What a sweep wants called after each probe; it says whether the run should stop, as pruned.
 
     Raises:

@@ -32,9 +32,9 @@ from jepa.terminal import forgive
 from jepa.training import openmp
 
 if TYPE_CHECKING:
-    from jepa.plan import Plan
     from jepa.store.run_folder import Earlier
     from jepa.training.loop import Trainer
+    from jepa.training.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def run(cfg: DictConfig) -> float:
         KeyboardInterrupt: stopped by a signal; the checkpoint is saved, and the same command continues.
     """
     others = openmp.OtherProcesses()
-    from jepa.plan import build_spec, check_model, make_plan
+    from jepa.plan import check_model, make_loggers, make_plan
     from jepa.store.run_folder import Earlier, inspect, occupied
     from jepa.store.run_log import RunLog
     from jepa.training.loop import Trainer
@@ -68,7 +68,7 @@ def run(cfg: DictConfig) -> float:
     check_model(plan)
     prepare_torch(device=plan.device, threads=plan.config.threads, precision=plan.config.precision)
     with RunLog() as run_log:
-        trainer = Trainer([build_spec(plan, resume=earlier.checkpoint)])
+        trainer = Trainer(plan, loggers=make_loggers(plan), resume=earlier.checkpoint)
         _check_continues(plan, trainer)
         with occupied(
             plan.folder, config=plan.plain, overrides=plan.overrides, aside=rerun, seen=earlier.seen
@@ -77,7 +77,7 @@ def run(cfg: DictConfig) -> float:
             log.info("%s", provenance.command(plan.overrides))
             _say_if_busy(others)
             try:
-                [outcome] = trainer.run()
+                outcome = trainer.run()
             except Exception as error:
                 run_log.crash(error)
                 if is_disk_full(error):
@@ -256,8 +256,8 @@ def _wanted_resume(plan: Plan) -> bool | None:
 
 
 def _check_continues(plan: Plan, trainer: Trainer) -> None:
-    [job] = trainer.jobs
-    if _wanted_resume(plan) is True and (job.found is None or job.found.state is None):
+    found = trainer.job.found
+    if _wanted_resume(plan) is True and (found is None or found.state is None):
         raise ConfigError(f"resume=true: {plan.folder}: every checkpoint is damaged; resume=auto starts again")
 
 

@@ -1,4 +1,4 @@
-"""Adam and AdamW over flat parameters, each row as ``torch.optim`` would treat a model of its own."""
+"""Adam and AdamW over flat parameters; the numbers are those of ``torch.optim``."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class _Adaptive(Optimizer):
         return values if self.clip_grad_norm is None else {**values, "clip_grad_norm": self.clip_grad_norm}
 
     def init_state(self, params: Tensor) -> dict[str, Tensor]:
-        """``step`` ``[J]`` (steps taken), ``mean`` and ``square`` ``[J, P]``: all zeros."""
+        """``step`` ``[]`` (steps taken), ``mean`` and ``square`` ``[P]``: all zeros."""
         return {
-            "step": params.new_zeros(params.shape[0]),
+            "step": params.new_zeros(params.shape[:-1]),
             "mean": torch.zeros_like(params),
             "square": torch.zeros_like(params),
         }
@@ -73,13 +73,13 @@ class _Adaptive(Optimizer):
     ) -> None:
         """``p -= lr * mean_hat / (sqrt(square_hat) + eps)``, the hats correcting the bias of zero starts."""
         if self.clip_grad_norm is not None:
-            clip_rows(grads, hyper["clip_grad_norm"])
+            clip_norm(grads, hyper["clip_grad_norm"])
         self._decay(params, grads, learning_rate, hyper["weight_decay"])
         step = state["step"].add_(1)
         mean_rate, square_rate = hyper["mean_rate"], hyper["square_rate"]
         mean = state["mean"].lerp_(grads, column(mean_rate, params))
         square = state["square"].lerp_(grads.square_(), column(square_rate, params))
-        # The bias of square is moved out of the root, into two numbers a row: one pass over [J, P] less.
+        # The bias of square is moved out of the root, into two numbers: one pass over [P] less.
         root_correction = bias_correction(square_rate, step).sqrt()
         root = torch.sqrt(square, out=grads).add_(column(hyper["eps"] * root_correction, params))
         rate = learning_rate * root_correction / bias_correction(mean_rate, step)
@@ -87,13 +87,13 @@ class _Adaptive(Optimizer):
 
     @abstractmethod
     def _decay(self, params: Tensor, grads: Tensor, learning_rate: Tensor, weight_decay: Tensor) -> None:
-        """Apply the weight decay ``[J]`` to ``params`` or ``grads`` ``[J, P]``, in place."""
+        """Apply the weight decay ``[]`` to ``params`` or ``grads`` ``[P]``, in place."""
 
 
 class Adam(_Adaptive):
     """Adam with the weight decay added to the gradient, as ``torch.optim.Adam``.
 
-    beta1, beta2: in [0, 1). eps: greater than 0. weight_decay: at least 0. clip_grad_norm: the largest norm of a job's
+    beta1, beta2: in [0, 1). eps: greater than 0. weight_decay: at least 0. clip_grad_norm: the largest norm of the
     whole gradient, None for no limit. Source: Kingma & Ba 2015 (arXiv 1412.6980).
     """
 
@@ -111,15 +111,15 @@ class AdamW(_Adaptive):
         params.mul_(column(1 - learning_rate * weight_decay, params))
 
 
-def clip_rows(grads: Tensor, max_norm: Tensor) -> None:
-    """Scale each row of ``grads`` ``[J, P]`` in place to a norm of at most ``max_norm`` ``[J]``.
+def clip_norm(grads: Tensor, max_norm: Tensor) -> None:
+    """Scale ``grads`` ``[P]`` in place to a norm of at most ``max_norm`` ``[]``; both may have leading axes.
 
-    As ``torch.nn.utils.clip_grad_norm_`` does, with its 1e-6 in the denominator; each row for itself.
+    As ``torch.nn.utils.clip_grad_norm_`` does, with its 1e-6 in the denominator.
     """
-    norm = torch.linalg.vector_norm(grads, dim=1)
-    grads.mul_((max_norm.to(norm.dtype) / (norm + 1e-6)).clamp(max=1.0).unsqueeze(1))
+    norm = torch.linalg.vector_norm(grads, dim=-1)
+    grads.mul_((max_norm.to(norm.dtype) / (norm + 1e-6)).clamp(max=1.0).unsqueeze(-1))
 
 
 def bias_correction(rate: Tensor, step: Tensor) -> Tensor:
-    """``1 - beta ** step`` ``[J]`` of ``rate = 1 - beta``, without the cancellation that fp32 would suffer at first."""
+    """``1 - beta ** step`` ``[]`` of ``rate = 1 - beta``, without the cancellation that fp32 would suffer at first."""
     return -torch.expm1(step.to(rate.dtype) * torch.log1p(-rate))

@@ -1,4 +1,4 @@
-"""What every optimizer is: a rule over flat parameters, one row a job, that needs nothing of the other rows."""
+"""What every optimizer is: a rule that moves the flat parameters of one model along their gradients."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ REFERENCE_BATCH_SIZE = 256
 
 
 class Optimizer(ABC):
-    """A gradient rule for ``J`` packed jobs at once; a job alone is ``J = 1``.
+    """Abstract: a gradient rule over the parameters of one model, flat in one tensor ``[P]``.
 
-    The object holds settings only. What a run changes is in ``params`` and ``state``, tensors all, so a checkpoint is
-    those. Numbers that may differ between packed jobs come in as tensors ``[J]``, see ``hyperparameters``.
+    The object holds settings only. What a run changes is in ``params`` and ``state``: a checkpoint holds those.
+    Numbers in which packed jobs may differ come in as tensors, see ``hyperparameters``. Each tensor may have a leading
+    axis ``J`` of packed jobs. So reduce over the last axis only, and use ``column`` for a number that meets ``[P]``.
 
     base_lr: learning rate at schedule factor 1 (and, scaled, batch size 256). scale_lr_with_batch: multiply it by
     batch size / 256. schedule: its factors over the run.
@@ -40,14 +41,14 @@ class Optimizer(ABC):
 
     @abstractmethod
     def hyperparameters(self) -> dict[str, float]:
-        """The numbers in which packed jobs may differ. Jobs whose keys differ don't fit in one pack.
+        """The numbers in which packed jobs may differ; ``update`` receives them as ``hyper``.
 
-        Stacked over jobs they are ``update``'s ``hyper``, for which fp32 is precise enough.
+        Jobs whose keys differ do not fit in one pack.
         """
 
     @abstractmethod
     def init_state(self, params: Tensor) -> dict[str, Tensor]:
-        """The state before the first step for ``params`` ``[J, P]``: tensors whose first dimension is ``J``."""
+        """The state before the first step for ``params`` ``[P]``; each tensor has the leading axes of ``params``."""
 
     @abstractmethod
     def update(
@@ -61,11 +62,11 @@ class Optimizer(ABC):
     ) -> None:
         """One step, in place and without waiting for the device; the tensors of ``state`` keep their identity.
 
-        params, grads: ``[J, P]``, laid out by ``layout``; ``grads`` is used as scratch space and overwritten.
-        state: from ``init_state``. learning_rate: ``[J]``. hyper: for each of ``hyperparameters`` a tensor ``[J]``.
+        params, grads: ``[P]``, laid out by ``layout``; ``grads`` is used as scratch space and overwritten.
+        state: from ``init_state``. learning_rate: ``[]``. hyper: a tensor ``[]`` for each of ``hyperparameters``.
         """
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
-    """``values`` ``[J]`` as ``[J, 1]`` in ``like``'s dtype: a number for each row."""
-    return values.to(like.dtype).unsqueeze(1)
+    """``values`` ``[]`` as ``[1]`` in ``like``'s dtype: a number that meets each element of ``[P]``."""
+    return values.to(like.dtype).unsqueeze(-1)

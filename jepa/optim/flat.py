@@ -1,4 +1,4 @@
-"""All parameters of a model in one flat tensor, one row a job: what optimizers and packing work on."""
+"""All parameters of a model in one flat tensor: what optimizers work on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class FlatLayout:
-    """Where each parameter lies in a flat row ``[P]``: one after another, without gaps; immutable.
+    """Where each parameter lies in a flat tensor ``[P]``: one after another, without gaps; immutable.
 
-    ``names`` and ``shapes`` are one job's parameters, in order; ``offsets[i]`` and ``sizes[i]`` give the elements of
+    ``names`` and ``shapes`` are a model's parameters, in order; ``offsets[i]`` and ``sizes[i]`` give the elements of
     parameter ``i``; ``num_elements`` is ``P``; ``matrices`` are the indices of parameters of more than one dimension.
     Raises ValueError where names repeat or don't pair with shapes.
     """
@@ -29,42 +29,34 @@ class FlatLayout:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Tensor]) -> FlatLayout:
-        """The layout of one job's named parameters, for example ``dict(module.named_parameters())``."""
+        """The layout of a model's named parameters, for example ``dict(module.named_parameters())``."""
         return cls(list(parameters), [tensor.shape for tensor in parameters.values()])
 
     def __len__(self) -> int:
         return len(self.names)
 
     def slice(self, flat: Tensor, index: int) -> Tensor:
-        """Parameter ``index`` of ``flat`` ``[J, P]`` as a view ``[J, sizes[index]]``."""
-        return flat.narrow(1, self.offsets[index], self.sizes[index])
+        """Parameter ``index`` of ``flat`` ``[..., P]`` as a view ``[..., sizes[index]]``."""
+        return flat.narrow(-1, self.offsets[index], self.sizes[index])
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """The parameters of ``flat`` ``[J, P]`` as views ``[J, *shape]``."""
+        """The parameters of ``flat`` ``[..., P]`` as views ``[..., *shape]``."""
         # One split, whose gradient is one concatenation; a slice each would have a gradient of size P each.
-        chunks = torch.split(flat, list(self.sizes), dim=1)
+        chunks = torch.split(flat, list(self.sizes), dim=-1)
         return {
-            name: chunk.view(flat.shape[0], *shape)
+            name: chunk.view(*flat.shape[:-1], *shape)
             for name, shape, chunk in zip(self.names, self.shapes, chunks, strict=True)
         }
 
-    def views_single(self, flat: Tensor) -> dict[str, Tensor]:
-        """One job's parameters: ``flat`` ``[P]`` as views ``[*shape]``."""
-        chunks = torch.split(flat, list(self.sizes))
-        return {name: chunk.view(shape) for name, shape, chunk in zip(self.names, self.shapes, chunks, strict=True)}
+    def flatten(self, tensors: Sequence[Tensor], leading: int = 0) -> Tensor:
+        """Gather ``tensors`` ``[..., *shape]``, in the layout's order, into ``[..., P]``.
 
-    def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Gather ``tensors`` ``[J, *shape]``, in the layout's order, into ``[J, P]``."""
-        return self._concatenate([tensor.reshape(tensor.shape[0], -1) for tensor in tensors])
-
-    def flatten_single(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Gather one job's ``tensors`` ``[*shape]``, in the layout's order, into ``[P]``."""
-        return self._concatenate([tensor.reshape(-1) for tensor in tensors])
-
-    def _concatenate(self, rows: Sequence[Tensor]) -> Tensor:
-        if not rows and not self.sizes:
+        leading: how many axes ``...`` stands for.
+        """
+        if not tensors and not self.sizes:
             return torch.zeros(0)  # a model without parameters
+        rows = [tensor.flatten(leading) if tensor.ndim > leading else tensor.unsqueeze(-1) for tensor in tensors]
         sizes = tuple(row.shape[-1] for row in rows)
         if sizes != self.sizes:
             raise ValueError(f"tensors of {sizes} elements do not fill a layout of {self.sizes}")
-        return torch.cat(list(rows), dim=-1)
+        return torch.cat(rows, dim=-1)

@@ -45,7 +45,7 @@ class LARS(Optimizer):
         }
 
     def init_state(self, params: Tensor) -> dict[str, Tensor]:
-        """``momentum`` ``[J, P]``, zeros."""
+        """``momentum`` ``[P]``, zeros."""
         return {"momentum": torch.zeros_like(params)}
 
     @torch.no_grad()
@@ -74,18 +74,17 @@ class LARS(Optimizer):
 
 
 def trust_ratios(params: Tensor, grads: Tensor, trust_coefficient: Tensor, layout: FlatLayout) -> dict[int, Tensor]:
-    """For each matrix's index in ``layout`` the ratios ``[J, 1]``: ``eta |p| / |g|``, 1 where either norm is 0.
+    """For each matrix's index in ``layout`` the ratio ``[1]``: ``eta |p| / |g|``, 1 where either norm is 0.
 
-    params, grads: ``[J, P]``. trust_coefficient: eta ``[J]``.
-    Each norm is taken over one row of one parameter, so that a job's bits don't depend on its neighbours.
+    params, grads: ``[P]``. trust_coefficient: eta ``[]``. All may have leading axes.
     """
     if not layout.matrices:
         return {}
     norms = [
-        torch.stack([torch.linalg.vector_norm(layout.slice(flat, index), dim=1) for index in layout.matrices])
+        torch.stack([torch.linalg.vector_norm(layout.slice(flat, index), dim=-1) for index in layout.matrices])
         for flat in (params, grads)
     ]
-    param_norm, grad_norm = norms  # [matrices, J] each
+    param_norm, grad_norm = norms  # [matrices] each
     adapted = (param_norm > 0) & (grad_norm > 0)
     ratio = torch.where(adapted, trust_coefficient * param_norm / grad_norm, 1.0)
-    return {index: row.unsqueeze(1) for index, row in zip(layout.matrices, ratio.unbind(0), strict=True)}
+    return {index: row.unsqueeze(-1) for index, row in zip(layout.matrices, ratio.unbind(0), strict=True)}

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,13 +21,16 @@ from torch.autograd.graph import saved_tensors_hooks
 from jepa.data.stream import Stream
 from jepa.errors import ConfigError
 from jepa.models.normalization import as_packed
-from jepa.plan import Plan, build_spec
+from jepa.packing.executors import MEASURED
+from jepa.packing.trainer import PackTrainer
+from jepa.plan import make_loggers
 from jepa.store import checkpoint
 from jepa.store.run_folder import Earlier, flat, inspect, occupied
 from jepa.store.run_log import RunLog
-from jepa.training.executors import MEASURED
-from jepa.training.job import Outcome, RunSpec
-from jepa.training.loop import Trainer, build_method
+from jepa.training.job import Outcome
+from jepa.training.loop import Trainer
+from jepa.training.plan import Plan
+from jepa.training.step import autocast
 
 log = logging.getLogger(__name__)
 
@@ -81,20 +84,20 @@ def pack_key(plan: Plan) -> Hashable:
     return common, method.structure(), tuple(plan.optimizer.hyperparameters()), _step(plan)
 
 
-def automatic_pack_size(spec: RunSpec) -> int:
-    """How many jobs like ``spec`` fit in the memory that is free now, at least 1."""
-    fits = int(MEMORY_SHARE * free_bytes(spec.device) / bytes_per_job(spec))
-    if spec.device.type == "cpu":
+def automatic_pack_size(plan: Plan) -> int:
+    """How many jobs like ``plan`` fit in the memory that is free now, at least 1."""
+    fits = int(MEMORY_SHARE * free_bytes(plan.device) / bytes_per_job(plan))
+    if plan.device.type == "cpu":
         fits = min(fits, LARGEST_CPU_PACK)
     return max(1, fits)
 
 
-def bytes_per_job(spec: RunSpec) -> int:
+def bytes_per_job(plan: Plan) -> int:
     """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps."""
-    method = build_method(spec).to(spec.device)
+    method = plan.initial_method().to(plan.device)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in method.parameters())
-    batch = Stream(spec.dataset, spec.seed, "train", None, spec.device).next()
-    generator = torch.Generator(spec.device)
+    batch = Stream(plan.dataset, plan.config.seed, "train", None, plan.device).next()
+    generator = torch.Generator(plan.device)
     storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -104,10 +107,10 @@ def bytes_per_job(spec: RunSpec) -> int:
     with (
         as_packed(),
         saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast(spec.device.type, dtype=torch.bfloat16, enabled=spec.precision == "bf16"),
+        autocast(plan.device, plan.config.precision),
     ):
-        losses = method(batch, method.draw_noise(generator, spec.dataset.batch_size, spec.device))
-    states = len(spec.optimizer.init_state(torch.zeros(1, 1)))
+        losses = method(batch, method.draw_noise(generator, plan.dataset.batch_size, plan.device))
+    states = len(plan.optimizer.init_state(torch.zeros(1)))
     del losses
     return int(STEP_OVERHEAD * sum(storages.values()) + (3 + states) * parameters)
 
@@ -143,26 +146,31 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
 
 
 def _run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
-    executor = options.executor_on(plans[0].device)
-    specs = [_packed_spec(plan) for plan in plans]
+    earlier = [Earlier() if plan.config.rerun else inspect(plan.folder, plan.scientific) for plan in plans]
+    loggers = [[logger for logger in make_loggers(plan) if not logger.uses_screen] for plan in plans]
     with ExitStack() as stack:
         logs = [stack.enter_context(RunLog()) for _ in plans]
-        trainer = Trainer(specs, executor=executor, common_random_numbers=options.common_random_numbers)
+        if len(plans) == 1:
+            trainer: Trainer | PackTrainer = Trainer(plans[0], loggers=loggers[0], resume=earlier[0].checkpoint)
+        else:
+            trainer = PackTrainer(
+                plans,
+                loggers=loggers,
+                resume=[found.checkpoint for found in earlier],
+                executor=options.executor_on(plans[0].device),
+                common_random_numbers=options.common_random_numbers,
+            )
         for plan, run_log in zip(plans, logs, strict=True):
             stack.enter_context(
                 occupied(plan.folder, config=plan.plain, overrides=plan.overrides, aside=plan.config.rerun)
             )
             run_log.open(plan.folder)
-        common = options.common_random_numbers
-        trainer.note(pack={"size": len(plans), "executor": trainer.program.executor, "common_random_numbers": common})
-        log.info("a pack of %d jobs (%s)", len(plans), trainer.program.executor)
+        if isinstance(trainer, Trainer):
+            return [trainer.run()]
+        executor, common = trainer.program.executor, options.common_random_numbers
+        trainer.note(pack={"size": len(plans), "executor": executor, "common_random_numbers": common})
+        log.info("a pack of %d jobs (%s)", len(plans), executor)
         return trainer.run()
-
-
-def _packed_spec(plan: Plan) -> RunSpec:
-    earlier = Earlier() if plan.config.rerun else inspect(plan.folder, plan.scientific)
-    spec = build_spec(plan, resume=earlier.checkpoint)
-    return replace(spec, loggers=[logger for logger in spec.loggers if not logger.uses_screen])
 
 
 def _step(plan: Plan) -> int:

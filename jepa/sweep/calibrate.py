@@ -6,7 +6,6 @@ import logging
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -39,7 +38,7 @@ def seconds_per_sequence(configs: Mapping[str, DictConfig], *, threads: int) -> 
 def _measured(config: DictConfig, threads: int) -> float:
     import torch
 
-    from jepa.plan import build_spec, make_plan
+    from jepa.plan import make_plan
     from jepa.training.loop import Trainer
     from jepa.training.runtime import prepare
 
@@ -51,22 +50,20 @@ def _measured(config: DictConfig, threads: int) -> float:
     threads_before = torch.get_num_threads()
     try:
         prepare(device=plan.device, threads=plan.config.threads or threads, precision=plan.config.precision)
-        with torch.random.fork_rng(devices=[]):
-            trainer = Trainer([replace(build_spec(plan, resume=False), loggers=[])])
-            return _step_seconds(trainer) / plan.dataset.batch_size if trainer.total_steps else 0.0
+        trainer = Trainer(plan)
+        return _step_seconds(trainer) / plan.dataset.batch_size if trainer.total_steps else 0.0
     finally:
         torch.set_num_threads(threads_before)
 
 
 def _step_seconds(trainer: Trainer) -> float:
     """What a train step takes, without the first, which is slower."""
-    import torch
+    from jepa.training.runtime import wait
 
     def timed() -> float:
         started = time.perf_counter()
-        trainer._one_step()
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize(trainer.device)
+        trainer.advance()
+        wait(trainer.plan.device)
         return time.perf_counter() - started
 
     first, times = timed(), list[float]()

@@ -24,12 +24,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, group, run_pack
-from jepa.plan import Plan, build_spec, make_plan
+from jepa.plan import make_plan
 from jepa.store import locks
 from jepa.store.layout import OUTPUT_LOG
 from jepa.store.result import DONE
 from jepa.sweep import devices, folders, records
 from jepa.sweep.task import JobTask
+from jepa.training.plan import Plan
 from jepa.training.runtime import prepare
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def _measured_pack_size(plan: Plan) -> int:
     child = _forked()
     if child == 0:
         try:
-            os.write(writing, str(automatic_pack_size(build_spec(plan, resume=False))).encode())
+            os.write(writing, str(automatic_pack_size(plan)).encode())
         except BaseException:
             traceback.print_exc()
         os._exit(0)

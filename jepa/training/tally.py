@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,44 +12,45 @@ from jepa.types import Losses
 
 
 class Tally:
-    """Sums of the total and of each term, one row a job."""
+    """Sums of the total and of each term."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._names: list[str] = []
-        self._sums: Tensor | None = None  # [J, terms]
+        self.names: list[str] = []
+        self.sums: Tensor | None = None  # [..., terms], with the leading axes of the losses
 
     def add(self, losses: Losses) -> None:
-        """Add one step: total [J] and terms, each [J]."""
-        values = torch.stack([losses.total, *losses.terms.values()], dim=1).float()
-        self._names = ["loss/total", *(f"loss/{name}" for name in losses.terms)]
-        self._sums = values if self._sums is None else self._sums + values
+        """Add one step."""
+        values = torch.stack([losses.total, *losses.terms.values()], dim=-1).float()
+        self.names = ["loss/total", *(f"loss/{name}" for name in losses.terms)]
+        self.sums = values if self.sums is None else self.sums + values
         self.count += 1
 
-    def take(self) -> list[dict[str, float]]:
-        """The means since the last call, one dictionary a job; the sums start again. Waits for the device."""
-        if self._sums is None:
-            return []
-        rows = (self._sums / self.count).tolist()
-        self.count, self._sums = 0, None
-        return [dict(zip(self._names, row, strict=True)) for row in rows]
+    def take(self) -> dict[str, float]:
+        """The means since the last call; the sums start again. Waits for the device."""
+        means = self.take_means()
+        return {} if means is None else dict(zip(self.names, means.tolist(), strict=True))
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep only these jobs."""
-        if self._sums is not None:
-            self._sums = self._sums[list(rows)]
+    def take_means(self) -> Tensor | None:
+        """As :meth:`take`, in a tensor [..., terms]; None where nothing was added."""
+        if self.sums is None:
+            return None
+        means = self.sums / self.count
+        self.count, self.sums = 0, None
+        return means
 
-    def state(self, row: int) -> dict[str, float | dict[str, Tensor]]:
-        """One job's part of a checkpoint."""
-        sums = {} if self._sums is None else {name: self._sums[row, i].cpu() for i, name in enumerate(self._names)}
-        return {"count": self.count, "sums": sums}
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return tally_state(self.count, self.names, self.sums)
 
-    def load(self, states: Sequence[Mapping[str, object]], device: torch.device) -> None:
-        """Continue from every job's :meth:`state`; they were saved at one step, so their counts agree."""
-        sums = [state["sums"] for state in states]
-        count = states[0]["count"]
-        assert isinstance(count, int) and all(isinstance(job, dict) for job in sums)
-        self.count = count
-        self._names = list(sums[0]) if isinstance(sums[0], dict) else []
-        rows = [torch.stack(list(job.values())) for job in sums if isinstance(job, dict) and job]
-        self._sums = torch.stack(rows).to(device) if rows else None
+    def load(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Continue from :meth:`state`."""
+        self.count = state["count"]
+        self.names = list(state["sums"])
+        self.sums = torch.stack(list(state["sums"].values())).to(device) if state["sums"] else None
+
+
+def tally_state(count: int, names: list[str], sums: Tensor | None) -> dict[str, Any]:
+    """One job's tally as a checkpoint holds it. sums: [terms]."""
+    values = [] if sums is None else [value.clone() for value in sums.cpu()]
+    return {"count": count, "sums": dict(zip(names, values, strict=True)) if values else {}}

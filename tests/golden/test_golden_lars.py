@@ -38,17 +38,17 @@ def test_lars_steps(name, build):
 
     parameters = dict(objective.named_parameters())
     layout = FlatLayout.of(parameters)
-    params = layout.flatten_single([value.detach() for value in parameters.values()]).unsqueeze(0)
-    for parameter, view in zip(parameters.values(), layout.views_single(params[0]).values(), strict=True):
+    params = layout.flatten([value.detach() for value in parameters.values()])
+    for parameter, view in zip(parameters.values(), layout.views(params).values(), strict=True):
         parameter.data = view  # the optimizer moves the model by moving the flat tensor
     state = optimizer.init_state(params)
-    hyper = {key: torch.tensor([value]) for key, value in optimizer.hyperparameters().items()}
+    hyper = {key: torch.tensor(value) for key, value in optimizer.hyperparameters().items()}
     losses = []
     for rate in rates:
         total = objective(batch_of(arrays), None).total
         losses.append(total.detach())
         grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True, materialize_grads=True)
-        optimizer.update(params, layout.flatten_single(grads).unsqueeze(0), state, rate.reshape(1), hyper, layout)
+        optimizer.update(params, layout.flatten(grads), state, rate, hyper, layout)
     torch.testing.assert_close(torch.stack(losses), arrays["lars/losses"], **LOSS)
     after = group(arrays, "lars/weight_after")
     for key, parameter in parameters.items():

@@ -18,9 +18,11 @@ from torch.utils._pytree import tree_leaves
 
 from jepa import plan
 from jepa.config.compose import compose, register
-from jepa.plan import build_spec, make_plan
+from jepa.packing.program import EXECUTORS
+from jepa.packing.trainer import PackTrainer
+from jepa.plan import make_plan
+from jepa.training.job import Outcome
 from jepa.training.loop import Trainer
-from jepa.training.program import EXECUTORS
 
 META = torch.device("meta")
 TINY = [
@@ -77,13 +79,13 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
 
 
-def trainer_of(folder: Path, num_jobs: int, executor: str, *overrides: str) -> Trainer:
+def trainer_of(folder: Path, num_jobs: int, executor: str, *overrides: str) -> Trainer | PackTrainer:
     register()
-    specs = []
+    plans = []
     for job in range(num_jobs):
         chosen = [*TINY, *overrides, f"seed={job}", f"folder={folder / str(job)}", f"dataset.static_noise={0.5 + job}"]
-        specs.append(build_spec(make_plan(compose(chosen, with_hydra=True)), resume=False))
-    return Trainer(specs, executor=executor)
+        plans.append(make_plan(compose(chosen, with_hydra=True)))
+    return Trainer(plans[0]) if num_jobs == 1 else PackTrainer(plans, executor=executor)
 
 
 @pytest.mark.usefixtures("meta")
@@ -91,17 +93,24 @@ def trainer_of(folder: Path, num_jobs: int, executor: str, *overrides: str) -> T
 @pytest.mark.parametrize("overrides", CASES, ids=" ".join)
 def test_a_program_keeps_to_its_device(overrides: list[str], num_jobs: int, executor: str, tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, num_jobs, executor, *overrides)
-    trainer._one_step()  # what is sent once, and kept
+    trainer.advance()  # what is sent once, and kept
     with _Strangers() as strangers:
-        trainer._one_step()
+        trainer.advance()
     assert not strangers.found
     program = trainer.program
-    state = [program.params, *program.buffers.values(), *program.hyper.values(), *program.optimizer_state.values()]
+    state = [program.state.params, *program.state.hyper.values(), *program.state.optimizer_state.values()]
+    if isinstance(trainer, Trainer):
+        state += trainer.program.method.state_dict().values()
+        noise = trainer.program.method.draw_rollout_noise(trainer.job.model_generator, 4, META)
+    else:
+        state += trainer.program.buffers.values()
+        generators = [job.model_generator for job in trainer.jobs]
+        noise = trainer._noise(generators, trainer.program.template.draw_rollout_noise, 4)
     assert all(tensor.device == META for tensor in state)
-    noise = trainer._noise([job.model_generator for job in trainer.jobs], program.template.draw_rollout_noise, 4)
-    rollout = program.rollout(trainer.streams.next(), noise)
+    rollout = program.rollout(trainer.next_batch(), noise)
     assert rollout.encodings.device == rollout.predictions.device == META
-    if num_jobs > 1:
-        trainer._drop([1])
-        trainer._one_step()
+    if isinstance(trainer, PackTrainer):
+        trainer.jobs[1].outcome = Outcome("pruned", 0.0)
+        trainer._drop_ended()
+        trainer.advance()
         assert trainer.program.num_jobs == 2

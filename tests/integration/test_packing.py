@@ -21,18 +21,20 @@ from jepa.config.compose import compose, register
 from jepa.data.stream import Stream
 from jepa.methods.base import Method
 from jepa.models import encoders
+from jepa.packing.executors import MEASURED
 from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
-from jepa.plan import Plan, build_spec, make_plan
+from jepa.packing.program import EXECUTORS
+from jepa.packing.streams import JobStreams
+from jepa.packing.trainer import PackTrainer
+from jepa.plan import make_loggers, make_plan
 from jepa.run import run
 from jepa.store import checkpoint
 from jepa.sweep import packed as packed_launcher
 from jepa.sweep import packed_core
-from jepa.training import runtime
-from jepa.training.executors import MEASURED
-from jepa.training.job import RunSpec
+from jepa.training import loop, runtime
 from jepa.training.loop import Trainer
-from jepa.training.program import EXECUTORS, Program
-from jepa.training.streams import JobStreams
+from jepa.training.plan import Plan
+from jepa.training.program import Program
 from jepa.types import Losses
 
 TINY = [
@@ -74,6 +76,23 @@ RTOL = 5e-4
 def plan(folder: Path, *overrides: str) -> Plan:
     register()
     return make_plan(compose([*TINY, f"folder={folder}", *overrides], with_hydra=True))
+
+
+def trainer_of(plans: list[Plan], executor: str = "vmap") -> Trainer | PackTrainer:
+    """The trainer of one run, or of a pack."""
+    loggers = [make_loggers(one) for one in plans]
+    if len(plans) == 1:
+        return Trainer(plans[0], loggers=loggers[0])
+    return PackTrainer(plans, loggers=loggers, executor=executor)
+
+
+def losses_of(trainer: Trainer | PackTrainer) -> list[dict[str, float]]:
+    """The means of each job's losses since the last call."""
+    if isinstance(trainer, Trainer):
+        return [trainer.tally.take()]
+    means = trainer.tally.take_means()
+    assert means is not None
+    return [dict(zip(trainer.tally.names, row, strict=True)) for row in means.tolist()]
 
 
 def overrides_of(model: str, job: int) -> list[str]:
@@ -137,7 +156,7 @@ def test_a_gpu_measures_and_a_cpu_goes_job_by_job() -> None:
 LOSS_RTOL, TENSOR_RTOL, PROBE_RTOL = 1e-6, 1e-9, 1e-4
 
 
-def in_double_precision(specs: list[RunSpec]) -> Trainer:
+def in_double_precision(plans: list[Plan]) -> Trainer | PackTrainer:
     """A trainer of these jobs whose model computes in float64 on the same draws."""
 
     def doubled(build: Callable[[], Method]) -> Callable[[], Method]:
@@ -146,21 +165,22 @@ def in_double_precision(specs: list[RunSpec]) -> Trainer:
     def cast(values: Any) -> Any:
         return tree_map_only(torch.Tensor, lambda value: value.double(), values)
 
-    trainer = Trainer([replace(spec, build_method=doubled(spec.build_method)) for spec in specs])
+    trainer = trainer_of([replace(plan, build_method=doubled(plan.build_method)) for plan in plans])
     for name in ("step", "rollout", "apply_eval"):
         method = getattr(trainer.program, name)
         setattr(trainer.program, name, lambda *inputs, method=method: method(*cast(inputs)))
     return trainer
 
 
-def pack_and_alone(model: str, num_jobs: int, folder: Path) -> tuple[Trainer, list[Trainer]]:
+def pack_and_alone(model: str, num_jobs: int, folder: Path) -> tuple[PackTrainer, list[Trainer]]:
     """A pack, and each of its jobs alone."""
     plans = [plan(folder / str(job), *overrides_of(model, job)) for job in range(num_jobs)]
-    specs = [build_spec(one, resume=False) for one in plans]
-    return in_double_precision(specs), [in_double_precision([spec]) for spec in specs]
+    pack, alone = in_double_precision(plans), [in_double_precision([one]) for one in plans]
+    assert isinstance(pack, PackTrainer)
+    return pack, [one for one in alone if isinstance(one, Trainer)]
 
 
-def compare_steps(pack: Trainer, alone: list[Trainer], steps: int) -> None:
+def compare_steps(pack: PackTrainer, alone: list[Trainer], steps: int) -> None:
     """Step by step from the same state, each job of a pack must do what it does alone; then their probes must agree.
 
     Training multiplies a step's rounding, so that two runs drift apart, on some processors more than on others. So each
@@ -168,20 +188,20 @@ def compare_steps(pack: Trainer, alone: list[Trainer], steps: int) -> None:
     """
     for _ in range(steps):
         for row, one in enumerate(alone):
-            one.program.load_job_state(0, pack.program.job_state(row))
-            one._one_step()
-        pack._one_step()
-        for row, (one, losses) in enumerate(zip(alone, pack.tally.take(), strict=True)):
-            assert losses == pytest.approx(one.tally.take()[0], rel=LOSS_RTOL), row
-            ours, theirs = pack.program.job_state(row), one.program.job_state(0)
+            one.program.load(pack.program.saved(row))
+            one.advance()
+        pack.advance()
+        for row, (one, losses) in enumerate(zip(alone, losses_of(pack), strict=True)):
+            assert losses == pytest.approx(one.tally.take(), rel=LOSS_RTOL), row
+            ours, theirs = pack.program.saved(row), one.program.saved()
             for kind in ours:
                 for name, value in theirs[kind].items():
                     difference = float((ours[kind][name] - value).double().norm())
                     assert difference <= TENSOR_RTOL * float(value.double().norm()), f"job {row}: {name}"
     for row, one in enumerate(alone):
-        one.program.load_job_state(0, pack.program.job_state(row))
+        one.program.load(pack.program.saved(row))
     for report, one in zip(pack._probe(), alone, strict=True):
-        expected = one._probe()[0].as_metrics()
+        expected = one._probe().as_metrics()
         for name, value in report.as_metrics().items():
             assert value == pytest.approx(expected[name], rel=PROBE_RTOL), name
 
@@ -194,13 +214,14 @@ def test_larger_packs_agree_too(model: str, num_jobs: int, tmp_path: Path) -> No
     compare_steps(pack, alone, pack.total_steps)
 
 
-def _first_jobs_numbers(pack: Trainer) -> None:
+def _first_jobs_numbers(pack: PackTrainer) -> None:
     """Every job has the optimizer's numbers of the first."""
-    pack.program.hyper = {name: value[:1].expand_as(value).clone() for name, value in pack.program.hyper.items()}
+    hyper = pack.program.state.hyper
+    pack.program.state.hyper = {name: value[:1].expand_as(value).clone() for name, value in hyper.items()}
     pack.learning_rates = pack.learning_rates[:, :1].expand_as(pack.learning_rates)
 
 
-def _mixed_statistics(pack: Trainer) -> None:
+def _mixed_statistics(pack: PackTrainer) -> None:
     """Jobs see a hundredth of their neighbours' buffers: coefficients, and statistics of norms."""
     pack.program.buffers = {
         name: value + (0.01 * (value.roll(1, 0) - value)).to(value.dtype)
@@ -208,26 +229,28 @@ def _mixed_statistics(pack: Trainer) -> None:
     }
 
 
-def _other_jobs_data(pack: Trainer) -> None:
+def _other_jobs_data(pack: PackTrainer) -> None:
     """Two jobs have each other's sequences."""
     pack.streams = JobStreams([job.stream for job in reversed(pack.jobs)], common=False)
 
 
-def _other_gradient(pack: Trainer) -> None:
+def _other_gradient(pack: PackTrainer) -> None:
     """The last job's gradient is larger by a thousandth."""
-    update = pack.program.optimizer.update
+    update = pack.program.state.optimizer.update
 
     def wrong(params: torch.Tensor, grads: torch.Tensor, *rest: Any) -> None:
         grads[-1] *= 1.001
         update(params, grads, *rest)
 
-    pack.program.optimizer = copy.copy(pack.program.optimizer)
-    pack.program.optimizer.update = wrong  # type: ignore[method-assign]
+    pack.program.state.optimizer = copy.copy(pack.program.state.optimizer)
+    pack.program.state.optimizer.update = wrong  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("model", ["vicreg", "rssm"])
 @pytest.mark.parametrize("fault", [None, _first_jobs_numbers, _mixed_statistics, _other_jobs_data, _other_gradient])
-def test_a_step_of_a_broken_pack_is_found(fault: Callable[[Trainer], None] | None, model: str, tmp_path: Path) -> None:
+def test_a_step_of_a_broken_pack_is_found(
+    fault: Callable[[PackTrainer], None] | None, model: str, tmp_path: Path
+) -> None:
     pack, alone = pack_and_alone(model, 2, tmp_path)
     if fault is None:
         compare_steps(pack, alone, 2)
@@ -268,15 +291,15 @@ def test_a_job_whose_loss_is_no_number_leaves_and_the_others_stay_as_they_were(t
 def test_a_pack_interrupted_in_the_middle_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [overrides_of("vicreg", job) for job in range(2)]
     run_pack([plan(tmp_path / f"whole{job}", *texts) for job, texts in enumerate(names)], VMAP)
-    original = Trainer._one_step
+    original = PackTrainer.advance
 
-    def one_step(self: Trainer) -> None:
+    def advance(self: PackTrainer) -> None:
         original(self)
         if self.step == 4:
-            monkeypatch.setattr(Trainer, "_one_step", original)
+            monkeypatch.setattr(PackTrainer, "advance", original)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_one_step", one_step)
+    monkeypatch.setattr(PackTrainer, "advance", advance)
     with pytest.raises(KeyboardInterrupt):
         run_pack([plan(tmp_path / f"parts{job}", *texts) for job, texts in enumerate(names)], VMAP)
     assert not (tmp_path / "parts0" / "result.json").exists()
@@ -294,15 +317,15 @@ def test_jobs_of_a_pack_whose_checkpoints_differ_go_on_in_packs_of_their_own(
     names = [overrides_of("vicreg", job) for job in range(3)]
     loop = PackOptions(None, "loop", False)
     run_pack([plan(tmp_path / f"whole{job}", *texts) for job, texts in enumerate(names)], loop)
-    original = Trainer._one_step
+    original = PackTrainer.advance
 
-    def one_step(self: Trainer) -> None:
+    def advance(self: PackTrainer) -> None:
         original(self)
         if self.step == 4:
-            monkeypatch.setattr(Trainer, "_one_step", original)
+            monkeypatch.setattr(PackTrainer, "advance", original)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_one_step", one_step)
+    monkeypatch.setattr(PackTrainer, "advance", advance)
     with pytest.raises(KeyboardInterrupt):
         run_pack([plan(tmp_path / f"parts{job}", *texts) for job, texts in enumerate(names)], loop)
     (tmp_path / "parts1" / checkpoint.LAST).write_bytes(b"damaged")  # of the previous one the step is 3
@@ -323,16 +346,16 @@ def test_jobs_of_a_pack_whose_checkpoints_differ_go_on_in_packs_of_their_own(
 
 
 def test_a_packed_checkpoint_is_continued_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Trainer._between_epochs
+    original = loop._between_epochs
 
-    def between(self: Trainer) -> None:
-        original(self)
+    def between(trainee: loop.Trainee) -> None:
+        original(trainee)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_between_epochs", between)
+    monkeypatch.setattr(loop, "_between_epochs", between)
     with pytest.raises(KeyboardInterrupt):
         run_pack([plan(tmp_path / f"packed{job}", *overrides_of("vicreg", job)) for job in range(2)], VMAP)
-    monkeypatch.setattr(Trainer, "_between_epochs", original)
+    monkeypatch.setattr(loop, "_between_epochs", original)
     run(compose([*TINY, f"folder={tmp_path / 'packed1'}", *overrides_of("vicreg", 1)], with_hydra=True))
     run_pack([plan(tmp_path / "alone1", *overrides_of("vicreg", 1))], VMAP)
     assert_metrics_agree(tmp_path / "packed1", tmp_path / "alone1")
@@ -367,7 +390,7 @@ def test_jobs_are_packed_where_they_differ_in_numbers_alone(tmp_path: Path) -> N
 
 def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
     small, large = (
-        build_spec(plan(tmp_path / str(size), f"dataset.batch_size={size}", "dataset.size=64"), resume=False)
+        plan(tmp_path / str(size), f"dataset.batch_size={size}", "dataset.size=64")
         for size in (8, 64)
     )
     assert 6 < (bytes_per_job(large) / bytes_per_job(small)) < 9
@@ -376,7 +399,7 @@ def test_memory_of_a_job_grows_with_its_batch(tmp_path: Path) -> None:
 
 def test_memory_of_a_job_is_that_of_a_batched_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone on a CPU it may keep less: norms that are folded keep no maps of their own."""
-    spec = build_spec(plan(tmp_path / "job", "dataset.batch_size=64", "dataset.size=64"), resume=False)
+    spec = plan(tmp_path / "job", "dataset.batch_size=64", "dataset.size=64")
     planned = []
     for folded_from in (0, 1 << 40):
         monkeypatch.setattr(encoders, "_FOLDED_FROM", folded_from)
@@ -392,10 +415,10 @@ def test_a_pack_in_bf16(model: str, executor: str, tmp_path: Path) -> None:
     def losses(*jobs: int) -> list[dict[str, float]]:
         root = tmp_path / str(len(jobs))
         plans = [plan(root / str(job), "precision=bf16", *overrides_of(model, job)) for job in jobs]
-        trainer = Trainer([build_spec(one, resume=False) for one in plans], executor=executor)
+        trainer = trainer_of(plans, executor)
         for _ in range(4):
-            trainer._one_step()
-        return trainer.tally.take()
+            trainer.advance()
+        return losses_of(trainer)
 
     packed = losses(0, 1, 2)
     for job in range(3):
@@ -410,7 +433,7 @@ def test_a_pack_size_is_found_out_in_another_process(
     monkeypatch.setattr(packed_core, "automatic_pack_size", lambda spec: os.getpid())
     assert packed_core._measured_pack_size(one) not in (1, os.getpid())
 
-    def fails(spec: RunSpec) -> int:
+    def fails(one: Plan) -> int:
         raise RuntimeError("no kernel image is available")
 
     monkeypatch.setattr(packed_core, "automatic_pack_size", fails)
@@ -436,9 +459,9 @@ class _HostReads(TorchDispatchMode):
 @pytest.mark.parametrize("model", list(NUMBERS))
 def test_a_step_never_waits_for_the_device(model: str, num_jobs: int, tmp_path: Path) -> None:
     plans = [plan(tmp_path / str(job), *overrides_of(model, job)) for job in range(num_jobs)]
-    trainer = Trainer([build_spec(one, resume=False) for one in plans])
+    trainer = trainer_of(plans)
     with _HostReads() as seen:
-        trainer._one_step()
+        trainer.advance()
         assert not seen.names
         torch.ones(1).item()  # what would be noticed
     assert seen.names == ["aten._local_scalar_dense.default"]
@@ -485,7 +508,7 @@ def trained(folder: Path, model: str, num_jobs: int, *, recordings: list[_Record
         return recordings[-1].replay
 
     plans = [plan(folder / str(job), *overrides_of(model, job)) for job in range(num_jobs)]
-    trainer = Trainer([build_spec(one, resume=False) for one in plans])
+    trainer = trainer_of(plans)
     if recordings is not None:
         trainer.program.replay_steps(record)
     trainer.run()
@@ -516,7 +539,7 @@ def test_when_a_job_leaves_the_step_is_recorded_anew(tmp_path: Path) -> None:
         plan(tmp_path / str(job), f"seed={job}", f"optimizer.base_lr={rate}", *numbers)
         for job, rate in enumerate(["1e-3", "1e30"])
     ]
-    trainer = Trainer([build_spec(one, resume=False) for one in plans])
+    trainer = trainer_of(plans)
     trainer.program.replay_steps(record)
     trainer.run()
     assert [recording.losses.total.shape[0] for recording in recordings] == [2, 1]
@@ -543,7 +566,7 @@ def test_auto_compiles_long_runs_in_bf16_of_models_that_gain(
     monkeypatch.setattr(Program, "compile", lambda program: calls.append(program))
     monkeypatch.setattr(runtime, "has_cpp_compiler", lambda: compiler)
     long = ["precision=bf16", "dataset.size=5000", "dataset.batch_size=10", "trainer.epochs=10"]
-    Trainer([build_spec(plan(tmp_path / "run", *long, *overrides), resume=False)])
+    Trainer(plan(tmp_path / "run", *long, *overrides))
     assert bool(calls) == compiled
 
 

@@ -72,15 +72,15 @@ def assert_same_weights(left: Path, right: Path) -> None:
 
 def interrupt_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send this process a real SIGINT during the given step of the next run."""
-    original: Callable[[Trainer], None] = Trainer._one_step
+    original: Callable[[Trainer], None] = Trainer.advance
 
-    def one_step(self: Trainer) -> None:
+    def advance(self: Trainer) -> None:
         original(self)
         if self.step == step:
-            monkeypatch.setattr(Trainer, "_one_step", original)
+            monkeypatch.setattr(Trainer, "advance", original)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_one_step", one_step)
+    monkeypatch.setattr(Trainer, "advance", advance)
 
 
 @pytest.mark.parametrize("model", TRAINED)

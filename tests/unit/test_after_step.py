@@ -17,7 +17,8 @@ from jepa.models.encoders import MeNet5
 from jepa.models.predictors import RNN
 from jepa.optim.lars import LARS
 from jepa.optim.schedules import Constant
-from jepa.training.program import EXECUTORS, Program
+from jepa.packing.program import EXECUTORS, PackedProgram
+from jepa.training.program import Program
 from jepa.types import Batch, DataShapes, Losses
 
 SHAPES = DataShapes(num_steps=4, channels=1, image_size=28, num_dots=1, action_size=2)
@@ -53,7 +54,7 @@ def make(job: int) -> AveragedTarget:
     return AveragedTarget(decay=DECAYS[job])
 
 
-def program(jobs: list[int], *, executor: str = "vmap", precision: str = "fp32") -> Program:
+def program(jobs: list[int], *, executor: str = "vmap", precision: str = "fp32") -> Program | PackedProgram:
     optimizers = [
         LARS(
             base_lr=1.0,
@@ -66,8 +67,11 @@ def program(jobs: list[int], *, executor: str = "vmap", precision: str = "fp32")
         for _ in jobs
     ]
     methods = [make(job) for job in jobs]
-    return Program(
-        methods=methods, optimizers=optimizers, device=torch.device("cpu"), precision=precision, executor=executor
+    device = torch.device("cpu")
+    if len(jobs) == 1:
+        return Program(methods[0], optimizers[0], device=device, precision=precision)
+    return PackedProgram(
+        methods=methods, optimizers=optimizers, device=device, precision=precision, executor=executor
     )
 
 
@@ -77,24 +81,31 @@ def batch_of(job: int, step: int) -> Batch:
     return Batch(states, torch.randn(3, SIZE, 2, generator=generator), torch.randn(4, SIZE, 1, 2, generator=generator))
 
 
-def train(trained: Program, jobs: list[int], steps: range) -> None:
+def train(trained: Program | PackedProgram, jobs: list[int], steps: range) -> None:
     for step in steps:
         batches = [batch_of(job, step) for job in jobs]
-        data = batches[0] if len(jobs) == 1 else tree_map(lambda *values: torch.stack(values), *batches)
-        trained.step(data, None, torch.full((len(jobs),), 0.5))
+        if len(jobs) == 1:
+            trained.step(batches[0], None, torch.tensor(0.5))
+        else:
+            trained.step(tree_map(lambda *values: torch.stack(values), *batches), None, torch.full((len(jobs),), 0.5))
+
+
+def model(trained: Program | PackedProgram, job: int = 0) -> dict[str, Tensor]:
+    saved = trained.saved() if isinstance(trained, Program) else trained.saved(job)
+    return saved["model"]
 
 
 def test_the_target_is_the_average_of_the_encoders_weights() -> None:
     alone = program([0])
     name = "encoder.fc.weight"
-    average = alone.job_state(0)["model"][name].double()
+    average = model(alone)[name].double()
     for step in range(4):
         train(alone, [0], range(step, step + 1))
-        average = DECAYS[0] * average + (1 - DECAYS[0]) * alone.job_state(0)["model"][name].double()
-    model = alone.job_state(0)["model"]
-    torch.testing.assert_close(model["target.network.fc.weight"].double(), average, rtol=1e-5, atol=1e-7)
-    assert not torch.equal(model["target.network.fc.weight"], model[name])
-    assert not any(parameter.startswith("target") for parameter in dict(alone.template.named_parameters()))
+        average = DECAYS[0] * average + (1 - DECAYS[0]) * model(alone)[name].double()
+    after = model(alone)
+    torch.testing.assert_close(after["target.network.fc.weight"].double(), average, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(after["target.network.fc.weight"], after[name])
+    assert not any(parameter.startswith("target") for parameter in dict(alone.method.named_parameters()))
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -104,8 +115,8 @@ def test_packed_jobs_average_as_they_would_alone(executor: str) -> None:
     for job in range(2):
         alone = program([job])
         train(alone, [job], range(3))
-        for name, value in alone.job_state(0)["model"].items():
-            torch.testing.assert_close(packed.job_state(job)["model"][name], value, rtol=1e-4, atol=1e-6, msg=name)
+        for name, value in model(alone).items():
+            torch.testing.assert_close(model(packed, job)[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -114,10 +125,10 @@ def test_a_continued_job_is_the_undisturbed_one(precision: str) -> None:
     train(whole, [1], range(4))
     train(first, [1], range(2))
     second = program([1], precision=precision)
-    second.load_job_state(0, first.job_state(0))
+    second.load(first.saved())
     train(second, [1], range(2, 4))
-    for name, value in whole.job_state(0)["model"].items():
-        assert torch.equal(second.job_state(0)["model"][name], value), name
+    for name, value in model(whole).items():
+        assert torch.equal(model(second)[name], value), name
 
 
 def test_a_share_beyond_one_is_refused() -> None:

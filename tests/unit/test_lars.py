@@ -59,7 +59,7 @@ def test_three_steps_of_three_jobs_with_settings_of_their_own():
         for grad, rate in zip(grads, rates, strict=True):
             own_grads = [view[job].double() for view in LAYOUT.views(grad).values()]
             own, momenta = reference_step(own, own_grads, momenta, float(rate[job]), **settings)
-        expected.append(LAYOUT.flatten_single(own))
+        expected.append(LAYOUT.flatten(own))
     state = optimizers[0].init_state(params)
     for grad, rate in zip(grads, rates, strict=True):
         optimizers[0].update(params, grad.clone(), state, rate, hyper_of(optimizers), LAYOUT)
@@ -109,14 +109,14 @@ def test_layout_views_and_flatten_are_inverse():
     flat = torch.randn(2, LAYOUT.num_elements)
     views = LAYOUT.views(flat)
     assert {name: tuple(view.shape[1:]) for name, view in views.items()} == SHAPES
-    assert torch.equal(LAYOUT.flatten(list(views.values())), flat)
-    single = LAYOUT.views_single(flat[1])
+    assert torch.equal(LAYOUT.flatten(list(views.values()), leading=1), flat)
+    single = LAYOUT.views(flat[1])
     assert all(torch.equal(single[name], views[name][1]) for name in SHAPES)
-    assert torch.equal(LAYOUT.flatten_single(list(single.values())), flat[1])
+    assert torch.equal(LAYOUT.flatten(list(single.values())), flat[1])
     views["norm"].zero_()
     assert LAYOUT.slice(flat, 1).eq(0).all() and flat.eq(0).sum() == 14
     with pytest.raises(ValueError, match="do not fill"):
-        LAYOUT.flatten(list(views.values())[1:])
+        LAYOUT.flatten(list(views.values())[1:], leading=1)
 
 
 def test_gradients_flow_through_views():

@@ -20,7 +20,7 @@ from jepa.data.stream import Stream
 from jepa.data.textures import cifar10, photos
 from jepa.data.textures.base import Images
 from jepa.errors import ConfigError
-from jepa.training.streams import JobStreams
+from jepa.packing.streams import JobStreams
 from jepa.types import Batch, DataShapes
 
 BASE: dict[str, Any] = {

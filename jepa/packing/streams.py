@@ -18,7 +18,7 @@ _Tree = TypeVar("_Tree")
 
 
 class JobStreams:
-    """J streams as one; for J = 1 a batch carries no job axis."""
+    """J streams as one."""
 
     def __init__(self, streams: Sequence[Stream], *, common: bool) -> None:
         """Take the streams of J jobs whose data sets differ in nothing but noise coefficients.
@@ -36,9 +36,7 @@ class JobStreams:
         self._normalizer: Normalizer | None = _stacked(normalizers) if normalizers else None
 
     def next(self, batch_size: int | None = None) -> Batch:
-        """The next batch: ``[T, B, …]`` for one job, ``[J, T, B, …]`` for several."""
-        if len(self.streams) == 1:
-            return self.streams[0].next(batch_size)
+        """The next batch, [J, T, B, ...]."""
         drawn = [
             stream.draw(batch_size, drawn=self._drawn)
             for stream in (self.streams[:1] if self.common else self.streams)

@@ -1,4 +1,4 @@
-"""Which way of running several jobs is the fastest: a few train steps by each, with the jobs' own sizes."""
+"""Times each way of running packed jobs with a few train steps of their own size, and chooses the fastest."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import time
 
 from torch import Tensor
 
+from jepa.packing.program import EXECUTORS, PackedProgram
 from jepa.training.cuda_graph import WARMUP_STEPS
-from jepa.training.program import EXECUTORS, Program
 from jepa.training.runtime import wait
 from jepa.types import Batch
 
-MEASURED = "measured"  # the name of this choice, where an executor's could stand
+MEASURED = "measured"  # executor=measured: time each executor, then choose
 
 log = logging.getLogger(__name__)
 
 
-def choose_executor(program: Program, batch: Batch, noise: Tensor | None) -> dict[str, float]:
-    """Leave ``program`` with the fastest executor, or with the one it has where all of them fail.
+def choose_executor(program: PackedProgram, batch: Batch, noise: Tensor | None) -> dict[str, float]:
+    """Set the fastest executor; leave ``program`` as it is where all of them fail.
 
     An executor that fails is logged and left out. Parameters, buffers and the optimizer's state stay as they are.
 
     Args:
         program: of J > 1 jobs.
-        batch, noise: as for :meth:`Program.step`.
+        batch, noise: as for :meth:`PackedProgram.step`.
 
     Returns:
         Seconds that a step takes, by executor.
     """
-    state = {"params": program.params, **program.buffers, **program.optimizer_state}
+    state = {"params": program.state.params, **program.buffers, **program.state.optimizer_state}
     saved = {name: value.clone() for name, value in state.items()}
     before, seconds = program.executor, dict[str, float]()
     for executor in EXECUTORS:
@@ -44,9 +44,9 @@ def choose_executor(program: Program, batch: Batch, noise: Tensor | None) -> dic
     return seconds
 
 
-def seconds_per_step(program: Program, batch: Batch, noise: Tensor | None) -> float:
+def seconds_per_step(program: PackedProgram, batch: Batch, noise: Tensor | None) -> float:
     """The shortest of a few rounds, after steps in which libraries choose their algorithms."""
-    learning_rate = program.params.new_zeros(program.num_jobs)
+    learning_rate = program.state.params.new_zeros(program.num_jobs)
     rounds = []
     for steps in (WARMUP_STEPS + 1, 2, 2, 2):
         wait(program.device)

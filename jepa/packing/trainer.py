@@ -1,0 +1,232 @@
+"""The trainer of a pack: J jobs that agree in structure go through one loop and one program."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from jepa.loggers.base import Logger
+from jepa.packing.executors import MEASURED, choose_executor
+from jepa.packing.program import PackedProgram
+from jepa.packing.streams import JobStreams
+from jepa.probes import ProbeReport
+from jepa.training.interrupts import StopRequest
+from jepa.training.job import Job, Outcome
+from jepa.training.loop import Trainee, is_to_be_compiled, train
+from jepa.training.plan import Plan
+from jepa.training.tally import Tally, tally_state
+from jepa.types import Batch, Rollout
+
+log = logging.getLogger(__name__)
+
+
+class StepsDiffer(RuntimeError):
+    """The checkpoints of a pack's jobs are of different steps; jobs of one step can share a pack."""
+
+
+class PackTrainer(Trainee):
+    """Trains, probes and saves J jobs together; each leaves the files that it would leave alone."""
+
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        *,
+        loggers: Sequence[Sequence[Logger]] = (),
+        resume: Sequence[bool] = (),
+        executor: str = "vmap",
+        common_random_numbers: bool = False,
+    ) -> None:
+        """Build the program and, where asked, continue from checkpoints.
+
+        Args:
+            plans: jobs that agree in everything but numbers (seed, coefficients, learning rates).
+            loggers: of each job; none where nothing is given.
+            resume: for each job, whether it continues from its checkpoint; none does where nothing is given.
+            executor: how the jobs run, see :class:`PackedProgram`, or "measured".
+            common_random_numbers: all jobs are given the dots and overlays of the first, each at its own coefficients.
+
+        Raises:
+            ConfigError: as for :class:`jepa.training.loop.Trainer`.
+            StepsDiffer: the jobs cannot go on together.
+        """
+        self.plan = plans[0]
+        self.common_random_numbers = common_random_numbers
+        methods = [plan.initial_method() for plan in plans]
+        self.total_steps = self.plan.total_steps(methods[0])
+        self.jobs = [
+            Job(plan, loggers=loggers[row] if loggers else (), resume=bool(resume) and resume[row])
+            for row, plan in enumerate(plans)
+        ]
+        for job, method in zip(self.jobs, methods, strict=True):
+            job.describe(method)
+        self.program = PackedProgram(
+            methods=methods,
+            optimizers=[plan.optimizer for plan in plans],
+            device=self.plan.device,
+            precision=self.plan.config.precision,
+            executor="vmap" if executor == MEASURED else executor,
+        )
+        self.tally = Tally()
+        self._restore()
+        self._bind()
+        if is_to_be_compiled(self.plan, methods[0], self.total_steps):
+            log.info("the train step is compiled first: about half a minute")
+            self.program.compile()
+        if self.plan.config.trainer.cuda_graph:
+            self.program.replay_steps()
+        if executor == MEASURED and len(self.jobs) > 1 and self.step < self.total_steps:
+            self._choose_executor()
+
+    def _restore(self) -> None:
+        tallies = []
+        for row, job in enumerate(self.jobs):
+            restored = job.restore(self.program.saved(row)["model"], total_steps=self.total_steps)
+            if restored.state is not None:
+                self.program.load(row, restored.state)
+                tallies.append(restored.state["tally"])
+                self.epoch_pending = restored.state["epoch_pending"]
+            elif restored.initial_model is not None:
+                self.program.load_model(row, restored.initial_model)
+        steps = sorted({job.step for job in self.jobs})
+        if len(steps) != 1:
+            raise StepsDiffer(f"jobs of one pack must continue from one step, not from steps {steps}")
+        [self.step] = steps
+        if tallies:
+            self._load_tallies(tallies)
+
+    def _load_tallies(self, tallies: Sequence[dict[str, object]]) -> None:
+        """Continue from the jobs' sums; they were saved at one step, so their counts agree."""
+        rows = []
+        for state in tallies:
+            self.tally.load(state, self.plan.device)
+            rows.append(self.tally.sums)
+        self.tally.sums = torch.stack([row for row in rows if row is not None]) if rows[0] is not None else None
+
+    def _bind(self) -> None:
+        """What follows from the set of jobs: their streams, and their learning rates [steps, J]."""
+        rates = [job.plan.learning_rates(self.total_steps) for job in self.jobs]
+        self.learning_rates = torch.stack(rates, dim=1)
+        self.streams = JobStreams([job.stream for job in self.jobs], common=self.common_random_numbers)
+
+    def _choose_executor(self) -> None:
+        """Take the executor that is fastest with the jobs' own sizes, in steps on draws that are not training's."""
+        generators = [job.generator("probe/model") for job in self.jobs]
+        noise = self._noise(generators, self.program.template.draw_noise, self.plan.dataset.batch_size)
+        seconds = choose_executor(self.program, self._streams_for("probe_fit").next(), noise)
+        shown = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
+        log.info("a step of %d jobs: %s", len(self.jobs), shown)
+
+    def note(self, **entries: object) -> None:
+        """Entries for the result of every job."""
+        for job in self.jobs:
+            job.record.update(entries)
+
+    @property
+    def is_over(self) -> bool:
+        return super().is_over or not self.jobs
+
+    def run(self) -> list[Outcome]:
+        """Train to the end and judge every job; the outcomes, in order, have been written to the jobs' folders already.
+
+        Raises:
+            KeyboardInterrupt: a signal asked to stop; every job's checkpoint has been saved.
+        """
+        everyone = list(self.jobs)
+        try:
+            for job in everyone:
+                job.open(self.total_steps)
+            with StopRequest() as stop:
+                train(self, stop)
+            for job, report in zip(self.jobs, self._probe() if self.jobs else [], strict=True):
+                job.judge(report)
+        except BaseException as error:
+            for job in everyone:
+                job.abandon(error, packed=len(everyone) > 1)
+            raise
+        return [job.outcome for job in everyone if job.outcome is not None]
+
+    def advance(self) -> None:
+        noise = self._noise(
+            [job.model_generator for job in self.jobs], self.program.template.draw_noise, self.plan.dataset.batch_size
+        )
+        self.tally.add(self.program.step(self.next_batch(), noise, self.learning_rates[self.step]))
+        self.step += 1
+
+    def next_batch(self) -> Batch:
+        """The next batch of training, [J, T, B, ...]."""
+        return self.streams.next()
+
+    def charge(self, seconds: float) -> None:
+        for job in self.jobs:
+            job.train_seconds += seconds / len(self.jobs)
+
+    def log(self) -> None:
+        rates = self.learning_rates[self.step - 1].tolist()
+        count, means = self.tally.count, self.tally.take_means()
+        assert means is not None
+        for job, row, rate in zip(self.jobs, means.tolist(), rates, strict=True):
+            job.step = self.step
+            job.log(dict(zip(self.tally.names, row, strict=True)), count, rate)
+        self._drop_ended()
+
+    def probe_between(self, epoch: int) -> None:
+        for job, report in zip(self.jobs, self._probe(), strict=True):
+            job.report(epoch, report)
+        self._drop_ended()
+
+    def save(self) -> None:
+        for row, job in enumerate(self.jobs):
+            job.step = self.step
+            sums = None if self.tally.sums is None else self.tally.sums[row]
+            tally = tally_state(self.tally.count, self.tally.names, sums)
+            job.save({**self.program.saved(row), "tally": tally, "epoch_pending": self.epoch_pending})
+
+    def _drop_ended(self) -> None:
+        """Take jobs that have ended out of the program; streams and states of the others go on unchanged."""
+        keep = [row for row, job in enumerate(self.jobs) if job.outcome is None]
+        if len(keep) == len(self.jobs):
+            return
+        self.jobs = [self.jobs[row] for row in keep]
+        if self.jobs:
+            self.program.select(keep)
+            self.tally.sums = None if self.tally.sums is None else self.tally.sums[keep]
+            self._bind()
+
+    def _probe(self) -> list[ProbeReport]:
+        """Fit and judge the probes of every job on streams that training never sees; the same ones at every call."""
+        template = self.program.template
+        model_generators = [job.generator("probe/model") for job in self.jobs]
+
+        def rollout(batch: Batch) -> Rollout:
+            noise = self._noise(model_generators, template.draw_rollout_noise, batch.states.shape[-4])
+            return self.program.rollout(batch, noise)
+
+        def predict_locations(rollout: Rollout) -> Tensor:
+            located: Tensor = self.program.apply_eval("predict_locations", rollout)
+            return located
+
+        reports = self.plan.probe.run_jobs(
+            rollout,
+            self._streams_for("probe_fit"),
+            self._streams_for("probe_judge"),
+            self.plan.dataset,
+            [job.generator("probe_init") for job in self.jobs],
+            predict_locations if template.has_location_head else None,
+            context_frames=template.context_frames,
+        )
+        self.say_warnings(reports[0])  # one probe fits all jobs
+        return reports
+
+    def _streams_for(self, purpose: str) -> JobStreams:
+        """Fresh streams of all jobs, apart from those that they train on."""
+        return JobStreams([job.separate_stream(purpose) for job in self.jobs], common=self.common_random_numbers)
+
+    def _noise(
+        self, generators: Sequence[torch.Generator], draw: Callable[..., Tensor | None], batch_size: int
+    ) -> Tensor | None:
+        """The models' own draws, stacked over J."""
+        draws = [draw(generator, batch_size, self.plan.device) for generator in generators]
+        return torch.stack([one for one in draws if one is not None]) if draws[0] is not None else None

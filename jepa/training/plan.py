@@ -1,0 +1,73 @@
+"""The one record of a run: its configuration, its components and its place, checked, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jepa import provenance
+from jepa.config import extensions
+from jepa.config.schema import RunConfig
+from jepa.data.environment import Environment
+from jepa.methods.base import Method
+from jepa.optim.base import Optimizer
+from jepa.probes import Probe
+from jepa.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose configuration holds; ``jepa.plan.make_plan`` makes it."""
+
+    config: RunConfig
+    plain: Mapping[str, Any]  # the whole configuration, resolved
+    scientific: Mapping[str, Any]  # the part of it that the hash covers
+    config_hash: str
+    overrides: list[str]
+    sweep_name: str | None  # of the sweep that this is a job of
+    folder: Path
+    device: torch.device
+    dataset: Environment
+    optimizer: Optimizer
+    probe: Probe
+    build_method: Callable[[], Method]  # draws initial weights from torch's global generator
+    short_keys: frozenset[str]  # keys that only name the values of others, such as model.sim_coeff
+    on_probe: Callable[[int, Mapping[str, float]], bool] | None  # (epoch, metrics) -> stop, as pruned
+
+    def initial_method(self) -> Method:
+        """The method with initial weights that follow from the seed alone, whatever was drawn before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.config.seed, "init"))
+            return self.build_method()
+
+    def total_steps(self, method: Method) -> int:
+        """Train steps of the whole run; 0 for a method that is not trained."""
+        return self.config.trainer.epochs * self.dataset.steps_per_epoch if method.trainable else 0
+
+    def learning_rates(self, total_steps: int) -> torch.Tensor:
+        """The learning rate of each step, [steps], on the device: no step waits for a number."""
+        if total_steps == 0:
+            return torch.zeros(0)
+        factors = self.optimizer.schedule.factors(total_steps, self.dataset.steps_per_epoch)
+        rates = factors * self.optimizer.scaled_lr(self.dataset.batch_size)
+        return rates.to(torch.float32).to(self.device)
+
+    def record(self) -> dict[str, Any]:
+        """What ``result.json`` says of the run before it has begun."""
+        return {
+            "seed": self.config.seed,
+            "config_hash": self.config_hash,
+            "config": dict(self.plain),
+            "choices": dict(self.config.choices),
+            "overrides": self.overrides,
+            "command": provenance.command(self.overrides),
+            "versions": {**provenance.versions(), **extensions.versions(self.config.extensions)},
+            "git_commit": provenance.git_commit(),
+            "code": provenance.code(),
+            "device": str(self.device),
+            "started": provenance.timestamp(),
+        }
