@@ -13,7 +13,7 @@ from jepa.config.compose import compose, config_hash, scientific_config
 from jepa.errors import ConfigError, check_choice
 from jepa.files import Damaged
 from jepa.store import checkpoint, layout
-from jepa.store.config import read_config, read_overrides
+from jepa.store.config import flat, read_config, read_overrides
 from jepa.store.metrics import read_metrics
 from jepa.store.result import read_result
 
@@ -278,8 +278,6 @@ class ProbeMaps:
 def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
     """The configuration of an earlier run, composed anew; where defaults have changed since, with the run's values."""
     from omegaconf import OmegaConf
-
-    from jepa.store.run_folder import flat
 
     cfg = compose(list(overrides), with_hydra=True)
     stored = OmegaConf.create(dict(config))

@@ -25,7 +25,8 @@ from jepa.packing.executors import MEASURED
 from jepa.packing.trainer import PackTrainer
 from jepa.plan import make_loggers
 from jepa.store import checkpoint
-from jepa.store.run_folder import Earlier, flat, inspect, occupied
+from jepa.store.config import flat
+from jepa.store.run_folder import Earlier, inspect, occupied
 from jepa.store.run_log import RunLog
 from jepa.training.job import Outcome
 from jepa.training.loop import Trainer

@@ -181,8 +181,7 @@ def panels_grid(count: int, width: float = 7.0) -> tuple[Figure, list[Axes]]:
 
 def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
     """One legend above the panels, where it hides nothing; each label once, in as many columns as have room."""
-    found = [axis.get_legend_handles_labels() for axis in axes]
-    handles = {label: handle for handles, labels in found for handle, label in zip(handles, labels, strict=True)}
+    handles = legend_handles(axes)
     width = figure.get_figwidth()
     for columns in range(min(len(handles), _MOST_LEGEND_COLUMNS), 0, -1):
         legend = figure.legend(
@@ -198,6 +197,12 @@ def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
     rows = -(-len(handles) // columns)
     if rows > _MOST_LEGEND_ROWS:  # the panels keep their height
         figure.set_figheight(figure.get_figheight() + 0.2 * (rows - _MOST_LEGEND_ROWS))
+
+
+def legend_handles(axes: Sequence[Axes]) -> dict[str, Any]:
+    """What stands in a legend of several panels, by its label: each label once."""
+    found = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes)
+    return {label: handle for pairs in found for handle, label in pairs}
 
 
 def in_lines(text: str, width: float, size: float) -> str:

@@ -12,11 +12,12 @@ from matplotlib.ticker import FuncFormatter
 from jepa.results.axes import SEED
 from jepa.results.drawing import Series, is_rmse, lines_figure, wants_log, x_values
 from jepa.results.intervals import Summary, summarize
-from jepa.results.records import ResultsError, is_number, short_names
+from jepa.results.records import ResultsError, short_names
 from jepa.results.reference import Level, Reference, common_levels, run_reference
 from jepa.results.reference_drawing import Curve, horizontal
 from jepa.results.render import format_cell
 from jepa.results.tables import Row, Table, mixed_axes
+from jepa.store.result import is_number
 
 _MOST_PANELS = 12
 

@@ -11,11 +11,12 @@ from matplotlib.ticker import MaxNLocator
 from jepa.results.drawing import Series, lines_figure
 from jepa.results.figures import also_vary, by_words, curves_along, line_label
 from jepa.results.intervals import summarize
-from jepa.results.records import Names, ResultsError, Run, is_number, short_names
+from jepa.results.records import Names, ResultsError, Run, short_names
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import Curve, horizontal
 from jepa.results.tables import METRICS, Row, Table, mixed_axes
 from jepa.store.metrics import read_metrics
+from jepa.store.result import is_number
 
 TOTAL = "loss/total"
 FRAME = "frame"

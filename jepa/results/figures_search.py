@@ -24,16 +24,18 @@ from jepa.results.drawing import (
     in_lines,
     is_rmse,
     label_left,
+    legend_handles,
     panels_grid,
     scale_y,
     shared_legend,
     wants_log,
 )
-from jepa.results.records import ResultsError, Run, is_number, short_names
+from jepa.results.records import ResultsError, Run, short_names
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import draw_reference, horizontal
 from jepa.results.render import format_cell, format_number
 from jepa.results.searches import SearchRuns, trial_number
+from jepa.store.result import is_number
 
 _ENDS = {"pruned": ("v", GREY, 0.055), "failed": ("x", "#B00020", 0.02)}  # marker, colour, height above the edge
 _BEST = COLOURS[1]
@@ -125,9 +127,7 @@ def _draw_slices(grid: Any, search: SearchRuns, keys: Sequence[str], metric: str
     part = panels[0].figure
     bar = part.colorbar(ScalarMappable(colours, "viridis"), ax=panels, label="trial", fraction=0.03)
     bar.locator = MaxNLocator(6, integer=True)
-    handles = {
-        label: handle for axis in panels for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
+    handles = legend_handles(panels)
     part.legend(list(handles.values()), list(handles), loc="outside lower right", ncols=3, frameon=False, fontsize=8)
 
 

@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from jepa.results.axes import axis_value
-from jepa.results.records import ResultsError, Run, is_number
+from jepa.results.records import ResultsError, Run
+from jepa.store.result import is_number
 
 _FEWEST_TRIALS = 4
 _LOG_RATIO = 50.0
+
+
+class Unexplained(ResultsError):
+    """Nothing can be said of the importance of hyperparameters. reason: why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"--plot importance: {reason}")
+        self.reason = reason
 
 
 def importances(runs: Sequence[Run], axes: Sequence[str], metric: str) -> tuple[dict[str, float], str, int]:
@@ -19,12 +28,12 @@ def importances(runs: Sequence[Run], axes: Sequence[str], metric: str) -> tuple[
     Finished runs that have all of the axes count as trials of a study in memory. The method is fANOVA (Hutter et al.
     2014) where scikit-learn is installed, which its forest of trees needs; PED-ANOVA (Watanabe et al. 2023) elsewhere.
 
-    Raises ResultsError: Optuna is not installed, nothing varies, or too few trials are finished.
+    Raises Unexplained: Optuna is not installed, nothing varies, or too few trials are finished.
     """
     try:
         import optuna
     except ImportError as error:
-        raise ResultsError("--plot importance needs Optuna: pip install optuna") from error
+        raise Unexplained("needs Optuna: pip install optuna") from error
     complete = [
         run for run in runs
         if run.status == "finished" and is_number(run.value(metric)) and None not in _point(run, axes)
@@ -32,9 +41,9 @@ def importances(runs: Sequence[Run], axes: Sequence[str], metric: str) -> tuple[
     columns = {axis: [axis_value(run, axis) for run in complete] for axis in axes}
     columns = {axis: values for axis, values in columns.items() if len(set(values)) > 1}
     if len(complete) < _FEWEST_TRIALS:
-        raise ResultsError(f"--plot importance: {len(complete)} finished runs; at least {_FEWEST_TRIALS} are needed")
+        raise Unexplained(f"{len(complete)} finished runs; at least {_FEWEST_TRIALS} are needed")
     if not columns:
-        raise ResultsError("--plot importance: nothing varies among the finished runs")
+        raise Unexplained("nothing varies among the finished runs")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     spaces = {axis: _distribution(optuna, values) for axis, values in columns.items()}

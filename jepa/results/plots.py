@@ -68,7 +68,7 @@ def _search_figure(searches: Sequence[SearchRuns], kind: str, metric: str) -> Fi
 
 def _importance_figure(searches: Sequence[SearchRuns], metric: str) -> Figure:
     from jepa.results.figures_search import importance_figure
-    from jepa.results.importance import importances
+    from jepa.results.importance import Unexplained, importances
 
     found: list[tuple[SearchRuns, dict[str, float]]] = []
     skipped: list[str] = []
@@ -76,10 +76,10 @@ def _importance_figure(searches: Sequence[SearchRuns], metric: str) -> Figure:
     for search in searches:
         try:
             shares, method, _ = importances(search.runs, search.axes, metric)
-        except ResultsError as error:
+        except Unexplained as error:
             if len(searches) == 1:
                 raise
-            skipped.append(f"{search.title}: {str(error).partition(': ')[2] or error}")
+            skipped.append(f"{search.title}: {error.reason}")
             continue
         found.append((search, shares))
         if len(searches) > 1:

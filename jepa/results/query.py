@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jepa.results.records import Names, ResultsError, Run, is_number, parse_scalar
+from jepa.results.records import Names, ResultsError, Run, parse_scalar
+from jepa.store.result import is_number
 
 Predicate = Callable[[Run], bool]
 

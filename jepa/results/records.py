@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from jepa.config.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 from jepa.errors import nearest
+from jepa.store.config import flat
 
 STATUSES = ("finished", "running", "interrupted", "failed", "damaged", "pruned", "pending")
 """In the order they are counted out. An interrupted run has a folder, no result, and nobody working on it; of a damaged
@@ -21,7 +21,7 @@ ALIASES = {
     "rmse": ("prediction_rmse_px",),
     "hash": ("config_hash",),
 }
-"""Names in everybody's mouth; the first that exists is meant."""
+"""Common short names and the full names that they may stand for; the first that exists counts."""
 
 _LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None}
 UNITS = ("_px", "_coeff", "_seconds")
@@ -74,25 +74,18 @@ class Run:
         return parse_scalar(pairs[key]) if key in pairs else None
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any]) -> dict[str, Any]:
     """A nested configuration as dotted key -> scalar. Lists become their JSON text, so that every value is hashable."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = json.dumps(value, default=str) if isinstance(value, (list, tuple)) else value
-    return flat
+    return {
+        key: json.dumps(value, default=str) if isinstance(value, (list, tuple)) else value
+        for key, value in flat(config).items()
+        if value != {}
+    }
 
 
 def is_operational(key: str) -> bool:
     """Whether a key (dotted, or a config group) only says how a run is carried out."""
     return key in OPERATIONAL_NESTED_KEYS or re.split(r"[./@]", key, maxsplit=1)[0] in OPERATIONAL_KEYS
-
-
-def is_number(value: object) -> bool:
-    """Whether ``value`` is a number that a mean can be taken of (booleans are not, NaN and infinities are not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def parse_scalar(text: str) -> Any:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from jepa.results.intervals import Summary
-from jepa.results.records import is_number, short_names
+from jepa.results.records import short_names
 from jepa.results.tables import COUNT, METRICS, UNFINISHED, Table
+from jepa.store.result import is_number
 from jepa.terminal import encodable
 
 MISSING = "–"

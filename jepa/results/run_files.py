@@ -7,11 +7,11 @@ import os
 from typing import Any
 
 from jepa.files import Damaged
-from jepa.results.records import flatten, is_number
+from jepa.results.records import flatten
 from jepa.store.config import format_of, read_config, read_overrides
 from jepa.store.layout import CONFIG, LOCK, METRICS, OVERRIDES, RESULT
 from jepa.store.metrics import latest_metrics
-from jepa.store.result import counted, read_result
+from jepa.store.result import counted, is_number, read_result
 
 UNFINISHED = (CONFIG, OVERRIDES, METRICS)  # a run locks its folder before it writes the first of these
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from jepa.results.axes import axis_value, varying_axes
 from jepa.results.collect import Collection
-from jepa.results.records import Run, is_number, short_names
+from jepa.results.records import Run, short_names
 from jepa.results.render import format_cell
+from jepa.store.result import is_number
 
 _LONGEST_TITLE = 48
 

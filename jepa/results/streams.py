@@ -1,4 +1,4 @@
-"""Standard output as it happens to be: closed, full, or without the characters that tables use."""
+"""Writing to a standard output that may be closed, full, or without the characters that tables use."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from jepa.results.axes import Point, axis_value, group_runs
 from jepa.results.intervals import Summary, summarize
-from jepa.results.records import STATUSES, ResultsError, Run, is_number
+from jepa.results.records import STATUSES, ResultsError, Run
+from jepa.store.result import is_number
 
 METRICS = ("prediction_rmse_px", "encoder_rmse_px")
 COUNT = "n"

@@ -44,6 +44,17 @@ def write_config(folder: PathLike, config: Mapping[str, Any], overrides: Sequenc
     write_text_atomic(Path(folder, OVERRIDES), OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
 
 
+def flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """A nested configuration as dotted key -> value; an empty node is a value."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            found.update(flat(value, f"{path}{key}."))
+        else:
+            found[f"{path}{key}"] = value
+    return found
+
+
 def format_of(config: Mapping[str, Any]) -> int:
     """The format of the configuration of a run that has no result to say so."""
     dataset = config.get("dataset")

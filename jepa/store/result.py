@@ -74,5 +74,9 @@ def objective_value(result: Mapping[str, Any], metric: str | None) -> float | No
     """The number in ``result`` that a search for ``metric`` minimises; None where it is missing or not finite."""
     own = result.get("objective_metric") == metric and "objective" in result
     value = result["objective"] if own else result["metrics"].get(metric)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    return float(value) if number else None
+    return float(value) if is_number(value) else None
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a number that a mean can be taken of (booleans are not, NaN and infinities are not)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -18,7 +18,7 @@ from jepa.errors import ConfigError, RunFailed, check_folder
 from jepa.files import Damaged, disk_full_words, is_disk_full, remove_leftovers, write_json_atomic, write_text_atomic
 from jepa.provenance import timestamp
 from jepa.store import layout
-from jepa.store.config import read_config, write_config
+from jepa.store.config import flat, read_config, write_config
 from jepa.store.layout import CHECKPOINTS, CONFIG, METRICS, MOVED_ASIDE, MOVING, RESULT, RUN_FILES, RUN_FOLDERS
 from jepa.store.locks import Lock
 from jepa.store.result import read_result
@@ -196,17 +196,6 @@ def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
             yield f"{key}={_json(right[key])} here, absent there"
         elif _json(left[key]) != _json(right[key]):
             yield f"{key}={_json(left[key])} there, {_json(right[key])} here"
-
-
-def flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """A nested configuration as dotted key -> value; an empty node is a value."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            found.update(flat(value, f"{path}{key}."))
-        else:
-            found[f"{path}{key}"] = value
-    return found
 
 
 def _json(value: Any) -> str:

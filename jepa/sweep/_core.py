@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from jepa.config.schema import unknown_key
 from jepa.errors import ConfigError, check_folder, printable
 from jepa.sweep import folders, points, records, report
+from jepa.sweep.arguments import MAX_VALUES, Arguments, Point, bare, parse_arguments
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
-from jepa.sweep.points import Arguments, Grid, Point, bare
+from jepa.sweep.points import Grid
 from jepa.sweep.spec import SweepConfig, read_sweep, sweep_names
 from jepa.sweep.work import FAILED, Context, Work
 from jepa.terminal import forgiving
@@ -48,7 +49,7 @@ class Sweep:
     def __init__(self, context: Context, arguments: Sequence[str]) -> None:
         self.context = context
         self.spec, self.switches = read_sweep(context.config)
-        self.arguments = points.parse_arguments(arguments, context.hydra_context.config_loader)
+        self.arguments = parse_arguments(arguments, context.hydra_context.config_loader)
         self.kind = launcher_kind(context.config)
         self.composer = Composer(
             loader=context.hydra_context.config_loader, config=context.config, check=load_check(context.check)
@@ -173,8 +174,8 @@ class Sweep:
         return [kept for kept, _ in given]
 
     def _check_size(self, size: int, what: str) -> None:
-        if size > points.MAX_VALUES:
-            raise ConfigError(f"{size} {what}: a sweep has at most {points.MAX_VALUES}")
+        if size > MAX_VALUES:
+            raise ConfigError(f"{size} {what}: a sweep has at most {MAX_VALUES}")
         if size > self.spec.max_jobs and not self.switches.yes:
             raise ConfigError(f"{size} {what}: more than sweep.max_jobs={self.spec.max_jobs}; yes=true starts them all")
 

@@ -20,7 +20,8 @@ from jepa.files import Damaged
 from jepa.store import layout
 from jepa.store.sweep import read_state
 from jepa.sweep import devices
-from jepa.sweep.points import Arguments, bare, override_value, parse_arguments
+from jepa.sweep.arguments import Arguments, bare, parse_arguments
+from jepa.sweep.points import override_value
 from jepa.training import processor
 
 log = logging.getLogger(__name__)

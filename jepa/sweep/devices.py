@@ -1,4 +1,4 @@
-"""Who computes where: cores shared out among worker processes, GPUs dealt to jobs."""
+"""Which cores and which GPU a job may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs through a Hydra launcher, until each has a result: whatever a launcher raises, the files say what is left."""
+"""Run jobs through a Hydra launcher until each has a result. Their files tell which are left, whatever it raises."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FRUITLESS = 5  # launches in a row without a single result or death before the l
 
 @dataclass(frozen=True)
 class LauncherKind:
-    """What has to be known of a launcher besides Hydra's interface."""
+    """What the sweep knows of a launcher besides Hydra's interface."""
 
     name: str
     parallel: int  # jobs side by side
@@ -103,9 +103,9 @@ class Runner:
     troubles: list[str] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run every job to a result of its own; those that another process is at are waited for.
+        """Run every job to a result, and wait for jobs that another process runs.
 
-        Returns early where the sitting has been told to stop. Never raises for a job's sake.
+        Returns early where the sitting has been told to stop. A job that fails raises nothing.
         """
         pending = list(jobs)
         fruitless = 0
@@ -124,7 +124,7 @@ class Runner:
                 return
 
     def _launch(self, jobs: Sequence[Job]) -> None:
-        """One call of the launcher; jobs that somebody else is at are left out."""
+        """Call the launcher once, without the jobs that another process runs."""
         batch = [job for job in jobs if locks.holder(job.folder) is None]
         if not batch:
             return

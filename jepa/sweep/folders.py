@@ -1,4 +1,4 @@
-"""Folders of a sweep and of its jobs that cannot be used as they are: what is there is kept, and replaced."""
+"""Folders of a sweep and of its jobs that cannot be used as they are: what is there is kept under another name."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def damage(folder: Path, wanted: Mapping[str, Any]) -> str | None:
 
 
 def clear_claims(folder: Path) -> None:
-    """Make it possible to claim a job's ``folder``: what stands where a lease or the folder itself belongs is renamed.
+    """Rename what stands where a job's ``folder``, its lock or its lease belongs.
 
     Raises:
         OSError: that is not possible either.
@@ -76,13 +76,13 @@ def clear_claims(folder: Path) -> None:
 
 
 def make_way(folder: Path, metric: str | None, wanted: Mapping[str, Any]) -> None:
-    """Keep what a job left that is about to be run again; the caller holds its lease.
+    """Keep what an earlier attempt at a job left in ``folder``. The caller holds the job's lease.
 
-    A finished run is moved to a sibling whole (``<folder>.1``), and so is one that cannot go on. Of a failed attempt,
-    or where the result alone is damaged, the result is set aside: the next attempt goes on from the checkpoint.
+    A finished run, and one that cannot go on, is moved to a sibling (``<folder>.1``). Of a failed attempt, and where
+    only the result is damaged, the result is set aside: the next attempt goes on from the checkpoint.
 
     Args:
-        metric: as in :func:`jepa.sweep.records.read_result`.
+        metric: as in :func:`jepa.store.result.counted`.
         wanted: the scientific part of the job's configuration.
     """
     result = folder / RESULT

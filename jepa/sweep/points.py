@@ -10,38 +10,21 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, NamedTuple
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
-from hydra.errors import HydraException
 
 from jepa.config.arguments import quoted
 from jepa.config.operational import CONTROL_KEYS, says_how, top
 from jepa.config.search_path import group_options
 from jepa.errors import ConfigError
+from jepa.sweep.arguments import Arguments, Point, bare, expanded, parsed, refuse_empty, refuse_many
 
 # No job of a sweep is given these: the sweep itself decides them.
 _NOT_FOR_JOBS = (*CONTROL_KEYS, "folder", "hydra", "choices", "on_probe")
 
-MAX_VALUES = 100_000  # of one axis: more would only cost memory before sweep.max_jobs refuses them
 COMMAND_LINE = "the command line"
-
-Point = dict[str, str]
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-/]*")
 _KEYWORDS = {"true", "false", "null", "nan", "inf"}
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The command line, sorted by what each override is for."""
-
-    fixed: Point  # the same for every job
-    deletions: list[str]  # overrides such as ~key, the same for every job
-    axes: dict[str, list[str]]  # key=a,b,c
-    intervals: dict[str, Override]  # key=interval(...): a dimension of a search
 
 
 class Block(NamedTuple):
@@ -76,51 +59,6 @@ class Grid:
         return [*self.deletions, *(f"{key}={value}" for key, value in {**self.fixed, **point}.items())]
 
 
-def parse_arguments(arguments: Sequence[str], config_loader: Any = None) -> Arguments:
-    """Sort the task overrides of a command line.
-
-    Args:
-        arguments: as Hydra hands them to a sweeper.
-        config_loader: Hydra's, for axes such as ``model=glob(*)``.
-
-    Raises:
-        ConfigError: an override that cannot be parsed, or a sweep without values.
-    """
-    fixed: Point = {}
-    deletions: list[str] = []
-    axes: dict[str, list[str]] = {}
-    intervals: dict[str, Override] = {}
-    seen: dict[str, Override] = {}
-    for override in _parsed(arguments, config_loader):
-        key = override.get_key_element()
-        if top(key) in CONTROL_KEYS:
-            _refuse_axis_of_control(override)
-            continue
-        if top(key) == "folder":
-            raise ConfigError(
-                f"{override.input_line}: is for a single run; a sweep's folder is outputs/<sweep.name>, or "
-                "hydra.sweep.dir"
-            )
-        earlier = seen.setdefault(bare(key), override)
-        if earlier is not override and (earlier.is_sweep_override() or override.is_sweep_override()):
-            both = f"{earlier.input_line} and {override.input_line}"
-            raise ConfigError(f"{bare(key)}: given twice, {both}; leave one out")
-        if override.is_delete() or override.is_list_extend():
-            deletions.append(str(override.input_line))
-        elif not override.is_sweep_override():
-            fixed[key] = str(override.get_value_element_as_str())
-        elif override.is_discrete_sweep():
-            values = _expanded(override)
-            _refuse_empty(key, values)
-            if len(values) == 1:
-                fixed[key] = values[0]
-            else:
-                axes[key] = values
-        else:
-            intervals[key] = override
-    return Arguments(fixed, deletions, axes, intervals)
-
-
 def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
     """The jobs that a sweep file's ``axes``, ``zipped``, ``points`` and ``overrides`` and a command line describe.
 
@@ -133,12 +71,10 @@ def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
     Raises:
         ConfigError: empty axes, zipped lists of different lengths, points that are no mappings.
     """
-    told = {bare(key) for key in (*arguments.fixed, *arguments.axes, *arguments.intervals)}
-    blocks = [Block(block.name, _without(block.points, told)) for block in _blocks(spec)]
+    told = _told(arguments)
     overrides = _mapping("sweep.overrides", spec.get("overrides"))
     fixed = {key: override_value(value) for key, value in overrides.items() if bare(key) not in told}
-    blocks += [Block(COMMAND_LINE, [{key: value} for value in values]) for key, values in arguments.axes.items()]
-    kept = [block for block in blocks if block.points != [{}]]
+    kept = [block for block in _blocks(spec, arguments) if block.points != [{}]]
     _refuse_conflicts([Block("sweep.overrides", [fixed]), *kept, Block(COMMAND_LINE, [arguments.fixed])])
     for block in [Block("sweep.overrides", [fixed]), *kept]:
         _refuse_keys_of_the_sweep(block)
@@ -150,16 +86,12 @@ def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
 
 def grid_size(spec: Mapping[str, Any], arguments: Arguments) -> int:
     """An upper bound of the number of jobs, without listing them: a grid may be absurdly large."""
-    told = {bare(key) for key in (*arguments.fixed, *arguments.axes, *arguments.intervals)}
-    sizes = [len(values) for values in arguments.axes.values()]
-    for key, values in _mapping("sweep.axes", spec.get("axes")).items():
-        sizes += [] if bare(key) in told else [len(_values(key, values))]
-    for columns in _zipped_groups(spec):
-        kept = [len(_values(key, values)) for key, values in columns.items() if bare(key) not in told]
-        sizes += kept[:1]
-    entries = [_mapping("sweep.points", point) for point in spec.get("points") or []]
-    lists = ([len(value) for value in point.values() if isinstance(value, list)] for point in entries)
-    return math.prod(sizes) * (sum(math.prod(lengths) for lengths in lists) or 1)
+    return math.prod(len(block.points) for block in _blocks(spec, arguments))
+
+
+def _told(arguments: Arguments) -> set[str]:
+    """The keys that the command line sets."""
+    return {bare(key) for key in (*arguments.fixed, *arguments.axes, *arguments.intervals)}
 
 
 def override_value(value: Any) -> str:
@@ -180,11 +112,6 @@ def override_value(value: Any) -> str:
     return quoted(text)
 
 
-def bare(key: str) -> str:
-    """``key`` without the operators +, ++ and ~."""
-    return key.lstrip("+~")
-
-
 def label(point: Mapping[str, str], varied: Sequence[str]) -> str:
     """What sets a job apart from the others of its sweep, for people."""
     return " ".join(f"{short(key)}={point[key]}" for key in varied if key in point) or "the only job"
@@ -195,63 +122,30 @@ def short(key: str) -> str:
     return bare(key).split("@")[0].rpartition(".")[2].rpartition("/")[2]
 
 
-def _parsed(arguments: Sequence[str], config_loader: Any = None) -> list[Override]:
-    try:
-        return OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-
-
-def _blocks(spec: Mapping[str, Any]) -> list[Block]:
-    """The blocks of a sweep file."""
-    axes = _mapping("sweep.axes", spec.get("axes"))
+def _blocks(spec: Mapping[str, Any], arguments: Arguments) -> list[Block]:
+    """The blocks of a sweep file, without the keys that the command line sets, and those of the command line."""
+    axes, groups = _mapping("sweep.axes", spec.get("axes")), spec.get("zipped") or []
     blocks = [Block("sweep.axes", [{key: value} for value in _values(key, values)]) for key, values in axes.items()]
-    blocks += [Block("sweep.zipped", _zipped(group)) for group in _zipped_groups(spec)]
+    for group in [groups] if isinstance(groups, Mapping) else groups:
+        blocks.append(Block("sweep.zipped", _zipped(_mapping("sweep.zipped", group))))
     if spec.get("points"):
         blocks.append(Block("sweep.points", [point for values in spec["points"] for point in _points(values)]))
-    return blocks
-
-
-def _zipped_groups(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    groups = spec.get("zipped") or []
-    return [_mapping("sweep.zipped", group) for group in ([groups] if isinstance(groups, Mapping) else groups)]
+    told = _told(arguments)
+    blocks = [Block(block.name, _without(block.points, told)) for block in blocks]
+    return blocks + [Block(COMMAND_LINE, [{key: value} for value in values]) for key, values in arguments.axes.items()]
 
 
 def _values(key: str, values: Any) -> list[str]:
     """A yaml list, or a string in Hydra's sweep syntax such as ``range(0, 3.5, 0.5)``."""
     if isinstance(values, str):
-        override = _parsed([f"{key}={values}"])[0]
-        found = _expanded(override) if override.is_discrete_sweep() else [values]
+        override = parsed([f"{key}={values}"])[0]
+        found = expanded(override) if override.is_discrete_sweep() else [values]
     elif isinstance(values, Sequence):
         found = [override_value(value) for value in values]
     else:
         raise ConfigError(f"sweep.axes.{key}={values!r}: must be a list of values")
-    _refuse_empty(key, found)
+    refuse_empty(key, found)
     return found
-
-
-def _expanded(override: Override) -> list[str]:
-    """The values of a discrete sweep, counted before they are listed."""
-    size = axis_size(override)
-    if size > MAX_VALUES:
-        raise ConfigError(f"{override.input_line}: {size} values; an axis takes at most {MAX_VALUES}")
-    return [str(value) for value in override.sweep_string_iterator()]
-
-
-def axis_size(override: Override) -> int:
-    """How many values a discrete sweep has, without listing them.
-
-    Raises:
-        ConfigError: a range that never ends, or has no step.
-    """
-    sweep = override.value()
-    if not isinstance(sweep, RangeSweep):
-        return sum(1 for _ in override.sweep_iterator())
-    try:
-        start, stop, step = (Decimal(str(number)) for number in (sweep.start, sweep.stop, sweep.step))
-        return max(0, math.ceil((stop - start) / step))
-    except (ArithmeticError, ValueError):
-        raise ConfigError(f"{override.input_line}: must be range(start, stop, step) of finite numbers") from None
 
 
 def _zipped(group: Mapping[str, Any]) -> list[Point]:
@@ -268,6 +162,7 @@ def _points(values: Any) -> list[Point]:
         key: _values(key, value) if isinstance(value, list) else [override_value(value)]
         for key, value in _mapping("sweep.points", values).items()
     }
+    refuse_many("sweep.points", math.prod(map(len, columns.values())))
     return [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
 
 
@@ -291,25 +186,11 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     return flat(value, lambda node: False)
 
 
-def _refuse_empty(key: str, values: Sequence[str]) -> None:
-    if not values:
-        raise ConfigError(f"{key}: an axis without values; give at least one, or leave it out")
-
-
 def _without(points: Iterable[Point], keys: set[str]) -> list[Point]:
     return _unique({key: value for key, value in point.items() if bare(key) not in keys} for point in points)
 
 
 # --- what blocks may not set ---------------------------------------------------------------------------------------
-
-
-def _refuse_axis_of_control(override: Override) -> None:
-    """A key that steers the sweep has one value."""
-    if not override.is_sweep_override():
-        return
-    key = bare(override.get_key_element())
-    advice = "write reuse=[a,b]" if key == "reuse" else "it steers the sweep and takes one value"
-    raise ConfigError(f"{override.input_line}: is no axis; {advice}")
 
 
 def _refuse_keys_of_the_sweep(block: Block) -> None:

@@ -6,9 +6,7 @@ import contextlib
 import copy
 import logging
 import math
-import random
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jepa.errors import ConfigError, check_choice
 from jepa.store.result import objective_value
 from jepa.sweep import records
+from jepa.sweep.study import open_storage
 
 if TYPE_CHECKING:
     import optuna
@@ -30,18 +29,15 @@ _CLASSES = {
     "successive_halving": "SuccessiveHalvingPruner",
     "hyperband": "HyperbandPruner",
 }
-JOURNAL = "journal:"
-OPENINGS = 20  # tries to open a database that another process is making
-PATIENCE_S = 60.0  # to wait for a lock of sqlite's that another process holds
 _GUARD = threading.Lock()
 
 
 class TrialReporter:
     """Reports a run's objective to its Optuna trial after every probe; called as ``on_probe(epoch, metrics)``.
 
-    A run that was killed comes by some epochs twice: it had reported them before its last checkpoint. So each decision
-    is recorded with its trial and repeated, and one that is made anew sees of its own trial only what lies before it.
-    What other trials have reached is read from the results on disk, so that it does not matter who was killed when.
+    A run that was killed repeats epochs that it has reported already. Each decision is therefore recorded with its
+    trial, and repeated. A decision that is made anew sees only the earlier reports of its own trial. What other trials
+    have reached is read from the results on disk, so that it does not matter which process was killed when.
     """
 
     def __init__(
@@ -200,74 +196,6 @@ def tell(study: optuna.Study, number: int, result: Mapping[str, Any], metric: st
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
     with contextlib.suppress(UpdateFinishedTrialError):  # another process was faster
         study.tell(number, value, state=state, skip_if_finished=True)
-
-
-def open_storage(name: str, study: str = "search") -> Any:
-    """The storage ``journal:PATH`` (a file in the sweep's folder) or any url that Optuna's RDB storage takes.
-
-    study: the study's name, needed where a damaged journal has lost it.
-
-    Raises:
-        ConfigError: it cannot be opened, or what is there cannot be mended.
-    """
-    if name.startswith(JOURNAL):
-        return _open_journal(Path(name[len(JOURNAL) :]), study)
-    if name in ("sqlite://", "sqlite:///:memory:"):
-        raise ConfigError(f"sweep.storage={name}: lies in memory, where no job finds it; name a file: sqlite:///x.db")
-    for attempt in range(OPENINGS):
-        try:
-            return _open_database(name)
-        except Exception as error:
-            # Another process that makes the tables at the same moment is done with it soon.
-            if attempt + 1 < OPENINGS and type(error).__name__ in ("OperationalError", "IntegrityError"):
-                time.sleep(random.uniform(0.05, 0.3))
-                continue
-            raise ConfigError(
-                f"sweep.storage={name}: cannot be opened ({type(error).__name__}: {str(error).splitlines()[0]})"
-            ) from error
-    raise AssertionError
-
-
-def _open_database(url: str) -> Any:
-    """A database without connections of its own: each operation opens one and closes it, in whatever process."""
-    import optuna
-    from sqlalchemy.pool import NullPool
-
-    options: dict[str, Any] = {"poolclass": NullPool}
-    if url.startswith("sqlite"):
-        options["connect_args"] = {"timeout": PATIENCE_S}
-    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=options))
-
-
-def _open_journal(path: Path, study: str) -> Any:
-    """Optuna's journal in ``path``, under a lock of ours: Optuna's own locks outlive a killed process."""
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
-    from jepa.store.locks import Lock
-    from jepa.sweep.journal import cut_torn_end, mend
-
-    lock = Lock(path.with_name(path.name + ".lock"))
-
-    def opened() -> Any:
-        backend = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # needs acquire and release
-        return optuna.storages.JournalStorage(backend)
-
-    try:
-        if cut_torn_end(path, lock):
-            return opened()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from error
-    except Exception:  # a line that is no record: json's errors, missing keys, assertions
-        log.debug("%s is damaged", path, exc_info=True)
-    try:
-        print(mend(path, lock, study), flush=True)
-        return opened()
-    except Exception as error:
-        raise ConfigError(
-            f"{path}: is damaged and cannot be mended ({type(error).__name__}); move it away: the same command then "
-            "makes the study anew from the results in the folder"
-        ) from error
 
 
 def make_pruner(name: str, options: Mapping[str, Any]) -> Any:

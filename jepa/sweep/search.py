@@ -1,8 +1,8 @@
 """A search: Optuna proposes, jobs run as everywhere else, results go back; resumable, shareable, seeded trial by trial.
 
-A trial is a job whose folder is named after its configuration. Optuna's RUNNING trials are the ones without a result
-in their folder; whoever holds the folder's lease is at it. So a trial that a killed process left behind needs no clock
-to be recognised: its folder is free, and it is run on with the parameters it has.
+A trial is a job whose folder is named after its configuration. A RUNNING trial has no result in its folder yet. Where
+its folder is locked, a process runs it. Where the folder is free, the trial was abandoned: it is resumed with the
+parameters it has.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.util
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from jepa.errors import ConfigError, check_choice, check_count
-from jepa.files import Damaged, read_json, write_json_atomic
 from jepa.store import layout, locks
 from jepa.sweep import records
 from jepa.sweep.jobs import Job
-from jepa.sweep.pruning import JOURNAL, TrialView, make_pruner, open_storage, tell, tell_results
+from jepa.sweep.pruning import TrialView, make_pruner, tell, tell_results
 from jepa.sweep.space import Space, difference, suggest
+from jepa.sweep.study import JOURNAL, name_study, open_storage
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -111,7 +109,7 @@ class Search:
         self._lock = locks.Lock(folder / layout.STUDY_LOCK)
         with self._lock:
             self._storage = open_storage(self.storage_name, name)
-            self.name, self._identity = self._name_study(name)
+            self.name, self._identity = name_study(folder, self._storage, name, shared=settings.storage is not None)
             self.study = optuna.create_study(
                 study_name=self.name, storage=self._storage, load_if_exists=True, direction="minimize"
             )
@@ -123,16 +121,6 @@ class Search:
                     f"the study {self.name} in {self.storage_name} searches another space ({changed}); "
                     "sweep.name=… starts another search, or take the change back"
                 )
-
-    def _name_study(self, name: str) -> tuple[str, str]:
-        """The study's name, and what its trials know this folder by: both are kept in the folder, not its path."""
-        record = _study_record(self.folder)
-        if not {"study", "identity"} <= record.keys():
-            names = optuna.get_all_study_names(self._storage) if self.settings.storage is None else []
-            study = names[0] if len(names) == 1 else name  # a journal lies in its folder and holds one study
-            record = {"study": study, "identity": secrets.token_hex(8)}
-            write_json_atomic(self.folder / layout.STUDY, record)
-        return record["study"], record["identity"]
 
     # --- trials --------------------------------------------------------------------------------------------------
 
@@ -278,35 +266,6 @@ class Search:
             digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big")
         self.study.sampler = make_sampler(self.settings.sampler, self.settings.sampler_options, seed)
-
-
-def known_trials(folder: Path, storage: str | None) -> list[FrozenTrial]:
-    """The trials of the study in a sweep's folder, read without writing anything; empty where that cannot be done.
-
-    storage: ``sweep.storage``.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = folder / layout.JOURNAL
-    try:
-        if storage is None:
-            opened = optuna.storages.JournalStorage(JournalFileBackend(str(path))) if path.is_file() else None
-        else:
-            opened = open_storage(storage) if (folder / layout.STUDY).is_file() else None
-        if opened is None:
-            return []
-        name = _study_record(folder).get("study") or optuna.get_all_study_names(opened)[0]
-        return optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False)
-    except Exception:  # damaged: the sweep itself will say so
-        return []
-
-
-def _study_record(folder: Path) -> dict[str, str]:
-    """The study's name and the folder's identity, as kept in the folder; empty where nothing can be read."""
-    try:
-        record = read_json(folder / layout.STUDY)
-    except (OSError, Damaged):
-        return {}
-    return {str(key): str(value) for key, value in record.items()} if isinstance(record, dict) else {}
 
 
 def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:

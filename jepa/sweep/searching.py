@@ -11,11 +11,13 @@ from optuna.trial import FrozenTrial
 
 from jepa.errors import ConfigError
 from jepa.sweep import folders, points, records, report
+from jepa.sweep.arguments import Point
 from jepa.sweep.jobs import Job, objective_of, sequences_of
-from jepa.sweep.points import Grid, Point
-from jepa.sweep.search import Ask, Search, SearchSettings, batch_size, known_trials, together
+from jepa.sweep.points import Grid
+from jepa.sweep.search import Ask, Search, SearchSettings, batch_size, together
 from jepa.sweep.space import as_overrides, build_space, fingerprint, in_words
 from jepa.sweep.spec import scientific
+from jepa.sweep.study import known_trials
 
 if TYPE_CHECKING:
     from jepa.sweep._core import Sweep

@@ -1,4 +1,4 @@
-"""One process at work on a sweep, as its jobs see it: alive or dead, and whether they should stop."""
+"""One process that runs a sweep. Its jobs see in its files whether it lives and whether they should stop."""
 
 from __future__ import annotations
 

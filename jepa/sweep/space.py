@@ -18,7 +18,8 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from jepa.errors import ConfigError, choice_error
-from jepa.sweep.points import Arguments, bare, flat, override_value
+from jepa.sweep.arguments import Arguments, bare
+from jepa.sweep.points import flat, override_value
 
 EVERY_MODEL = "any"
 _RANGE_KEYS = ("low", "high", "log", "step", "int")

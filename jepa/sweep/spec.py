@@ -15,7 +15,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from jepa.config.compose import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
 from jepa.config.schema import check_text, closed
 from jepa.errors import ConfigError, check_count, check_path, shown, shown_path
-from jepa.sweep.points import Arguments, bare, override_value, short
+from jepa.sweep.arguments import Arguments, bare
+from jepa.sweep.points import override_value, short
 
 TOP_GROUPS = ("dataset", "logger", "model", "optimizer", "probe", "trainer")
 _NAME_LENGTH = 60

@@ -1,7 +1,7 @@
-"""A job as a launcher runs it: the task function with everything around it that keeps one job's end its own affair.
+"""A job as a launcher runs it: the task function, and what isolates one job's failure from the others.
 
-An exception becomes a recorded failure, a signal an interruption that leaves the checkpoint; a job whose worker is
-expendable runs in a child process, so that even SIGKILL costs nobody else anything.
+An exception becomes a recorded failure. A signal becomes an interruption that leaves the checkpoint. Where the launcher
+allows it, a job runs in a child process of its worker, so that even SIGKILL harms no other job.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def job_in_this_process() -> bool:
 
 @dataclass(frozen=True)
 class JobTask:
-    """What the launcher calls instead of the task function; picklable, and never raises for a job's sake."""
+    """What the launcher calls instead of the task function. It can be pickled, and a job that fails raises nothing."""
 
     task: Callable[[DictConfig], Any]
     home: str | None  # "module:name", to import the task in a worker; None: it is pickled as it is
@@ -64,7 +64,7 @@ class JobTask:
         """
         folder = Path(HydraConfig.get().runtime.output_dir)
         if self.tied and self.sitting.is_dead():
-            os._exit(1)  # a worker that outlived its sweep; its queue must not go on
+            os._exit(1)  # the sweep is gone: the jobs in the queue of this worker must not start
         if self.sitting.stop_file.exists():
             return "interrupted"
         if self.isolate and not self.sitting.is_here():
@@ -158,7 +158,7 @@ class JobTask:
             if stop.code:
                 records.write_failure(folder, job_hash=job_hash, error=f"exit code {stop.code}", overrides=overrides)
                 return "failed"
-        except Exception as error:  # whatever a job dies of is its own affair
+        except Exception as error:  # the other jobs go on
             first = (str(error).strip().splitlines() or [""])[0]
             records.write_failure(
                 folder,
@@ -177,7 +177,7 @@ class JobTask:
 
     @contextlib.contextmanager
     def gpu(self, cfg: DictConfig) -> Iterator[None]:
-        """Show the job one GPU, where there are several to share out."""
+        """Show the job one GPU, where there are several."""
         device = str(OmegaConf.select(cfg, "device") or "auto")
         if self.num_workers < 1 or device not in ("auto", "cuda"):
             yield
@@ -263,13 +263,13 @@ def _die_with_parent() -> None:
 
 
 def _outlive_terminal() -> None:
-    """A closed terminal is the sweep's affair: it tells the jobs to stop, and they need their workers until then."""
+    """Ignore the signal of a closed terminal: the sweep gets it too, and tells the jobs to save and stop."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _warm_up() -> None:
-    """Import what every job needs, once a worker: its children are born with it."""
+    """Import what every job needs once in each worker: its children inherit it."""
     if "torch" not in sys.modules and "jepa.run" in sys.modules:
         with contextlib.suppress(ImportError):
             importlib.import_module("jepa.training.loop")

@@ -12,7 +12,7 @@ import pytest
 from sweep_helpers import finish, kill_hard, results, run, start, starts, wait_for, wait_held
 
 from jepa.store.layout import STUDY
-from jepa.sweep.pruning import JOURNAL, open_storage
+from jepa.sweep.study import JOURNAL, open_storage
 
 EPOCHS = ["trainer.epochs=4", "trainer.warmup_epochs=0"]
 SEARCH = ["+sweep=search", "model=vicreg", *EPOCHS, "sweep.name=search"]

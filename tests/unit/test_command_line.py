@@ -252,7 +252,7 @@ def test_numbers_in_two_spellings_are_one_sweep(in_tmp: Path, capsys: pytest.Cap
 
 
 def test_a_folder_of_an_earlier_name_is_found_again(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from jepa.sweep.points import parse_arguments
+    from jepa.sweep.arguments import parse_arguments
     from jepa.sweep.spec import read_sweep, sweep_names
 
     words = ["seed=0,1", "dataset.noise=1.0"]

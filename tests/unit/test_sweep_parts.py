@@ -30,16 +30,16 @@ from jepa.store.locks import Lease, Lock
 from jepa.store.result import read_result
 from jepa.store.sweep import read_state, write_state
 from jepa.sweep import devices, records
+from jepa.sweep.arguments import parse_arguments
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, Job, distinct
 from jepa.sweep.journal import cut_torn_end
 from jepa.sweep.overview import Overview, estimate_seconds
-from jepa.sweep.points import parse_arguments
 from jepa.sweep.progress import result_line, running_line
-from jepa.sweep.pruning import open_storage
 from jepa.sweep.search import make_sampler
 from jepa.sweep.sitting import Sitting
 from jepa.sweep.space import dimension, in_words, interval
+from jepa.sweep.study import open_storage
 
 
 def job(name: str, folder: Path = Path("."), model: str = "vicreg", sequences: float = 100.0) -> Job:
@@ -348,7 +348,7 @@ def test_a_sampler_without_its_package_is_refused_when_it_is_made(monkeypatch: p
 @pytest.mark.parametrize("kind", ["sqlite:///", "journal:"])
 def test_processes_that_make_one_study_at_the_same_moment_all_get_it(kind: str, tmp_path: Path) -> None:
     code = "import sys, time, warnings; warnings.simplefilter('error'); import optuna\n"
-    code += "from jepa.sweep.pruning import open_storage\n"
+    code += "from jepa.sweep.study import open_storage\n"
     code += "time.sleep(max(0.0, float(sys.argv[1]) - time.time())); storage = open_storage(sys.argv[2])\n"
     code += "print(optuna.create_study(study_name='s', storage=storage, load_if_exists=True)._study_id)"
     command = [sys.executable, "-c", code, str(time.time() + 3.0), f"{kind}{tmp_path / 'study'}"]
@@ -509,7 +509,7 @@ def test_the_snippet_of_the_page_loads_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """docs/sweeps.md: the first block that opens the journal, as printed."""
-    from jepa.sweep.pruning import open_storage
+    from jepa.sweep.study import open_storage
 
     page = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
     load, serve = (part.partition("```")[0] for part in page.split("```python\n") if "open_storage" in part)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jepa.errors import ConfigError
-from jepa.sweep.points import build_grid, grid_size, label, override_value, parse_arguments
+from jepa.sweep.arguments import parse_arguments
+from jepa.sweep.points import build_grid, grid_size, label, override_value
 from jepa.sweep.spec import SweepConfig, sweep_names
 
 NOTHING: dict[str, Any] = {
