@@ -23,7 +23,6 @@ from jepa.errors import ConfigError, check_choice
 from jepa.loggers.base import Logger
 from jepa.loggers.display import ProgressDisplay
 from jepa.loggers.files import FilesLogger
-from jepa.loggers.wandb import WandbLogger
 from jepa.methods.base import Method
 from jepa.probes import Probe
 from jepa.store import checkpoint
@@ -66,6 +65,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         dataset=dataset,
         optimizer=_component(plain, "optimizer"),
         probe=probe,
+        loggers=[logger for logger in _component(plain, "logger").values() if logger is not None],
         build_method=lambda: make_method(plain, referred, dataset.shapes),
         short_keys=frozenset(referred.values()),
         on_probe=_on_probe(config),
@@ -154,21 +154,9 @@ def _check_init_from(config: RunConfig) -> None:
 
 
 def make_loggers(plan: Plan) -> list[Logger]:
-    """Where the run's numbers go: its files always and first, the screen, wandb where it is asked for."""
-    loggers: list[Logger] = [FilesLogger(), ProgressDisplay(mode=plan.config.progress)]
-    wandb = plan.config.logger.wandb
-    if wandb is not None:
-        loggers.append(
-            WandbLogger(
-                mode=wandb.mode,
-                project=wandb.project,
-                entity=wandb.entity,
-                group=wandb.group,
-                name=wandb.name,
-                tags=[*wandb.tags, *_model_tag(plan, wandb.tags)],
-            )
-        )
-    return loggers
+    """Where the run's numbers go: its own files first, then the screen, then what ``logger=`` has chosen."""
+    screen = [] if plan.config.progress == "none" else [ProgressDisplay(mode=plan.config.progress)]
+    return [FilesLogger(), *screen, *plan.loggers]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -195,7 +183,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _component(plain: Mapping[str, Any], section: str) -> Any:
-    """The component of a section; whatever its constructor refuses is an error with the key's full name.
+    """The component of a section, or the components by name; what a constructor refuses is named by the full key.
 
     plain: the resolved configuration. Of a node of the configuration itself, Hydra would copy the whole tree above.
     """
@@ -285,9 +273,3 @@ def _place(cfg: DictConfig, config: RunConfig) -> tuple[Path, str | None]:
         if str(node.run.dir) != ".":
             return Path(str(node.run.dir)), None
     return Path(config.folder), None
-
-
-def _model_tag(plan: Plan, tags: Sequence[str]) -> list[str]:
-    """The model's name, unless the values of a sweep's axes name it already."""
-    model = plan.config.choices.get("model")
-    return [] if model is None or any(tag.startswith("model=") for tag in tags) else [str(model)]

@@ -191,7 +191,8 @@ def _composed_keys(overrides: tuple[str, ...]) -> tuple[str, ...]:
 
 def known_keys(arguments: Sequence[str]) -> list[str]:
     """The full names of the keys that the groups chosen by ``arguments`` have."""
-    chosen = [text.split(",")[0] for text in arguments if text.lstrip("+").partition("=")[0] in groups()]
+    words = (text for text in arguments if text.lstrip("+").partition("=")[0] in groups())
+    chosen = [text if "=[" in text else text.split(",")[0] for text in words]
     for overrides in (tuple(chosen), ()):
         try:
             return list(_composed_keys(overrides))

@@ -30,9 +30,10 @@ KINDS = {
 TERM = "jepa.losses.base.Term"
 DISTRACTOR = "jepa.data.distractors.base.Distractor"
 TARGET = "jepa.probes.targets.base.ProbeTarget"
+LOGGER = "jepa.loggers.base.Logger"
 # Keys that hold any number of components by name, and the class that each must be derived from.
-COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR, "probe.targets": TARGET}
-OPEN_NODES = ("dataset", "optimizer", "model", "probe")
+COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR, "probe.targets": TARGET, "logger": LOGGER}
+OPEN_NODES = ("dataset", "optimizer", "model", "probe", "logger")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
 _ABSENT = object()
 _KEY_IN_MESSAGE = re.compile(r"^(?P<key>\w+)=")
@@ -50,7 +51,7 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
     """
     packages = allowed_packages(plain.get("extensions") or [])
     for name in OPEN_NODES:
-        if "_target_" not in plain[name]:
+        if "_target_" not in plain[name] and name not in COLLECTIONS:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
         _check_collections(plain[name], name)
         for path, node in _targets(plain[name], name):
@@ -73,12 +74,14 @@ def _check_collections(section: Mapping[str, Any], name: str) -> None:
     """Check that what holds components by name (terms, distractors, targets) holds nothing else."""
     for path, kind in COLLECTIONS.items():
         parent, _, key = path.partition(".")
-        if parent != name or key not in section:
+        if parent != name or (key and key not in section):
             continue
-        found = section[key]
+        found = section[key] if key else section
         if not isinstance(found, Mapping):
             raise ConfigError(f"{path}={shown(found)}: must hold components by name, {{}} for none")
         for entry, part in found.items():
+            if part is None and kind == LOGGER:  # one that is switched off
+                continue
             if not (isinstance(part, Mapping) and "_target_" in part):
                 raise ConfigError(f"{path}.{entry}={shown(part)}: must name a class in _target_, derived from {kind}")
 
@@ -152,6 +155,8 @@ def kind_of(path: str) -> str | None:
         return DISTRACTOR
     if path.startswith("probe.targets."):
         return TARGET
+    if path.startswith("logger."):
+        return LOGGER
     return KINDS.get(path)
 
 

@@ -12,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.arguments import quoted
+from jepa.config.check import COLLECTIONS
 from jepa.config.schema import unknown_key
 from jepa.config.search_path import group_options, groups
 from jepa.errors import ConfigError, choice_error, nearest, shown
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
-_NO_SUCH_FILE = re.compile(r"Could not find '(?P<group>.+)/(?P<option>[^/']+)'")
+_NO_SUCH_FILE = re.compile(r"Could not (find|load) '(?P<group>.+)/(?P<option>[^/']+)'")
 _WITHOUT_MULTIRUN = re.compile(
     r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M
 )
@@ -130,5 +131,8 @@ def _no_such_key(key: str, known_keys: list[str]) -> ConfigError:
         known = [name for name in groups() if not name.startswith("hydra/")]
         hint = nearest(key, known)
         return ConfigError(f"{key}: no such group" + (f"; did you mean {hint!r}?" if hint else ""))
+    group, option = [*key.split("."), ""][:2]
+    if group in COLLECTIONS and option in group_options(group):
+        return ConfigError(f"{key}: no such key; {group}={option} brings it")
     wants_hydra = key.startswith("hydra")
     return unknown_key(key, (name for name in known_keys if wants_hydra or not name.startswith("hydra.")))

@@ -2,7 +2,7 @@
 
 A closed node is a dataclass: its fields are the keys, their annotations the types; ranges are checked when one is made.
 Values come from yaml and the command line only, so no field has a default. Open nodes (``model``, ``dataset``,
-``optimizer``, ``probe``) name a class with ``_target_``; its constructor is their schema.
+``optimizer``, ``probe``, each entry of ``logger``) name a class with ``_target_``; its constructor is their schema.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from jepa.config.extensions import check_package
 from jepa.errors import ConfigError, check_choice, check_count, check_number, check_path, is_text, nearest, shown
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-WANDB_MODES = ("offline", "online", "disabled")
 PROGRESS = ("auto", "live", "lines", "none")
 _Node = TypeVar("_Node")
 
@@ -56,29 +55,6 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
-class WandbConfig:
-    """What wandb is told of a run."""
-
-    mode: str | None  # None, here and below: wandb's environment variable, else a default
-    project: str | None
-    entity: str | None
-    group: str | None
-    name: str | None
-    tags: list[str]
-
-    def __post_init__(self) -> None:
-        if self.mode is not None:
-            check_choice("logger.wandb.mode", self.mode, WANDB_MODES)
-
-
-@dataclass(frozen=True)
-class LoggerConfig:
-    """Where numbers go besides the run's files: conf/logger."""
-
-    wandb: WandbConfig | None
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """The whole configuration of one run: conf/config.yaml."""
 
@@ -103,7 +79,7 @@ class RunConfig:
     on_probe: dict[str, Any] | None
     checkpoint: CheckpointConfig
     trainer: TrainerConfig
-    logger: LoggerConfig
+    logger: dict[str, Any]
     dataset: dict[str, Any]
     optimizer: dict[str, Any]
     model: dict[str, Any]

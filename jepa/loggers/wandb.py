@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jepa.errors import check_choice
+from jepa.errors import ConfigError, check_choice, shown
 from jepa.files import write_text_atomic
 from jepa.loggers.base import Logger, RunInfo
 
@@ -45,19 +45,20 @@ class WandbLogger(Logger):
         """Args:
         mode: "offline", "online" or "disabled"; None: as WANDB_DISABLED or WANDB_MODE say, else "offline".
         project, entity, group, name: wandb's own terms; None: as wandb's environment variables say.
-        tags: wandb's as well; each is cut to the length that wandb takes.
+        tags: wandb's as well, beside the model's name; each is cut to the length that wandb takes.
 
         Raises:
-            ConfigError: an unknown mode.
+            ConfigError: an unknown mode, or a value that is no text.
         """
-        self._mode = _mode_from_environment() if mode is None else check_choice("logger.wandb.mode", mode, MODES)
+        _check_texts({"mode": mode, "project": project, "entity": entity, "group": group, "name": name}, tags)
+        self._mode = _mode_from_environment() if mode is None else check_choice("mode", mode, MODES)
         self._name = name or os.environ.get("WANDB_NAME")
         self._labels: dict[str, Any] = {
             "project": project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
             "entity": entity or os.environ.get("WANDB_ENTITY") or None,
             "group": group or os.environ.get("WANDB_RUN_GROUP") or None,
-            "tags": shortened(tags),
         }
+        self._tags = list(tags)
         self._run: Any = None
         self._step = 0
 
@@ -67,6 +68,7 @@ class WandbLogger(Logger):
         if self._mode == "disabled":
             return
         self._labels["group"] = self._labels["group"] or run.sweep
+        self._labels["tags"] = shortened([*self._tags, *_model_tag(run, self._tags)])
         modes: tuple[Literal["online", "offline"], ...] = (
             ("online", "offline") if self._mode == "online" else ("offline",)
         )
@@ -148,6 +150,20 @@ def shortened(tags: Sequence[str]) -> list[str]:
     """Tags as wandb takes them: each once, not empty, and cut where it is too long."""
     cut = (tag if len(tag) <= LONGEST_TAG else f"{tag[: LONGEST_TAG - 1]}…" for tag in map(str, tags))
     return list(dict.fromkeys(tag for tag in cut if tag.strip()))
+
+
+def _model_tag(run: RunInfo, tags: Sequence[str]) -> list[str]:
+    """The model's name, unless the values of a sweep's axes name it already."""
+    model = (run.record.get("choices") or {}).get("model")
+    return [] if model is None or any(tag.startswith("model=") for tag in tags) else [str(model)]
+
+
+def _check_texts(labels: Mapping[str, object], tags: object) -> None:
+    for key, value in labels.items():
+        if not isinstance(value, str | None):
+            raise ConfigError(f"{key}={shown(value)}: must be text or null")
+    if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        raise ConfigError(f"tags={shown(tags)}: must be a list, each text")
 
 
 def _mode_from_environment() -> str:

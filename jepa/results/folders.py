@@ -13,7 +13,7 @@ from jepa.results.index import TEMPORARY
 from jepa.results.run_files import stamp_of
 from jepa.store.layout import MOVED_ASIDE, RUN_FOLDERS, SWEEP
 
-_OF_A_RUN = frozenset({*RUN_FOLDERS, "wandb"})  # what a run puts into its own folder
+_OF_A_RUN = frozenset({*RUN_FOLDERS, "tensorboard", "wandb"})  # what a run puts into its own folder
 _DEPTH = 4
 
 

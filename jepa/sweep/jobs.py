@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.compose import config_hash, scientific_config
 from jepa.config.messages import all_keys, explain
+from jepa.config.search_path import groups
 from jepa.errors import ConfigError
 from jepa.estimate import Workload
 from jepa.sweep import folders, points, records
@@ -67,6 +68,7 @@ class Composer:
         self._loader = loader
         self._config = config
         self._check = check
+        self._groups = {*config.hydra.runtime.choices, *groups()}  # Hydra records no choice of several options
         self._hydra_overrides = [str(text) for text in config.hydra.overrides.hydra]
         self._parsed: dict[str, Override] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
@@ -146,9 +148,7 @@ class Composer:
         """Whether the override sets an existing key, rather than choosing, adding or deleting something."""
         plain = override.type == OverrideType.CHANGE and override.package is None and not override.is_sweep_override()
         key = override.key_or_group
-        return (
-            plain and "/" not in key and key not in self._config.hydra.runtime.choices and not key.startswith("hydra")
-        )
+        return plain and "/" not in key and key not in self._groups and not key.startswith("hydra")
 
     def job(self, overrides: Sequence[str], *, label: str, sweep_folder: Path) -> tuple[Job, DictConfig]:
         """Compose one job and name it.

@@ -33,7 +33,7 @@ from jepa.sweep.task import job_in_this_process
 from jepa.training.interrupts import heeded
 
 FAILED, INTERRUPTED = 1, 130
-NAME_LENGTH = 100  # characters of a job's label in its name in wandb
+NAME_LENGTH = 100  # characters of a job's label in the name that its loggers are given
 POLL_S = 0.5
 GRACE_S = 10.0  # for a launcher to come back once none of its jobs is running
 
@@ -210,17 +210,18 @@ class Work:
             raise ConfigError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
     def _extras(self, job: Job) -> dict[str, Any]:
-        """Operational keys for one job: silence on the screen, and its place in wandb."""
+        """Operational keys for one job: silence on the screen, and for loggers that take them a name and tags."""
         config = self.context.config
         extras: dict[str, Any] = {}
         if OmegaConf.select(config, "progress") is not None:
             extras["progress"] = "none"
-        if OmegaConf.select(config, "logger.wandb") is not None:
-            axes = {short(key) for key, values in self.axes.items() if values}  # a search's have no list of values
-            words = [word for word in job.label.split() if word.partition("=")[0] in axes]
-            extras["logger.wandb.tags"] = [*(OmegaConf.select(config, "logger.wandb.tags") or []), *words]
-            if OmegaConf.select(config, "logger.wandb.name") is None:
-                extras["logger.wandb.name"] = f"{job.label[:NAME_LENGTH]} {job.hash[:6]}"
+        axes = {short(key) for key, values in self.axes.items() if values}  # a search's have no list of values
+        words = [word for word in job.label.split() if word.partition("=")[0] in axes]
+        for key, node in (OmegaConf.select(config, "logger") or {}).items():
+            if node is not None and "tags" in node:
+                extras[f"logger.{key}.tags"] = [*(node.tags or []), *words]
+            if node is not None and "name" in node and node.name is None:
+                extras[f"logger.{key}.name"] = f"{job.label[:NAME_LENGTH]} {job.hash[:6]}"
         return extras
 
     @contextlib.contextmanager

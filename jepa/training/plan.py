@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from jepa import provenance
 from jepa.config import extensions
 from jepa.config.schema import RunConfig
 from jepa.data.environment import Environment
+from jepa.loggers.base import Logger
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.probes import Probe
@@ -34,6 +35,7 @@ class Plan:
     dataset: Environment
     optimizer: Optimizer
     probe: Probe
+    loggers: Sequence[Logger]  # beside the files and the screen
     build_method: Callable[[], Method]  # draws initial weights from torch's global generator
     short_keys: frozenset[str]  # keys that only name the values of others, such as model.sim_coeff
     on_probe: Callable[[int, Mapping[str, float]], bool] | None  # (epoch, metrics) -> stop, as pruned
