@@ -474,7 +474,8 @@ def test_a_failure_stands_where_the_job_was_not_run_again_after_all(tmp_path: Pa
         ["trainer=quick", "trainer.epochs=7"],
         ["model.encoder.width_factor=1", "+model.encoder.extra=1"],
         ["model/encoder=resnet18", "seed=1"],
-        ["~logger.wandb", "seed=4"],
+        ["logger=wandb", "~logger.wandb", "seed=4"],
+        ["logger=[wandb,csv]", "logger.wandb.mode=offline", "seed=5"],
     ],
 )
 def test_jobs_are_composed_as_hydra_composes_them(overrides: list[str]) -> None:

@@ -286,7 +286,7 @@ def test_finish_may_come_without_start() -> None:
 
 
 def test_modes_are_checked() -> None:
-    with pytest.raises(ConfigError, match="logger.wandb.mode='ofline'.*did you mean 'offline'"):
+    with pytest.raises(ConfigError, match="^mode='ofline'.*did you mean 'offline'"):
         logger("ofline")
 
 
