@@ -34,7 +34,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lay_out(PAGE, tmp_path)
     (tmp_path / "myconf" / "sweep").mkdir()
     (tmp_path / "myconf" / "sweep" / "mine.yaml").write_text(
-        "overrides: {model: smooth, dataset: even, model/encoder: flat}\n"
+        "overrides: {model: smooth, dataset: even, model/encoder: flat, probe/targets: radius}\n"
         "axes:\n  model.terms.smooth.coeff: [0.5, 1.5]\n  dataset.distractors.even.coeff: [0.0, 2.0]\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -50,7 +50,8 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def test_parts_of_ones_own_run_together(mine: list[str], tmp_path: Path) -> None:
-    run = [*mine, "model=smooth", "dataset=even", "model/encoder=flat", f"folder={tmp_path / 'run'}"]
+    run = [*mine, "model=smooth", "dataset=even", "model/encoder=flat", "probe/targets=radius"]
+    run += [f"folder={tmp_path / 'run'}"]
     assert command_line(run) == 0
     found = result(tmp_path / "run")
     assert found["status"] == "finished" and found["metrics"]["loss/smooth"] > 0
@@ -87,10 +88,19 @@ def test_a_sweep_file_of_ones_own_alone_and_packed(mine: list[str], tmp_path: Pa
     assert len(alone) == 4 and set(alone) == set(packed)
     for key, single in alone.items():
         assert single["status"] == packed[key]["status"] == "finished"
-        for metric in ("prediction_rmse_px", "loss/total", "loss/smooth"):
+        for metric in ("prediction_rmse_px", "encoder_radius_rmse", "loss/total", "loss/smooth"):
             assert packed[key]["metrics"][metric] == pytest.approx(single["metrics"][metric], rel=1e-3), metric
     assert max(job["pack"]["size"] for job in packed.values()) > 1
     assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'alone'}"]) == 0  # finished jobs are skipped
+
+
+def test_a_probe_of_ones_own_fits_what_least_squares_does(mine: list[str], tmp_path: Path) -> None:
+    run = [*mine, "model.encoder.width_factor=1", "model.encoder.embedding_size=8", "probe/targets=start"]
+    for name in ("least_squares", "in_memory"):
+        assert command_line([*run, f"probe={name}", f"folder={tmp_path / name}"]) == 0
+    ours, theirs = (result(tmp_path / name)["metrics"] for name in ("in_memory", "least_squares"))
+    for metric in ("prediction_rmse_px", "encoder_rmse_px", "prediction_start_rmse_px", "prediction_start_r2"):
+        assert ours[metric] == pytest.approx(theirs[metric], rel=1e-6), metric
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ from jepa.probes.targets.start import Start
 from jepa.seeding import generator
 from jepa.types import Batch, Rollout
 
+TRUST: dict[str, Any] = {"_execution_whitelist_": ["jepa.*"]}
+
 
 class Radius(Regression):
     """How far the first dot is from the origin; no unit."""
@@ -249,9 +251,10 @@ def test_a_label_that_the_environment_does_not_give() -> None:
 def test_every_target_conforms(option: str) -> None:
     """Shapes alone and packed; a map that answers what is right is reported as perfect, one that does not is not."""
     path = config_dir() / "probe" / "targets" / f"{option}.yaml"
-    made = Location() if option == "location" else instantiate(OmegaConf.load(path), _execution_whitelist_=["jepa.*"])
+    node = {"location": {"_target_": "jepa.probes.targets.location.Location"}}
+    [(name, made)] = instantiate(node if option == "location" else OmegaConf.load(path), **TRUST).items()
     assert isinstance(made, ProbeTarget)
-    target = made.of("background", PixelUnits())
+    target = made.of(name, PixelUnits())
     alone, packed = Batches(1).next(), Batches(1, 2, 3, packed=True).next()
     values = target.values(alone)
     assert values.shape[:2] == (T, B) and values.ndim == 3
