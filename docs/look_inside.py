@@ -1,6 +1,6 @@
 """What does the embedding of a run know? A script in cells: run it whole, or cell by cell in an editor or notebook.
 
-    python docs/look_inside.py outputs/runs/vicreg-1e07bc3a24 [FIGURE.png]
+    python docs/look_inside.py outputs/runs/vicreg-1bc08d056d [FIGURE.png]
 """
 
 # %% Load a run

@@ -23,6 +23,7 @@ _PATH_KEYS = (
     "init_from",
     "reuse",
     "dataset.cifar10_folder",
+    "dataset.texture.folder",
     "sweep.name",
     "hydra.run.dir",
     "hydra.sweep.dir",

@@ -18,6 +18,7 @@ from jepa.errors import ConfigError, shown
 # What may stand where: the class that a component's own class must be derived from.
 KINDS = {
     "dataset": "jepa.data.environment.Environment",
+    "dataset.texture": "jepa.data.textures.base.Texture",
     "optimizer": "jepa.optim.base.Optimizer",
     "optimizer.schedule": "jepa.optim.schedules.Schedule",
     "model": "jepa.methods.base.Method",
@@ -33,6 +34,7 @@ TARGET = "jepa.probes.targets.base.ProbeTarget"
 LOGGER = "jepa.loggers.base.Logger"
 # Keys that hold any number of components by name, and the class that each must be derived from.
 COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR, "probe.targets": TARGET, "logger": LOGGER}
+OPTIONAL = ("dataset.texture",)  # components that may be null
 OPEN_NODES = ("dataset", "optimizer", "model", "probe", "logger")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
 _ABSENT = object()
@@ -59,6 +61,8 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
         for path in (path for path in KINDS if path.startswith(f"{name}.")):
             key = path.rpartition(".")[2]
             part = plain[name].get(key, _ABSENT)
+            if part is None and path in OPTIONAL:
+                continue
             if part is not _ABSENT and not (isinstance(part, Mapping) and "_target_" in part):
                 group = path.replace(".", "/")
                 option = part if isinstance(part, str) and part in group_options(group) else "NAME"
@@ -148,15 +152,10 @@ def _values(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def kind_of(path: str) -> str | None:
     """The class that the component at ``path`` must be derived from; None where no component stands."""
-    if path.startswith("model.terms."):
-        _, _, _, *part = path.split(".")
-        return KINDS.get(".".join(["model", *part])) if part else TERM
-    if path.startswith("dataset.distractors."):
-        return DISTRACTOR
-    if path.startswith("probe.targets."):
-        return TARGET
-    if path.startswith("logger."):
-        return LOGGER
+    for collection, kind in COLLECTIONS.items():
+        if path.startswith(f"{collection}."):
+            _, *part = path[len(collection) + 1 :].split(".")
+            return KINDS.get(".".join([collection.partition(".")[0], *part])) if part else kind
     return KINDS.get(path)
 
 
@@ -169,8 +168,8 @@ def _check_keys(
     # parts of a model are given their sizes by the model; terms are told of them later
     if partial is not (path.startswith("model.") and kind_of(path) != TERM):
         raise ConfigError(f"{path}._partial_={shown(partial)}: must stay as the options of the group have it")
-    parameters = inspect.signature(located).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+    parameters = _parameters(located)
+    if parameters is None:
         return
     if kind_of(path) in COLLECTIONS.values():  # they are given all of their arguments here
         for name, parameter in parameters.items():
@@ -185,6 +184,22 @@ def _check_keys(
                     f"{join(path, str(key))} rather than the key of the part"
                 )
             raise unknown_key(join(path, str(key)), (join(path, name) for name in given))
+
+
+def _parameters(located: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    """What a class takes by name: the arguments of its constructor and, where it passes ``**others`` on, of its base's.
+
+    None where that cannot be told.
+    """
+    if not isinstance(located, type):
+        return dict(inspect.signature(located).parameters)
+    found: dict[str, inspect.Parameter] = {}
+    for owner in (owner for owner in located.__mro__ if "__init__" in vars(owner) and owner is not object):
+        own = inspect.signature(owner).parameters
+        found = {**own, **found}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
+            return {name: value for name, value in found.items() if value.kind is not value.VAR_KEYWORD}
+    return None
 
 
 def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:

@@ -134,7 +134,11 @@ def _choices(*, _root_: DictConfig) -> dict[str, Any]:
     found = OmegaConf.select(_root_, "hydra.runtime.choices")
     if found is None and HydraConfig.initialized():
         found = HydraConfig.get().runtime.choices
-    return {str(group): option for group, option in (found or {}).items() if not str(group).startswith("hydra")}
+    return {
+        str(group): option
+        for group, option in (found or {}).items()
+        if option is not None and not str(group).startswith("hydra")
+    }
 
 
 def _choice(group: str, *, _root_: DictConfig) -> str:

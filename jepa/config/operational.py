@@ -34,6 +34,7 @@ OPERATIONAL_NESTED_KEYS = frozenset(
         "trainer.probe_every_epochs",
         "trainer.warmup_epochs",  # counts where a schedule reads it: as optimizer.schedule.warmup_epochs
         "dataset.cifar10_folder",  # the same images wherever they lie
+        "dataset.texture.folder",
     }
 )
 

@@ -72,6 +72,7 @@ class DotWorld(Environment):
         self.noise = check_number("dataset.noise", noise, minimum=0, maximum=1000)
         self.static_noise = check_number("dataset.static_noise", static_noise, minimum=0, maximum=1000)
         check_number("dataset.static_noise_speed", static_noise_speed, minimum=0, maximum=1000)
+        self._further_distractors = tuple(distractors or {})
         self.overlays = published_overlays(
             noise=noise,
             static_noise=static_noise,
@@ -104,7 +105,7 @@ class DotWorld(Environment):
 
     @property
     def hyperparameter_names(self) -> tuple[str, ...]:
-        return ("noise", "static_noise", *(f"distractors.{name}.coeff" for name in self.overlays.distractors))
+        return ("noise", "static_noise", *(f"distractors.{name}.coeff" for name in self._further_distractors))
 
     @property
     def classes(self) -> Mapping[str, int]:

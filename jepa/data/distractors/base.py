@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jepa.data.textures.base import Images, Texture
-from jepa.errors import check_number
+from jepa.errors import ConfigError, check_number
 
 # Loads a distractor's texture: load(judging, device).
 Load = Callable[[bool, "torch.device | str"], Images]
@@ -37,6 +37,8 @@ class Distractor(ABC):
         texture: what its images look like; None: the data set's.
         """
         self.coeff = float(check_number("coeff", coeff, minimum=0, maximum=1000))
+        if texture is not None and not isinstance(texture, Texture):
+            raise ConfigError(f"texture={texture!r}: must name a texture's class in _target_, or be null")
         self.texture = texture
 
     @property

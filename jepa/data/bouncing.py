@@ -1,0 +1,67 @@
+"""Dots with momentum, which bounce off the borders."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jepa.data.dots import DotWorld
+from jepa.errors import check_number
+
+
+class BouncingDots(DotWorld):
+    """Dots that each action pushes; ``conf/dataset/bouncing.yaml`` holds the values.
+
+    A dot starts at rest. A push adds to the velocity, friction takes a share of it, and a border reflects it. Pushes
+    are independent of each other: directions uniform on the circle, lengths uniform from 0 to ``push``. Locations stay
+    uniform in the area at every step, since pushes have no preferred direction. Source: docs/science.md.
+    """
+
+    def __init__(self, *, friction: float, push: float, **shared: Any) -> None:
+        """friction: share of the velocity that is lost at each step, 0 to 1. push: the longest push, px a frame.
+
+        shared: the keys of :class:`DotWorld`. Raises ConfigError for a value that cannot be used.
+        """
+        super().__init__(**shared)
+        self.friction = check_number("dataset.friction", friction, minimum=0, maximum=1)
+        self.push = check_number("dataset.push", push, minimum=0.01, maximum=100)
+
+    @property
+    def action_std(self) -> float:
+        """√(push² / 6): half of a push's mean square, push² / 3, falls to each coordinate."""
+        return self.push / math.sqrt(6)
+
+    @property
+    def num_uniforms(self) -> int:
+        """T-1 directions, then T-1 lengths."""
+        return 2 * (self.num_steps - 1)
+
+    def sample_actions(self, uniforms: Tensor) -> Tensor:
+        directions, lengths = uniforms.chunk(2)
+        angles = 2 * math.pi * directions
+        return torch.stack((angles.cos(), angles.sin()), dim=-1) * (self.push * lengths).unsqueeze(-1)
+
+    def start(self, locations: Tensor) -> Tensor:
+        """States [..., 4]: location (px), then velocity (px a frame), which is 0."""
+        return torch.cat((locations, torch.zeros_like(locations)), dim=-1)
+
+    def location_of(self, states: Tensor) -> Tensor:
+        return states[..., :2]
+
+    def step(self, states: Tensor, actions: Tensor) -> Tensor:
+        locations, velocities = states.chunk(2, dim=-1)
+        velocities = (1 - self.friction) * velocities + actions
+        return torch.cat(reflected(locations + velocities, velocities, self.area.low, self.area.high), dim=-1)
+
+
+def reflected(locations: Tensor, velocities: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Locations and velocities after reflection at ``low`` and ``high`` (px), as often as it takes.
+
+    A location beyond a border is folded back; each fold turns the velocity's sign. Of any shape, element by element.
+    """
+    width = high - low
+    rest = width - torch.remainder(locations - low, 2 * width)  # in (-width, width]; below 0 after an odd fold
+    return high - rest.abs(), torch.where(rest < 0, -velocities, velocities)
