@@ -56,7 +56,12 @@ def code() -> dict[str, Any]:
             dirty = bool(_git("status", "--porcelain", "--untracked-files=normal", "--", "jepa", "conf"))
         except (OSError, subprocess.SubprocessError):
             commit = None
-    return {"commit": commit, "dirty": dirty, "fingerprint": fingerprint(_PACKAGE)}
+    return {"commit": commit, "dirty": dirty, "fingerprint": _own_fingerprint()}
+
+
+@functools.cache
+def _own_fingerprint() -> str:
+    return fingerprint(_PACKAGE)
 
 
 def fingerprint(package: Path) -> str:
@@ -74,7 +79,7 @@ def made_by(result: Mapping[str, Any]) -> str:
     found = there.get("fingerprint") if isinstance(there, Mapping) else None
     if not found:
         return "unknown"
-    return "current" if found == code()["fingerprint"] else "other"
+    return "current" if found == _own_fingerprint() else "other"
 
 
 def other_code(result: Mapping[str, Any]) -> str:

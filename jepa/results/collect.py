@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from jepa import provenance
@@ -178,18 +175,12 @@ def _code(fields: dict[str, Any]) -> dict[str, str]:
     """Whether the installed code made a result: ``current``, ``other``, or ``unknown`` for one from before."""
     if "finished" not in fields:  # no result yet
         return {}
-    made_by = fields.get("code_fingerprint")
-    return {"code": "unknown" if not made_by else "current" if made_by == _fingerprint() else "other"}
-
-
-@functools.cache
-def _fingerprint() -> str:
-    return provenance.fingerprint(Path(provenance.__file__).parent)
+    return {"code": provenance.made_by({"code": {"fingerprint": fields.get("code_fingerprint")}})}
 
 
 def _command(overrides: Sequence[str]) -> dict[str, str]:
     """The command that runs these overrides alone: what a run without a result has not written down."""
-    return {"command": shlex.join(["python", "-m", "jepa.run", *overrides])} if overrides else {}
+    return {"command": provenance.command(overrides)} if overrides else {}
 
 
 def _with_plan(sweep: str, plan: SweepPlan, found: list[Run]) -> list[Run]:

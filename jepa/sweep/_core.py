@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from jepa import provenance
 from jepa.config.schema import unknown_key
 from jepa.errors import ConfigError, check_folder, printable
 from jepa.sweep import folders, points, records, report
@@ -75,7 +75,7 @@ class Sweep:
             switches=self.switches,
             retries=self.spec.retries,
             axes=axes,
-            command=shlex.join(["python", "-m", "jepa.run", *_typed(sys.argv[1:])]),
+            command=provenance.command(_typed(sys.argv[1:])),
             name=folder.name,
             auto=[str(text) for text in self.spec.auto],
         )
@@ -123,7 +123,7 @@ class Sweep:
         for key in sorted({bare(key) for key in grid.keys} & searched):
             if key not in {bare(key) for key in self.arguments.fixed}:
                 raise ConfigError(f"{key}: set by sweep.space and by another block of the sweep; leave one out")
-        searches = [SearchWork(self, *part, n_trials) for part in self._parts(grid)]
+        searches = [SearchWork(self, *part) for part in self._parts(grid)]
         results: list[dict[str, Any]] = []
         failed = False
         for search in searches:

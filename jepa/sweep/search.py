@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from jepa.errors import ConfigError, check_choice, check_count
+from jepa.errors import ConfigError, check_choice
 from jepa.store import layout, locks
 from jepa.sweep import records
 from jepa.sweep.jobs import Job
 from jepa.sweep.pruning import TrialView, make_pruner, tell, tell_results
 from jepa.sweep.space import Space, difference, suggest
+from jepa.sweep.spec import SweepConfig
 from jepa.sweep.study import JOURNAL, name_study, open_storage
 
 if TYPE_CHECKING:
@@ -45,26 +46,6 @@ _TARGET = "jepa.sweep.pruning.TrialReporter"
 
 
 @dataclass(frozen=True)
-class SearchSettings:
-    """How to search; the keys of the ``sweep`` node that only a search has."""
-
-    n_trials: int  # in total, over all sittings and processes
-    sampler: str
-    sampler_options: Mapping[str, Any]
-    seed: int
-    pruner: str
-    pruner_options: Mapping[str, Any]
-    storage: str | None  # None: a journal in the sweep's folder
-
-    def __post_init__(self) -> None:
-        check_count("sweep.n_trials", self.n_trials)
-        check_count("sweep.sampler_seed", self.seed, minimum=0)
-        check_choice("sweep.sampler", self.sampler, SAMPLERS)
-        make_pruner(self.pruner, self.pruner_options)
-        make_sampler(self.sampler, self.sampler_options, 0)
-
-
-@dataclass(frozen=True)
 class Ask:
     """A trial to run: Optuna's number and id, and the values of its parameters."""
 
@@ -83,7 +64,7 @@ class Search:
         name: str,
         space: Space,
         fingerprint: dict[str, str],
-        settings: SearchSettings,
+        settings: SweepConfig,
         metric: str,
     ):
         """Open the study, or make it.
@@ -93,7 +74,7 @@ class Search:
             name: of a study that is made; one that the folder has keeps its own, so that the folder may be renamed.
             space: the dimensions.
             fingerprint: what must not change from one sitting to the next.
-            settings: how to search.
+            settings: how to search; checked by :func:`check_settings`.
             metric: what is minimised.
 
         Raises:
@@ -140,7 +121,7 @@ class Search:
             self._tell_results()
             trials = self.trials()
             waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-            count = min(limit, waiting + max(0, self.settings.n_trials - len(trials)))
+            count = min(limit, waiting + max(0, self.settings.total - len(trials)))
             if count > waiting and not self.independent:
                 # Noted first: a process killed while it asks leaves a round that the next one has to complete.
                 first = len(self.study.get_trials(deepcopy=False))
@@ -164,7 +145,7 @@ class Search:
             ]
             first, size = self.study.user_attrs.get("round", (0, 0))
             missing = first + size - len(self.study.get_trials(deepcopy=False))
-            allowed = self.settings.n_trials - len(self.trials())
+            allowed = self.settings.total - len(self.trials())
             return [*adopted, *(self._ask_one() for _ in range(min(missing, allowed)))]
 
     @property
@@ -261,11 +242,22 @@ class Search:
 
     def _seed(self, number: int) -> None:
         """Make trial ``number`` depend on the seed, its number and, for samplers that look at them, results alone."""
-        seed = self.settings.seed
+        seed = self.settings.sampler_seed
         if self.settings.sampler != "qmc":  # a quasi-random sequence goes on by itself
             digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big")
         self.study.sampler = make_sampler(self.settings.sampler, self.settings.sampler_options, seed)
+
+
+def check_settings(settings: SweepConfig) -> None:
+    """Refuse a sampler or a pruner that does not exist, lacks a package, or does not take its options.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    check_choice("sweep.sampler", settings.sampler, SAMPLERS)
+    make_pruner(settings.pruner, settings.pruner_options)
+    make_sampler(settings.sampler, settings.sampler_options, 0)
 
 
 def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
@@ -286,9 +278,9 @@ def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSample
             raise ConfigError(f"sweep.sampler_options={dict(options)}: {name} does not take them ({error})") from error
 
 
-def batch_size(settings: SearchSettings, parallel: int) -> int:
+def batch_size(settings: SweepConfig, parallel: int) -> int:
     """Trials to ask for at once: all of them where results do not matter, else one for each worker."""
-    return settings.n_trials if settings.sampler in INDEPENDENT else max(1, parallel)
+    return settings.total if settings.sampler in INDEPENDENT else max(1, parallel)
 
 
 def together(asks: Sequence[Ask], jobs: Sequence[Job]) -> dict[str, list[Ask]]:

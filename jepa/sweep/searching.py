@@ -14,7 +14,7 @@ from jepa.sweep import folders, points, records, report
 from jepa.sweep.arguments import Point
 from jepa.sweep.jobs import Job, objective_of, sequences_of
 from jepa.sweep.points import Grid
-from jepa.sweep.search import Ask, Search, SearchSettings, batch_size, together
+from jepa.sweep.search import Ask, Search, batch_size, check_settings, together
 from jepa.sweep.space import as_overrides, build_space, fingerprint, in_words
 from jepa.sweep.spec import scientific
 from jepa.sweep.study import known_trials
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class SearchWork:
     """The search at one point of what searches keep fixed."""
 
-    def __init__(self, sweep: Sweep, grid: Grid, point: Point, n_trials: int) -> None:
+    def __init__(self, sweep: Sweep, grid: Grid, point: Point) -> None:
         """Compose and check the corners of the space; nothing is written yet.
 
         Raises:
@@ -38,15 +38,8 @@ class SearchWork:
         self.sweep = sweep
         self.grid = grid
         self.point = point
-        self.settings = SearchSettings(
-            n_trials=n_trials,
-            sampler=spec.sampler,
-            sampler_options=spec.sampler_options,
-            seed=spec.sampler_seed,
-            pruner=spec.pruner,
-            pruner_options=spec.pruner_options,
-            storage=spec.storage,
-        )
+        self.settings = spec
+        check_settings(spec)
         self.base = sweep.composer.compose(grid.overrides(point))
         self.metric = objective_of(self.base) or "objective"
         self.model = str(self.base.hydra.runtime.choices.get("model"))
@@ -71,7 +64,7 @@ class SearchWork:
             settings=self.settings,
             metric=self.metric,
         )
-        work.overview.expect(self.settings.n_trials)
+        work.overview.expect(self.settings.total)
         with work.sitting(self.sweep.composer.launch_config(self.base, work.folder), on_result=self._tell):
             if self.sweep.switches.retry_failed:
                 self.search.retry(self._worth_another_try())
@@ -111,7 +104,7 @@ class SearchWork:
         for ask, job in zip(asks, jobs, strict=True):
             self.search.assign(ask, job)
         self.work.add(jobs)
-        to_come = self.settings.n_trials - len(self.search.trials())
+        to_come = self.settings.total - len(self.search.trials())
         self.work.overview.expect(len(self.work.jobs) + max(0, to_come))
         self.work.write_state()
         self.work.run(self.work.to_do(jobs))
@@ -192,7 +185,7 @@ class SearchWork:
 
     def _print_plan(self) -> None:
         """What a dry run says."""
-        folder, total, kind = self.work.folder, self.settings.n_trials, self.work.kind
+        folder, total, kind = self.work.folder, self.settings.total, self.work.kind
         for key, distribution in self.space.items():
             print(f"  {key}: {in_words(distribution)}")
         trials = known_trials(folder, self.settings.storage)

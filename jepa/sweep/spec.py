@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from jepa.config.compose import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
 from jepa.config.schema import check_text, closed
-from jepa.errors import ConfigError, check_count, check_path, shown, shown_path
+from jepa.errors import ConfigError, check_count, check_flag, check_path, shown, shown_path
 from jepa.sweep.arguments import Arguments, bare
 from jepa.sweep.points import override_value, short
 
@@ -55,6 +55,12 @@ class SweepConfig:
         if self.name is not None and (len(self.name) > 200 or not re.fullmatch(rf"{_WORD}(/{_WORD})*", self.name)):
             raise ConfigError(f"sweep.name={shown(self.name)}: must be the name of a folder below outputs/")
 
+    @property
+    def total(self) -> int:
+        """How many trials a search comes to, over all sittings and processes."""
+        assert self.n_trials is not None, "a grid has no trials"
+        return self.n_trials
+
 
 @dataclass(frozen=True)
 class Switches:
@@ -84,7 +90,7 @@ def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
     sweep = closed(SweepConfig, {str(key): value for key, value in plain.items()}, "sweep")
     folders = _folders("reuse", OmegaConf.select(config, "reuse"))
     switches = {
-        name: bool(_boolean(name, OmegaConf.select(config, name, default=default)))
+        name: check_flag(name, OmegaConf.select(config, name, default=default))
         for name, default in (("dry_run", False), ("yes", False), ("retry_failed", True), ("rerun", False))
     }
     return sweep, Switches(reuse=folders, progress=str(OmegaConf.select(config, "progress") or "auto"), **switches)
@@ -163,9 +169,3 @@ def _folders(name: str, value: Any) -> list[str]:
     if not isinstance(found, (list, ListConfig)) or not all(isinstance(folder, str) for folder in found):
         raise ConfigError(f"{name}={shown(value)}: must be a folder, or [several]")
     return [check_path(name, folder) for folder in found]
-
-
-def _boolean(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r}: must be true or false")
-    return value

@@ -214,7 +214,7 @@ class Job:
             prepare_matplotlib()
             from jepa.results.run_plots import draw_all
 
-            folder = self.plan.folder / "plots"
+            folder = self.plan.folder / layout.PLOTS
             return draw_all(
                 folder,
                 samples=report.samples,

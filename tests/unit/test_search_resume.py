@@ -22,7 +22,8 @@ from optuna.storages.journal import JournalFileBackend
 from jepa.errors import ConfigError
 from jepa.sweep.jobs import Job
 from jepa.sweep.pruning import TrialReporter
-from jepa.sweep.search import Search, SearchSettings, batch_size
+from jepa.sweep.search import Search, batch_size
+from jepa.sweep.spec import SweepConfig
 
 EPOCHS = 8
 SPACE: dict[str, BaseDistribution] = {"lr": FloatDistribution(1e-3, 1e3, log=True), "width": IntDistribution(1, 9)}
@@ -55,14 +56,13 @@ class Machine:
         action()
 
 
-def settings(**changes: Any) -> SearchSettings:
-    values: dict[str, Any] = dict(
-        n_trials=8, sampler="random", sampler_options={}, seed=0, pruner="median", pruner_options={}, storage=None
-    )
-    return SearchSettings(**{**values, **changes})
+def settings(**changes: Any) -> SweepConfig:
+    search = dict(n_trials=8, sampler="random", sampler_options={}, sampler_seed=0, pruner="median", pruner_options={})
+    grid = dict(name=None, axes={}, zipped=[], points=[], overrides={}, max_jobs=100, retries=0, space={}, auto=[])
+    return SweepConfig(**{**search, **grid, "storage": None, **changes})
 
 
-def sitting(folder: Path, chosen: SearchSettings, machine: Machine) -> None:
+def sitting(folder: Path, chosen: SweepConfig, machine: Machine) -> None:
     """What a sweep's process does with a search, as :class:`jepa.sweep.searching.SearchWork` does it."""
     search = Search(folder=folder, name="s", space=SPACE, fingerprint={}, settings=chosen, metric=METRIC)
     while True:
