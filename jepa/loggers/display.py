@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -199,7 +199,7 @@ class RunTimer:
 def summary_lines(result: Mapping[str, Any]) -> list[str]:
     """The short table at a run's end: each probe's RMSE, marked ">", among its own reference lines, worst first.
 
-    Below it the warnings and the verdict. Several dots have a column each.
+    Below it the probe's other targets, the warnings and the verdict. Several dots have a column each.
 
     result: as in ``result.json``; of its metrics, those missing or not finite are left out.
     """
@@ -219,6 +219,7 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
         rows += [_line_row(line, len(dots)) for line in (reference[probe]["lines"] if reference else [])]
         lines.append(f"{probe}, {covered[probe]}")
         lines += [row.text([len(column) for column in columns]) for row in sorted(rows, key=_Row.rank)]
+    lines += _other_targets(metrics, result.get("config", {}).get("probe", {}).get("targets", {}))
     if metrics.get("train_seconds"):
         lines.append(f"trained for {clock(metrics['train_seconds'])}")
     lines += [f"warning: {text}" for text in result.get("warnings") or []]
@@ -261,6 +262,18 @@ def _dot_names(metrics: Mapping[str, Any], reference: Mapping[str, Any] | None) 
     count = len(metrics.get("prediction_rmse_px_per_dot") or [])
     known = (reference or {}).get("dots") or (THREE_DOTS if count == 3 else ())
     return [known[dot] if dot < len(known) else f"dot {dot + 1}" for dot in range(count)] if count > 1 else []
+
+
+def _other_targets(metrics: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """A line for each target besides the location: "start: prediction rmse_px 7.54, r2 0.31 · encoder …"."""
+    found: dict[str, dict[str, list[str]]] = {name: {} for name in names if name != "location"}
+    for metric, value in metrics.items():
+        probe, _, rest = metric.partition("_")
+        name = max((name for name in found if rest.startswith(f"{name}_")), key=len, default=None)
+        if probe in ("prediction", "encoder") and name is not None and isinstance(value, float):
+            found[name].setdefault(probe, []).append(f"{rest[len(name) + 1 :]} {value:.2f}")
+    shown = {name: [f"{probe} {', '.join(words)}" for probe, words in by.items()] for name, by in found.items()}
+    return [f"{name}: {' · '.join(words)}" for name, words in shown.items() if words]
 
 
 def _finite(value: Any) -> float:

@@ -288,6 +288,24 @@ def test_the_table_ranks_each_probe_among_its_own_lines() -> None:
     assert len({len(line) for line in lines if line[:2] in ("  ", "> ")}) == 1
 
 
+def test_other_targets_have_a_line_each() -> None:
+    further = {
+        "prediction_start_rmse_px": 7.544,
+        "encoder_start_rmse_px": 2.5,
+        "prediction_start_r2": 0.25,
+        "prediction_start_rmse_px_per_step": [7.0, 8.0],
+        "encoder_start_angle_rmse": 0.1,
+        "encoder_background_accuracy": None,
+    }
+    targets = {name: {} for name in ("location", "start", "start_angle", "background")}
+    metrics = {**RESULT["metrics"], **further}
+    lines = words({**RESULT, "metrics": metrics, "config": {"probe": {"targets": targets}}})
+    assert lines[-4:-2] == [
+        "start: prediction rmse_px 7.54, r2 0.25 · encoder rmse_px 2.50",
+        "start_angle: encoder rmse 0.10",
+    ]
+
+
 def test_the_table_has_no_lines_where_the_result_has_none() -> None:
     result = {**RESULT, "verdict": None, "verdict_reason": "none fit", "warnings": ["too few"]}
     assert words(result) == [
