@@ -8,7 +8,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
-EXTRAS ?= photos,notebook,parquet,joblib,submitit,dev
+EXTRAS ?= photos,notebook,parquet,tensorboard,joblib,submitit,dev
 ARGS ?=
 TEST_ARGS ?=
 WORKERS ?= 2

@@ -50,13 +50,15 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def test_parts_of_ones_own_run_together(mine: list[str], tmp_path: Path) -> None:
-    run = [*mine, "model=smooth", "dataset=even", "model/encoder=flat", "probe/targets=radius"]
-    run += [f"folder={tmp_path / 'run'}"]
-    assert command_line(run) == 0
+    run = [*mine, "model=smooth", "dataset=even", "model/encoder=flat", "probe/targets=radius", "logger=[csv,best]"]
+    assert command_line([*run, f"folder={tmp_path / 'run'}"]) == 0
     found = result(tmp_path / "run")
     assert found["status"] == "finished" and found["metrics"]["loss/smooth"] > 0
     assert found["config"]["dataset"]["distractors"]["even"]["coeff"] == 1.0
     assert found["versions"]["mypkg"] == "unknown"
+    best = (tmp_path / "run" / "best.txt").read_text()
+    assert best == f"None: prediction_rmse_px {found['metrics']['prediction_rmse_px']}\n"
+    assert (tmp_path / "run" / "probe.csv").is_file()
     assert "encoder.fc.weight" in checkpoint.load(tmp_path / "run" / checkpoint.LAST)["model"]
 
 
@@ -78,7 +80,7 @@ def test_the_term_is_given_to_other_methods(mine: list[str], tmp_path: Path, mod
 
 
 def test_a_sweep_file_of_ones_own_alone_and_packed(mine: list[str], tmp_path: Path) -> None:
-    sweep = [*mine, "+sweep=mine"]
+    sweep = [*mine, "+sweep=mine", "logger=best"]
     assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'alone'}"]) == 0
     assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'packed'}", "hydra/launcher=packed"]) == 0
     alone, packed = (
@@ -90,6 +92,10 @@ def test_a_sweep_file_of_ones_own_alone_and_packed(mine: list[str], tmp_path: Pa
         assert single["status"] == packed[key]["status"] == "finished"
         for metric in ("prediction_rmse_px", "encoder_radius_rmse", "loss/total", "loss/smooth"):
             assert packed[key]["metrics"][metric] == pytest.approx(single["metrics"][metric], rel=1e-3), metric
+    for key, single in alone.items():
+        for name, job in (("alone", single), ("packed", packed[key])):
+            words = (tmp_path / name / key / "best.txt").read_text().split()
+            assert float(words[-1]) == job["metrics"]["prediction_rmse_px"] and f"{key[:6]}:" in words
     assert max(job["pack"]["size"] for job in packed.values()) > 1
     assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'alone'}"]) == 0  # finished jobs are skipped
 

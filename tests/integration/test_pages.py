@@ -112,6 +112,9 @@ def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> 
     elif program == "optuna-dashboard":
         assert arguments[:2] == ["--storage-class", "JournalFileStorage"], "what a search writes"
         return
+    elif program == "tensorboard":
+        assert arguments == ["--logdir", "outputs"], "the folder above the runs"
+        return
     elif program == "make":
         made = subprocess.run(["make", "-n", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
