@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from jepa import provenance
+from jepa.config import presets
 from jepa.config.arguments import deferred, prepare
 from jepa.config.compose import TRUSTED_TARGETS, compose, config_dir, prepare_arguments, register
 from jepa.config.messages import all_keys, explain, missing_key, one_line
@@ -116,6 +117,9 @@ def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] |
     """
     if "--version" in arguments:
         print(", ".join(f"{name} {version}" for name, version in provenance.versions().items()))
+        return 0
+    if presets.wants_help(arguments):
+        print(presets.overview())
         return 0
     openmp.shorten_spin()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"

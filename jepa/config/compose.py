@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from jepa.config.extensions import OWN
 from jepa.config.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 from jepa.config.schema import RunConfig, check_text, closed
-from jepa.config.search_path import config_dir, register_search_path
+from jepa.config.search_path import PRESET_GROUP, config_dir, group_options, groups, register_search_path
 
 __all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir", "config_hash", "register"]
 
@@ -39,6 +39,7 @@ def register() -> None:
         "jepa.hash": _hash,
         "jepa.choice": _choice,
         "jepa.choices": _choices,
+        "jepa.groups": _groups,
         "jepa.sweep_name": _sweep_name,
         "jepa.warmup_epochs": _warmup_epochs,
     }
@@ -123,6 +124,14 @@ def _class_name(target: Any) -> Any:
 
 
 # --- resolvers -----------------------------------------------------------------------------------------------------
+
+
+def _groups() -> str:
+    """The groups of this project with their options, a line each, for --help."""
+    names = [name for name in groups() if not name.startswith("hydra/") and name != PRESET_GROUP]
+    lines = [f"{name}: {', '.join(group_options(name))}" for name in names]
+    presets = f"{PRESET_GROUP}: published settings, KIND/COEFFICIENT/METHOD; +{PRESET_GROUP}=help lists them"
+    return "\n".join([*lines, presets])
 
 
 def _hash(*, _root_: DictConfig) -> str:

@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from jepa.config.arguments import quoted
 from jepa.config.check import COLLECTIONS
 from jepa.config.schema import unknown_key
-from jepa.config.search_path import group_options, groups
+from jepa.config.presets import unknown_preset
+from jepa.config.search_path import PRESET_GROUP, group_options, groups
 from jepa.errors import ConfigError, choice_error, nearest, shown
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
@@ -112,6 +113,8 @@ def _no_such_option(text: str) -> ConfigError:
     found = _NO_SUCH_FILE.search(text)
     if not found:
         return ConfigError(text.strip().splitlines()[0])
+    if found["group"].partition("/")[0] == PRESET_GROUP:
+        return unknown_preset(f"{found['group']}/{found['option']}".partition("/")[2])
     options = re.findall(r"^\t([\w.-]+)$", text, re.M) or group_options(found["group"])
     return choice_error(found["group"], found["option"], options)
 
@@ -122,7 +125,8 @@ def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
     for word in arguments:
         group, _, option = word.lstrip("+").partition("=")
         if group in known and option not in group_options(group):
-            return choice_error(group, option, group_options(group))
+            options = group_options(group)
+            return unknown_preset(option) if group == PRESET_GROUP else choice_error(group, option, options)
     return ConfigError("a group must be given the name of one of its options, as in model=vicreg")
 
 

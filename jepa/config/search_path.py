@@ -15,6 +15,7 @@ from jepa.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 SWEEP_GROUP = "sweep"
+PRESET_GROUP = "reproduce"  # its options are KIND/COEFFICIENT/METHOD
 
 
 def config_dir() -> Path:
@@ -142,12 +143,17 @@ def register_search_path() -> None:
 def groups() -> list[str]:
     """Every config group of this project, by its full name: each folder with yaml files, and ``sweep``."""
     folders = {path.parent.relative_to(config_dir()) for path in config_dir().rglob("*.yaml")}
-    names = {folder.as_posix() for folder in folders} - {"."}
+    nested = f"{PRESET_GROUP}/"
+    names = {name for folder in folders if not (name := folder.as_posix()).startswith(nested)} - {"."}
+    names |= {PRESET_GROUP} if any(folder.parts[0:1] == (PRESET_GROUP,) for folder in folders) else set()
     return sorted(names | ({SWEEP_GROUP} if group_options(SWEEP_GROUP) else set()))
 
 
 def group_options(group: str) -> list[str]:
     """The options of a config group of this project; empty where there is no such group."""
+    if group == PRESET_GROUP:
+        folder = config_dir() / group
+        return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*/*.yaml"))
     top, _, below = group.partition("/")
     folder = sweeps_dir() / below if top == SWEEP_GROUP else config_dir() / group
     return sorted(path.stem for path in folder.glob("*.yaml"))

@@ -26,12 +26,15 @@ from jepa.config.compose import (
 )
 from jepa.config.messages import all_keys, explain
 from jepa.config.schema import typed
-from jepa.config.search_path import SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
+from jepa.config.search_path import PRESET_GROUP, SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
 from jepa.errors import ConfigError
 from jepa.run import check
 
-OPTIONS = [(group, option) for group in groups() for option in group_options(group)]
-YAML_FILES = sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")])
+OPTIONS = [(group, option) for group in groups() if group != PRESET_GROUP for option in group_options(group)]
+PRESETS = config_dir() / PRESET_GROUP  # short, of keys that have their comments elsewhere; see test_presets.py
+YAML_FILES = sorted(
+    path for path in [*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")] if PRESETS not in path.parents
+)
 # A data set that must be told where its images come from, and a launcher that must be installed, compose with these.
 NEEDS = {"structured": ["dataset.structured_source=photos"]}
 

@@ -1,0 +1,42 @@
+"""The published settings, one yaml file each: ``+reproduce=KIND/COEFFICIENT/METHOD``; ``+reproduce=help`` lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jepa.config.search_path import PRESET_GROUP, group_options
+from jepa.errors import ConfigError, nearest
+
+HELP = f"+{PRESET_GROUP}=help"
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks which presets there are."""
+    return any(text.lstrip("+") == HELP.lstrip("+") for text in arguments)
+
+
+def overview() -> str:
+    """The presets as a grid: a row for each kind of noise and coefficient, and the methods that it has."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name in group_options(PRESET_GROUP):
+        kind, coefficient, method = name.split("/")
+        rows.setdefault((kind, coefficient), []).append(method)
+    methods = sorted({method for found in rows.values() for method in found})
+    lines = [f"{'kind':20} {'coefficient':>11}  {'  '.join(methods)}"]
+    for (kind, coefficient), found in sorted(rows.items(), key=lambda row: (row[0][0], float(row[0][1]))):
+        marks = "  ".join((method if method in found else "-").ljust(len(method)) for method in methods)
+        lines.append(f"{kind:20} {coefficient:>11}  {marks.rstrip()}")
+    total = sum(len(found) for found in rows.values())
+    lines += ["", f"{total} published settings; python -m jepa.run +{PRESET_GROUP}=fixed_uniform/1.25/vicreg runs one"]
+    return "\n".join(lines)
+
+
+def unknown_preset(name: str) -> ConfigError:
+    """The error for ``+reproduce=<name>``, which is no preset."""
+    parts = [option.split("/") for option in group_options(PRESET_GROUP)]
+    hint = nearest(name, ("/".join(option) for option in parts))
+    kinds = ", ".join(sorted({option[0] for option in parts}))
+    words = f"; did you mean {hint!r}?" if hint else ""
+    return ConfigError(
+        f"{PRESET_GROUP}={name}: must be KIND/COEFFICIENT/METHOD with a kind of {kinds}{words} ({HELP} lists all)"
+    )
