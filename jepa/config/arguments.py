@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from jepa.config.operational import CONTROL_KEYS
-from jepa.config.search_path import SWEEP_GROUP
+from jepa.config.search_path import PRESET_GROUP, SWEEP_GROUP
 from jepa.errors import ConfigError, check_path, is_text, shown
 
 _SHOW = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
@@ -28,6 +28,7 @@ _PATH_KEYS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
+_ADDED_GROUPS = {SWEEP_GROUP: "sweeps/", PRESET_GROUP: "conf/reproduce/"}  # not in the defaults list; and their folders
 _LONGEST = 20_000  # characters of one word; Hydra's parser takes seconds for more
 _DEEPEST = 40  # brackets within brackets; Hydra's parser is recursive
 _PLAIN_PATH = re.compile(r"[\w./\-+:~]+", re.ASCII)
@@ -41,7 +42,7 @@ def prepare(words: Sequence[str]) -> list[str]:
     """
     for word in words:
         _check_word(word)
-    prepared = [_named_sweep(_with_quotes(word)) for word in words]
+    prepared = [_with_plus(_with_quotes(word)) for word in words]
     if not any(flag(word) in _SHOW for word in prepared):
         prepared = _with_mode(prepared)
     return prepared
@@ -125,13 +126,14 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _named_sweep(word: str) -> str:
-    """``sweep=NAME`` spelt as Hydra wants it; a file's path, as a shell completes it, stands for its name."""
+def _with_plus(word: str) -> str:
+    """``sweep=NAME`` and ``reproduce=NAME`` as Hydra wants them; the path of a file stands for its name."""
     key, separator, name = word.partition("=")
-    if key not in (SWEEP_GROUP, f"+{SWEEP_GROUP}") or not separator:
+    key = key.removeprefix("+")
+    if key not in _ADDED_GROUPS or not separator:
         return word
     name = name.strip("'\"") if name[:1] in "'\"" else name
-    return f"+{SWEEP_GROUP}={name.removeprefix('./').removeprefix('sweeps/').removesuffix('.yaml')}"
+    return f"+{key}={name.removeprefix('./').removeprefix(_ADDED_GROUPS[key]).removesuffix('.yaml')}"
 
 
 # --- one run or many -----------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.arguments import quoted
 from jepa.config.check import COLLECTIONS
-from jepa.config.schema import unknown_key
 from jepa.config.presets import unknown_preset
+from jepa.config.schema import unknown_key
 from jepa.config.search_path import PRESET_GROUP, group_options, groups
 from jepa.errors import ConfigError, choice_error, nearest, shown
 

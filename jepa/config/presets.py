@@ -1,4 +1,4 @@
-"""The published settings, one yaml file each: ``+reproduce=KIND/COEFFICIENT/METHOD``; ``+reproduce=help`` lists them."""
+"""The published settings, a yaml file each: ``+reproduce=KIND/COEFFICIENT/METHOD``; ``+reproduce=help`` lists them."""
 
 from __future__ import annotations
 

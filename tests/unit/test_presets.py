@@ -1,4 +1,4 @@
-"""The 144 published settings: every value of every preset against the table, and what is said of a name that is none."""
+"""The 144 published settings: every value of every preset against the table; names that are none."""
 
 from __future__ import annotations
 
