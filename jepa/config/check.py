@@ -194,12 +194,13 @@ def _parameters(located: Callable[..., Any]) -> dict[str, inspect.Parameter] | N
     if not isinstance(located, type):
         return dict(inspect.signature(located).parameters)
     found: dict[str, inspect.Parameter] = {}
-    for owner in (owner for owner in located.__mro__ if "__init__" in vars(owner) and owner is not object):
+    constructors = [owner for owner in located.__mro__ if "__init__" in vars(owner) and owner is not object]
+    for owner in constructors:
         own = inspect.signature(owner).parameters
         found = {**own, **found}
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
             return {name: value for name, value in found.items() if value.kind is not value.VAR_KEYWORD}
-    return None
+    return None if constructors else {}
 
 
 def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:

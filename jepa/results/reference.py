@@ -27,6 +27,7 @@ BOTH_LINE = "start and actions, linear"
 # The lines of results that have none of their own, where their setting is the published one: one dot, 17 frames,
 # σ = 1.3 px, from 20 000 simulated sequences.
 _PUBLISHED_SETTING = {"num_dots": 1, "num_steps": 17, "dot_std": 1.3}
+_PUBLISHED_CLASS = "MovingDots"
 _PUBLISHED_LEVELS: tuple[Level, ...] = (
     (CENTRE_LINE, 9.39),
     (ACTIONS_LINE, 7.79),
@@ -117,7 +118,8 @@ def reference_of(stored: Any, dataset: Mapping[str, Any]) -> Reference | None:
     if own is not None:
         return own
     is_published = all(dataset.get(key) == value for key, value in _PUBLISHED_SETTING.items())
-    return PUBLISHED if is_published else None
+    environment = str(dataset.get("_target_") or _PUBLISHED_CLASS).rpartition(".")[2]
+    return PUBLISHED if is_published and environment == _PUBLISHED_CLASS else None
 
 
 @functools.lru_cache(maxsize=256)
@@ -141,9 +143,8 @@ def _is_whole(stored: Any) -> bool:
 
 def run_reference(run: Run) -> Reference | None:
     """The lines of a run, see :func:`reference_of`."""
-    return reference_of(
-        run.fields.get("reference"), {key: run.config.get(f"dataset.{key}") for key in _PUBLISHED_SETTING}
-    )
+    keys = ("_target_", *_PUBLISHED_SETTING)
+    return reference_of(run.fields.get("reference"), {key: run.config.get(f"dataset.{key}") for key in keys})
 
 
 def levels(reference: Reference | None, metric: str) -> list[Level]:

@@ -34,7 +34,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lay_out(PAGE, tmp_path)
     (tmp_path / "myconf" / "sweep").mkdir()
     (tmp_path / "myconf" / "sweep" / "mine.yaml").write_text(
-        "overrides: {model: smooth, dataset: even, model/encoder: flat, probe/targets: radius}\n"
+        "overrides: {model: smooth, model/encoder: flat, probe/targets: radius,"
+        " dataset: bowl, dataset/texture: stripes}\n"
         "axes:\n  model.terms.smooth.coeff: [0.5, 1.5]\n  dataset.distractors.even.coeff: [0.0, 2.0]\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -50,11 +51,15 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def test_parts_of_ones_own_run_together(mine: list[str], tmp_path: Path) -> None:
-    run = [*mine, "model=smooth", "dataset=even", "model/encoder=flat", "probe/targets=radius", "logger=[csv,best]"]
+    run = [*mine, "model=smooth", "model/encoder=flat", "probe/targets=radius", "dataset=bowl"]
+    run += ["dataset/texture=stripes", "logger=[csv,best]"]
     assert command_line([*run, f"folder={tmp_path / 'run'}"]) == 0
     found = result(tmp_path / "run")
     assert found["status"] == "finished" and found["metrics"]["loss/smooth"] > 0
     assert found["config"]["dataset"]["distractors"]["even"]["coeff"] == 1.0
+    lines = {line["name"]: line["per_step_px"] for line in found["reference"]["prediction"]["lines"]}
+    spread = lines["always the centre"][0] ** 2  # of the start; then 0.9 times as far from the centre, and 2 px² more
+    assert lines["always the centre"][1] ** 2 == pytest.approx(0.81 * spread + 2, rel=0.02)
     assert found["versions"]["mypkg"] == "unknown"
     best = (tmp_path / "run" / "best.txt").read_text()
     assert best == f"None: prediction_rmse_px {found['metrics']['prediction_rmse_px']}\n"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from jepa.config.compose import compose, register
+from jepa.config.compose import compose, config_hash, register
 from jepa.config.search_path import group_options
 from jepa.data.environment import Environment
 from jepa.data.stream import Stream
+from jepa.errors import ConfigError
 from jepa.packing.streams import JobStreams
 from jepa.plan import make_plan
 from jepa.types import Batch
@@ -155,3 +157,51 @@ def test_every_texture_gives_images_from_0_to_1(texture: str) -> None:
         first, second = (Stream(world, 0, purpose, None, "cpu").draw(4).overlays["changing"] for _ in range(2))
         assert first.shape == (17, 4, 1, 28, 28) and first.dtype == torch.float32
         assert torch.equal(first, second) and first.min() >= 0 and first.max() <= 1 and first.std() > 0.05
+
+
+@pytest.mark.parametrize(("short", "long"), [("structured_source=photos", "photos"), (None, "uniform")])
+def test_both_spellings_of_a_texture_give_the_same_batches(short: str | None, long: str) -> None:
+    if long == "photos":
+        pytest.importorskip("skimage")
+        pytest.importorskip("sklearn")
+    words = ("dataset.noise=1", "dataset.batch_size=4")
+    shortly = (f"dataset.{short}", "dataset.structured_noise=true") if short else ()
+    first, second = (made("single", *words, *more) for more in (shortly, (f"dataset/texture={long}",)))
+    assert same(Stream(first, 0, "train", None, "cpu").next(), Stream(second, 0, "train", None, "cpu").next())
+
+
+def test_a_folder_of_images_is_a_key_of_the_texture_and_changes_no_hash(tmp_path: Path) -> None:
+    register()
+    first, second = (
+        compose(["dataset/texture=cifar10", f"dataset.cifar10_folder={folder}"]) for folder in (tmp_path, "null")
+    )
+    assert first.dataset.texture.folder == str(tmp_path) and config_hash(first) == config_hash(second)
+    assert config_hash(first) != config_hash(compose([]))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dataset=bouncing", "+dataset.fricton=0.1"], r"dataset\.fricton: no such key; did you mean 'dataset\.f"),
+        (["dataset=bouncing", "+dataset.nois=0.1"], r"dataset\.nois: no such key; did you mean 'dataset\.noise'"),
+        (["dataset=single", "+dataset.friction=0.1"], r"dataset\.friction: no such key"),
+        (["dataset.texture=photos"], r"dataset\.texture='photos': is chosen with a slash: dataset/texture=photos"),
+        (["dataset/texture=photos", "dataset.structured_noise=true"], r"structured_noise=true: .*leave one out"),
+        (["dataset/texture=photos", "+dataset.texture.folder=x"], r"dataset\.texture\.folder: no such key"),
+        (["dataset._target_=jepa.data.dots.DotWorld"], r"must be a class derived from jepa\.data\.environment\.Env"),
+        (["dataset._target_=jepa.data.stream.Stream"], r"must be a class derived from jepa\.data\.environment\.Env"),
+        (["dataset=backgrounds", "+dataset.distractors.background.texture=x"], r"background\.texture='x': must name a"),
+        (
+            ["dataset=backgrounds", "dataset.distractors.background.num_backgrounds=0"],
+            r"dataset\.distractors\.background\.num_backgrounds=0: must be at least 2",
+        ),
+        (
+            ["+dataset.distractors.x={_target_:jepa.data.textures.photos.Photos,coeff:1}"],
+            r"dataset\.distractors\.x\._target_=.*must be a class derived from .*\.Distractor",
+        ),
+    ],
+)
+def test_what_no_environment_takes_is_refused_by_its_full_name(words: list[str], said: str) -> None:
+    register()
+    with pytest.raises(ConfigError, match=said):
+        make_plan(compose(words))

@@ -427,6 +427,8 @@ def test_old_results_have_lines_only_in_the_published_setting() -> None:
     assert reference_of(None, setting) is reference.PUBLISHED
     for change in ({"num_dots": 3}, {"num_steps": 5}, {"dot_std": 1.0}):
         assert reference_of(None, {**setting, **change}) is None
+    for target, expected in (("stream.MovingDots", reference.PUBLISHED), ("bouncing.BouncingDots", None)):
+        assert reference_of(None, {**setting, "_target_": f"jepa.data.{target}"}) is expected
     own = reference_lines(num_dots=1, num_steps=5, padding=2.6)
     assert reference_of(own, setting) == own == reference_of(json.dumps(own), setting)
     for damaged in ("{", [], {"prediction": 1}, {"prediction": {"lines": [{}]}, "encoder": {"lines": []}}):
