@@ -7,7 +7,7 @@ Nothing is evaluated but these comparisons.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from jepa.results.records import Names, ResultsError, Run, parse_scalar
@@ -65,20 +65,18 @@ class _Parser:
         self.equalities: list[tuple[str, str]] = []
 
     def alternatives(self) -> Predicate:
-        parts = [self._conjunction()]
-        while self._take("keyword", "or"):
-            parts.append(self._conjunction())
-        return parts[0] if len(parts) == 1 else lambda run: any(part(run) for part in parts)
+        return self._joined("or", any, lambda: self._joined("and", all, self._negation))
+
+    def _joined(self, word: str, combine: Callable[[Iterable[bool]], bool], part: Callable[[], Predicate]) -> Predicate:
+        """One part or more, with ``word`` between them."""
+        parts = [part()]
+        while self._take("keyword", word):
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else lambda run: combine(one(run) for one in parts)
 
     def expect_end(self) -> None:
         if self._next.kind != "end":
             raise self._error("'and', 'or' or the end")
-
-    def _conjunction(self) -> Predicate:
-        parts = [self._negation()]
-        while self._take("keyword", "and"):
-            parts.append(self._negation())
-        return parts[0] if len(parts) == 1 else lambda run: all(part(run) for part in parts)
 
     def _negation(self) -> Predicate:
         if self._take("keyword", "not"):
@@ -95,13 +93,12 @@ class _Parser:
             raise self._error("a key")
         token = self._advance()
         key = self.names.resolve(_unquoted(token))
-        if self._take("keyword", "not"):
+        negated = self._take("keyword", "not")
+        if negated:
             self._require("keyword", "in")
+        if negated or self._take("keyword", "in"):
             members = self._list()
-            return lambda run: not any(_equal(run.value(key), member) for member in members)
-        if self._take("keyword", "in"):
-            members = self._list()
-            return lambda run: any(_equal(run.value(key), member) for member in members)
+            return lambda run: negated != any(_equal(run.value(key), member) for member in members)
         if self._next.kind != "operator":
             raise self._error("one of = != < <= > >= in")
         operator = self._advance().text

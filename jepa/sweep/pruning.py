@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ _CLASSES = {
 _GUARD = threading.Lock()
 
 
+@dataclass(kw_only=True)
 class TrialReporter:
     """Reports a run's objective to its Optuna trial after every probe; called as ``on_probe(epoch, metrics)``.
 
@@ -40,33 +42,15 @@ class TrialReporter:
     have reached is read from the results on disk, so that it does not matter which process was killed when.
     """
 
-    def __init__(
-        self,
-        *,
-        storage: str,
-        study: str,
-        trial_id: int,
-        objective: str,
-        pruner: str,
-        pruner_options: Mapping[str, Any],
-        folder: str | None = None,
-    ) -> None:
-        """Args:
-        storage: as from :func:`open_storage`'s argument.
-        study: the study's name.
-        trial_id: Optuna's id of this job's trial.
-        objective: the metric to report.
-        pruner: one of :data:`PRUNERS`.
-        pruner_options: arguments of Optuna's pruner.
-        folder: the sweep's, with the results of the other trials; None: what the study knows has to do.
-        """
-        self.storage = storage
-        self.study = study
-        self.trial_id = trial_id
-        self.objective = objective
-        self.pruner = pruner
-        self.pruner_options = dict(pruner_options)
-        self.folder = None if folder is None else Path(folder)
+    storage: str  # as for jepa.sweep.study.open_storage
+    study: str  # its name
+    trial_id: int  # Optuna's id of this job's trial
+    objective: str  # the metric to report
+    pruner: str  # one of PRUNERS
+    pruner_options: Mapping[str, Any]
+    folder: str | None = None  # the sweep's, with the results of other trials; None: what the study knows has to do
+
+    def __post_init__(self) -> None:
         self._storage: Any = None
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -91,7 +75,7 @@ class TrialReporter:
         storage = self._connect()
         if self.folder is not None:
             study = optuna.Study(self.study, storage, sampler=optuna.samplers.RandomSampler())
-            tell_results(study, self.folder, self.objective)
+            tell_results(study, Path(self.folder), self.objective)
         trial = storage.get_trial(self.trial_id)
         if trial.state.is_finished():  # its folder was deleted, and the job is run again
             return bool(trial.state == optuna.trial.TrialState.PRUNED and epoch >= (trial.last_step or 0))

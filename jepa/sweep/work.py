@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,45 +48,24 @@ class Context:
     check: str | None
 
 
+@dataclass(kw_only=True)
 class Work:
     """The jobs of one folder and everything around running them."""
 
-    def __init__(
-        self,
-        *,
-        context: Context,
-        folder: Path,
-        kind: LauncherKind,
-        switches: Switches,
-        retries: int,
-        axes: dict[str, list[str]],
-        command: str,
-        name: str,
-        auto: Sequence[str] = (),
-    ) -> None:
-        """Args:
-        context: Hydra's.
-        folder: of the sweep; absolute.
-        kind: of launcher.
-        switches: the top-level keys.
-        retries: of a job that was killed.
-        axes: the keys in which jobs differ, with their values.
-        command: what the user typed.
-        name: of the sweep.
-        auto: what ``hydra/launcher=auto`` has chosen, to be kept.
-        """
-        self.context = context
-        self.folder = folder
-        self.kind = kind
-        self.switches = switches
-        self.retries = retries
-        self.axes = axes
-        self.command = command
-        self.name = name
-        self.auto = list(auto)
-        self.jobs: list[Job] = []
-        self.overview = Overview(parallel=kind.parallel)
-        self.unusable: dict[str, str] = {}  # by job hash: why its folder can't be worked in
+    context: Context
+    folder: Path  # of the sweep; absolute
+    kind: LauncherKind
+    switches: Switches
+    retries: int  # of a job that was killed
+    axes: dict[str, list[str]]  # the keys in which jobs differ, with their values
+    command: str  # what the user typed
+    name: str  # of the sweep
+    auto: list[str]  # what hydra/launcher=auto has chosen, to be kept
+    jobs: list[Job] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)  # by job hash: why its folder can't be worked in
+
+    def __post_init__(self) -> None:
+        self.overview = Overview(parallel=self.kind.parallel)
         self._stopped = False
 
     def add(self, jobs: Sequence[Job]) -> None:
