@@ -37,7 +37,7 @@ _COMMENT_BYTES = len(_MARK) + 64
 _ORIGINAL_PREFIXES = {"backbone.0.": "encoder.", "backbone.1.": "encoder.mlp.", "backbone.": "encoder."}
 
 
-class Damaged(ConfigError):
+class DamagedCheckpoint(ConfigError):
     """A checkpoint file that does not hold what was written to it, or never was a checkpoint."""
 
 
@@ -86,7 +86,7 @@ def latest(folder: Path, config_hash: str | None) -> Latest:
             continue
         try:
             return Latest(load_for_resume(path, config_hash), path, damaged)
-        except Damaged as error:
+        except DamagedCheckpoint as error:
             damaged.append((path, str(error)))
     return Latest(None, None, damaged)
 
@@ -109,7 +109,7 @@ def load(path: Path, called: str = "checkpoint ") -> dict[str, Any]:
     called: what precedes the path in messages.
 
     Raises:
-        Damaged: the file is cut short, was changed, or is no checkpoint.
+        DamagedCheckpoint: the file is cut short, was changed, or is no checkpoint.
         ConfigError: the file is missing or may not be read.
     """
     if not path.exists():
@@ -119,19 +119,19 @@ def load(path: Path, called: str = "checkpoint ") -> dict[str, Any]:
     except PermissionError as error:
         raise ConfigError(f"{called}{path}: cannot be read ({error.strerror})") from error
     except OSError as error:
-        raise Damaged(f"{called}{path}: cannot be read ({error.strerror})") from error
+        raise DamagedCheckpoint(f"{called}{path}: cannot be read ({error.strerror})") from error
     sealed = _verified(f"{called}{path}", content)
     try:
         with torch.serialization.safe_globals(_numpy_numbers()):
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler raises whatever the bytes lead it to
-        raise Damaged(
+        raise DamagedCheckpoint(
             f"{called}{path} ({len(content)} bytes): cut short or no checkpoint ({_first_line(error)})"
         ) from error
     if not isinstance(state, dict):
-        raise Damaged(f"{called}{path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
+        raise DamagedCheckpoint(f"{called}{path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
     if state.get("sealed") and not sealed:
-        raise Damaged(f"{called}{path}: damaged, its checksum is missing")
+        raise DamagedCheckpoint(f"{called}{path}: damaged, its checksum is missing")
     return state
 
 
@@ -139,7 +139,7 @@ def load_for_resume(path: Path, config_hash: str | None) -> dict[str, Any]:
     """Read the checkpoint of an interrupted run of the configuration ``config_hash`` (None: of any).
 
     Raises:
-        Damaged: unreadable.
+        DamagedCheckpoint: unreadable.
         ConfigError: of another format, or of another configuration.
     """
     state = load(path)
@@ -224,11 +224,11 @@ def _verified(name: str, content: bytes) -> bool:
     """Whether the file carries a checksum of ours, which fits.
 
     Raises:
-        Damaged: a checksum does not fit: ours, or without ours those that the zip archive holds of its members.
+        DamagedCheckpoint: a checksum does not fit: ours, or without ours one that the zip archive holds of a member.
     """
     if content[-_COMMENT_BYTES:].startswith(_MARK):
         if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
-            raise Damaged(f"{name}: damaged, its checksum differs")
+            raise DamagedCheckpoint(f"{name}: damaged, its checksum differs")
         return True
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -236,7 +236,7 @@ def _verified(name: str, content: bytes) -> bool:
     except Exception:  # no zip archive: an older format of torch's, or no checkpoint, which torch.load finds out
         return False
     if member is not None:
-        raise Damaged(f"{name}: damaged, the checksum of its part {member} differs")
+        raise DamagedCheckpoint(f"{name}: damaged, the checksum of its part {member} differs")
     return False
 
 

@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from jepa.store import locks
 from jepa.store.layout import OUTPUT_LOG
 from jepa.store.result import DONE
 from jepa.sweep import devices, folders, records
-from jepa.sweep.task import JobTask
+from jepa.sweep.task import JobTask, forked
 from jepa.training.plan import Plan
 from jepa.training.runtime import prepare
 
@@ -152,7 +151,7 @@ def _stopping(task: JobTask | None) -> bool:
 
 def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int:
     """Start ``train(pack)`` in a child process."""
-    child = _forked()
+    child = forked()
     if child == 0:
         code = EXIT_FAILED
         with contextlib.suppress(BaseException):
@@ -167,7 +166,7 @@ def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int
 def _measured_pack_size(plan: Plan) -> int:
     """Jobs like ``plan`` that fit in memory; a child process finds out, so that CUDA is not initialised in this one."""
     reading, writing = os.pipe()
-    child = _forked()
+    child = forked()
     if child == 0:
         try:
             os.write(writing, str(automatic_pack_size(plan)).encode())
@@ -184,14 +183,6 @@ def _measured_pack_size(plan: Plan) -> int:
             "own, which is slow on a GPU (hydra.launcher.pack_size=8, say, decides it)"
         )
     return int(text or 1)
-
-
-def _forked() -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: this process has none that hold locks
-        return os.fork()
 
 
 def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobTask | None) -> int:

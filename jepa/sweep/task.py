@@ -91,11 +91,7 @@ class JobTask:
     def _in_child(self, cfg: DictConfig, folder: Path) -> str:
         """Fork, run the job there, and say how it ended."""
         _warm_up()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads: a worker has none that hold locks
-            child = os.fork()
+        child = forked()
         if child == 0:
             with contextlib.suppress(BaseException):
                 os.setpgid(0, 0)  # the terminal's Ctrl-C is for the sweep, which passes it on
@@ -143,7 +139,14 @@ class JobTask:
         return cfg
 
     def _guarded(self, cfg: DictConfig, folder: Path, job_hash: str, here: bool) -> str:
-        overrides = list(HydraConfig.get().overrides.task)
+        """Run the task, and record its failure."""
+
+        def failed(error: str, story: str = "") -> str:
+            overrides = list(HydraConfig.get().overrides.task)
+            records.write_failure(folder, job_hash=job_hash, error=error, overrides=overrides, traceback=story)
+            return "failed"
+
+        value = None
         try:
             value = self.task(cfg)
         except (KeyboardInterrupt, SystemExit) as stop:
@@ -154,25 +157,14 @@ class JobTask:
                     raise KeyboardInterrupt from stop
                 return "interrupted"
             assert isinstance(stop, SystemExit)
-            value = None
             if stop.code:
-                records.write_failure(folder, job_hash=job_hash, error=f"exit code {stop.code}", overrides=overrides)
-                return "failed"
+                return failed(f"exit code {stop.code}")
         except Exception as error:  # the other jobs go on
             first = (str(error).strip().splitlines() or [""])[0]
-            records.write_failure(
-                folder,
-                job_hash=job_hash,
-                error=f"{type(error).__name__}: {first}",
-                overrides=overrides,
-                traceback=traceback.format_exc(),
-            )
-            return "failed"
+            return failed(f"{type(error).__name__}: {first}", traceback.format_exc())
         result = records.read_result(folder)
         if result is None:
-            error_text = f"the task returned {value!r} but left no {RESULT}"
-            records.write_failure(folder, job_hash=job_hash, error=error_text, overrides=overrides)
-            return "failed"
+            return failed(f"the task returned {value!r} but left no {RESULT}")
         return "finished" if result["status"] in DONE else "failed"
 
     @contextlib.contextmanager
@@ -229,6 +221,15 @@ class JobTask:
 
 
 _CODES = {"finished": 0, "failed": 1, "interrupted": 130, "busy": 75}
+
+
+def forked() -> int:
+    """``os.fork`` without what is still to be printed, which would be printed twice."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: this process has none that hold locks
+        return os.fork()
 
 
 def locate(task: Callable[[DictConfig], Any]) -> str | None:

@@ -39,12 +39,12 @@ def test_no_flipped_bit_and_no_cut_is_ever_read(tmp_path: Path) -> None:
     draw = random.Random(0)
     for bit in [*(draw.randrange(8 * len(whole)) for _ in range(200)), 8 * len(whole) - 1]:
         flip(path, bit)
-        with pytest.raises(checkpoint.Damaged):
+        with pytest.raises(checkpoint.DamagedCheckpoint):
             checkpoint.load(path)
         flip(path, bit)
     for length in [0, 1, 100, len(whole) // 2, len(whole) - 64, len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(checkpoint.Damaged):
+        with pytest.raises(checkpoint.DamagedCheckpoint):
             checkpoint.load(path)
     path.write_bytes(whole)
     assert checkpoint.load(path)["step"] == 3
@@ -56,7 +56,7 @@ def test_a_checkpoint_without_a_checksum_is_read_and_its_numbers_are_checked(tmp
     assert checkpoint.load_for_resume(path, "abc")["step"] == 5
     weights = path.read_bytes().index(torch.arange(5, 45, dtype=torch.float32).numpy().tobytes())
     flip(path, 8 * weights + 3)
-    with pytest.raises(checkpoint.Damaged, match="checksum of its part"):
+    with pytest.raises(checkpoint.DamagedCheckpoint, match="checksum of its part"):
         checkpoint.load(path)
 
 
