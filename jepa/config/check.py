@@ -81,6 +81,11 @@ def _check_collections(section: Mapping[str, Any], name: str) -> None:
         if parent != name or (key and key not in section):
             continue
         found = section[key] if key else section
+        group = path.replace(".", "/")
+        entries = {f"{path}.{entry}": part for entry, part in found.items()} if isinstance(found, Mapping) else {}
+        for given, value in {path: found, **entries}.items():
+            if isinstance(value, str) and value in group_options(group):
+                raise ConfigError(f"{given}={shown(value)}: is chosen with a slash: {group}={value}")
         if not isinstance(found, Mapping):
             raise ConfigError(f"{path}={shown(found)}: must hold components by name, {{}} for none")
         for entry, part in found.items():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from jepa.errors import ConfigError, check_count, check_number, check_widths
+from jepa.errors import check_count, check_flag, check_number, check_widths
 from jepa.probes.base import FitPass, Probe
 from jepa.probes.features import Features
 from jepa.probes.maps import FittedMaps, FrozenMLP, batch_norm
@@ -59,9 +59,7 @@ class AdamProbe(Probe):
         self.learning_rate = float(check_number("probe.learning_rate", learning_rate, minimum=1e-30, maximum=1e6))
         self.epochs = check_count("probe.epochs", epochs, maximum=10**6)
         self.hidden = check_widths("probe.hidden", hidden)
-        if not isinstance(fresh, bool):
-            raise ConfigError(f"probe.fresh={fresh!r}: must be true or false")
-        self.fresh = fresh
+        self.fresh = check_flag("probe.fresh", fresh)
         self.cache_gib = float(check_number("probe.cache_gib", cache_gib, minimum=0, maximum=4096))
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jepa.data.environment import Environment
-from jepa.errors import ConfigError, check_count
+from jepa.errors import ConfigError, check_count, check_flag
 from jepa.probes import features as features_module
 from jepa.probes.features import BatchStream, Features
 from jepa.probes.judge import Judge
@@ -63,9 +63,7 @@ class Probe(ABC):
         self.targets = _check_targets(targets)
         self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2, maximum=10**8)
         self.judge_sequences = check_count("probe.judge_sequences", judge_sequences, maximum=10**8)
-        if not isinstance(every_frame, bool):
-            raise ConfigError(f"probe.every_frame={every_frame!r}: must be true or false")
-        self.every_frame = every_frame
+        self.every_frame = check_flag("probe.every_frame", every_frame)
         self.num_samples = check_count("probe.num_samples", num_samples, minimum=0, maximum=1000)
 
     def asked(self, environment: Environment) -> dict[str, ProbeTarget]:
@@ -147,7 +145,9 @@ class Probe(ABC):
         for judged in features_module.iterate(
             rollout, judge_stream, targets, self.judge_sequences, context_frames, whole_sequences=whole
         ):
-            features = judged.features if self.every_frame else _first_encoding(judged.features)
+            features = judged.features
+            if not self.every_frame:
+                features = features._replace(encodings=features.encodings[:, :1])
             own = None if predict_locations is None else predict_locations(judged.rollout)
             judge.add(features, fitted, states=judged.batch.states, own=own)
         [(num_steps, num_features)] = sizes
@@ -208,7 +208,3 @@ def _check_targets(targets: Mapping[str, ProbeTarget]) -> dict[str, ProbeTarget]
         if not re.fullmatch(r"[A-Za-z]\w*", str(name)):
             raise ConfigError(f"probe.targets.{name}: a name must be a word of letters, digits and _")
     return dict(targets)
-
-
-def _first_encoding(features: Features) -> Features:
-    return features._replace(encodings=features.encodings[:, :1])

@@ -127,6 +127,12 @@ def test_the_objective_may_be_the_error_of_another_target(tmp_path: Path, capsys
     assert "did you mean 'prediction_start_rmse_px'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["probe.targets=start", "+probe.targets.start=start"])
+def test_an_option_is_not_a_value(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line([word, f"folder={tmp_path / 'run'}"]) == 2
+    assert "='start': is chosen with a slash: probe/targets=start" in capsys.readouterr().err
+
+
 def test_a_label_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     label = "+probe.targets.bakground={_target_: jepa.probes.targets.label.Label}"
     assert command_line([*THREE, label, f"folder={tmp_path / 'run'}"]) == 2

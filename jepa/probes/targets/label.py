@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jepa.errors import ConfigError, nearest
+from jepa.probes.features import to_float64
 from jepa.probes.targets.base import Array, ProbeTarget
 from jepa.types import Batch
 
@@ -49,11 +50,12 @@ class Label(ProbeTarget):
 
     def read(self, answers: Tensor) -> Tensor:
         """The class of the largest answer [...]; -1 where an answer is not finite."""
+        answers = to_float64(answers)
         return torch.where(answers.isfinite().all(-1), answers.argmax(-1), -1)
 
     def true(self, values: Tensor) -> Tensor:
-        """[...]."""
-        return values[..., 0]
+        """The class [...]."""
+        return to_float64(values[..., 0]).long()  # where the answers are
 
     def errors(self, answered: Tensor, true: Tensor) -> Tensor:
         """1 where right, 0 where wrong: [J, S, B, 1]."""
