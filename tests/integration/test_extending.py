@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import pytest
 import torch
 from pages import REPOSITORY, lay_out
 
+from jepa.packing.trainer import PackTrainer
 from jepa.run import command_line
 from jepa.store import checkpoint
+from jepa.training.loop import Trainer
 
 PAGE = REPOSITORY / "docs" / "extending.md"
 TINY = [
@@ -103,6 +108,72 @@ def test_a_sweep_file_of_ones_own_alone_and_packed(mine: list[str], tmp_path: Pa
             assert float(words[-1]) == job["metrics"]["prediction_rmse_px"] and f"{key[:6]}:" in words
     assert max(job["pack"]["size"] for job in packed.values()) > 1
     assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'alone'}"]) == 0  # finished jobs are skipped
+
+
+EVERY_KIND = """\
+overrides:
+  dataset: even
+  model/encoder: flat
+  model/predictor: linear
+  optimizer: sign
+  probe/targets: radius
+axes:
+  model: [smooth, averaged]
+  seed: [0, 1]
+  dataset.distractors.even.coeff: [1.0]
+"""
+
+
+@pytest.mark.parametrize("launcher", ["basic", "packed"])
+def test_parts_of_every_kind_in_one_sweep_that_is_interrupted(
+    mine: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    (tmp_path / "myconf" / "sweep" / "every_kind.yaml").write_text(EVERY_KIND)
+    arguments = [word for word in mine if "num_layers" not in word]
+    sweep = [*arguments, "+sweep=every_kind", "logger=best", f"hydra/launcher={launcher}"]
+    assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'whole'}"]) == 0
+    with monkeypatch.context() as patch:
+        interrupt_once(patch, tmp_path / "interrupted")
+        command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'parts'}"])
+    assert (tmp_path / "interrupted").is_file()
+    assert command_line([*sweep, f"hydra.sweep.dir={tmp_path / 'parts'}"]) == 0
+    whole, parts = (
+        {path.parent.name: result(path.parent) for path in sorted((tmp_path / name).glob("*/result.json"))}
+        for name in ("whole", "parts")
+    )
+    assert len(whole) == 4 and set(whole) == set(parts)
+    assert any("resumed" in job for job in parts.values()) and not any("resumed" in job for job in whole.values())
+    for key, undisturbed in whole.items():
+        clock = {"train_seconds", "sequences_per_second"}
+        ours, theirs = (
+            {name: value for name, value in job["metrics"].items() if name not in clock}
+            for job in (parts[key], undisturbed)
+        )
+        assert ours == theirs and undisturbed["status"] == "finished"
+        assert {"encoder_radius_rmse", "prediction_rmse_px", "loss/total"} <= set(ours)
+        assert (tmp_path / "parts" / key / "best.txt").is_file()
+    states = {
+        choice: checkpoint.load(tmp_path / "whole" / key / checkpoint.LAST)
+        for key, job in whole.items()
+        for choice in [job["choices"]["model"]]
+    }
+    assert "predictor.step.weight" in states["smooth"]["model"] and states["smooth"]["optimizer"] == {}
+    averaged = states["averaged"]["model"]
+    assert not torch.equal(averaged["target.network.fc.weight"], averaged["encoder.fc.weight"])
+
+
+def interrupt_once(monkeypatch: pytest.MonkeyPatch, mark: Path) -> None:
+    """Send a SIGINT to the first process that comes to step 4; ``mark`` is the file that says so."""
+    for trainer in (Trainer, PackTrainer):
+        original = trainer.advance
+
+        def advance(self: Trainer | PackTrainer, original: Callable[..., None] = original) -> None:
+            original(self)
+            if self.step == 4 and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(trainer, "advance", advance)
 
 
 def test_a_probe_of_ones_own_fits_what_least_squares_does(mine: list[str], tmp_path: Path) -> None:
