@@ -84,7 +84,7 @@ def _mixed_keys(runs: Sequence[Run], axes: Sequence[str]) -> list[str]:
 
 
 def _without_twins(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
-    """``keys`` without those that have, run by run, the very values of another: copies made by interpolation."""
+    """``keys`` without copies: keys that have in every run the same value as another key, by interpolation."""
     columns: dict[Point, str] = {}
     for key in sorted(keys, key=lambda name: (name.count("."), name)):
         columns.setdefault(tuple(run.config.get(key) for run in runs), key)

@@ -1,4 +1,4 @@
-"""Matplotlib, whatever the machine's settings of it are."""
+"""Matplotlib, independent of the machine's settings of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import sys
 def prepare_matplotlib() -> None:
     """Import matplotlib; call it before the first import of a module that draws.
 
-    Figures here are written to files, without a window. A backend that ``MPLBACKEND`` names and that is not installed
-    (a notebook's, in a terminal that the notebook has opened) is no hindrance, and neither is ``text.usetex`` without
-    LaTeX.
+    Figures are written to files and need no window. ``MPLBACKEND`` may name a backend that is not installed, such as a
+    notebook's, and ``text.usetex`` may be set without LaTeX: both are ignored.
     """
     if "matplotlib" not in sys.modules:
         wanted = os.environ.pop("MPLBACKEND", None)

@@ -1,4 +1,4 @@
-"""Find the runs under some folders and say of each what its files say; only what has changed is read."""
+"""Find the runs under some folders and read their files; files that have not changed are not read again."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _hint(folder: str) -> str:
 def _read_group(group: Group) -> tuple[list[Run], int]:
     """The runs of one folder, and how many were left out because they were moved aside.
 
-    By the folder's index where that is up to date; the index is renewed where it was not.
+    What the folder's index holds, and is up to date, is taken from there. The index is renewed where it was not.
     """
     folder = group.folder
     if group.names == (".",):
@@ -142,7 +142,7 @@ def _superseded(name: str, entries: dict[str, tuple[Stamp, Record]]) -> bool:
 
 
 def _closed(folder: str, reason: str) -> Run:
-    """What cannot be looked into: it may be a run, so it is not left out."""
+    """A folder that cannot be entered. It may be a run, so it is listed as a damaged one."""
     sweep = os.path.basename(os.path.dirname(os.path.abspath(folder)))
     return Run(
         folder=folder,
@@ -184,7 +184,7 @@ def _command(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _with_plan(sweep: str, plan: SweepPlan, found: list[Run]) -> list[Run]:
-    """The runs of a sweep with what its plan adds: a search's order, and the jobs that have left nothing yet."""
+    """The runs of a sweep, with the trial numbers of its plan and with the jobs that have no files yet."""
     trials = {job.name: job.trial for job in plan.jobs if job.trial is not None}
     runs = [
         replace(run, fields={**run.fields, "trial": trials[run.name]}) if run.name in trials else run for run in found

@@ -30,7 +30,7 @@ _MOST_MARKED = 30  # points of a line; more of them hide it
 
 @dataclass(frozen=True)
 class Series:
-    """One line: its label, which lines for seeds alone share, and point by point x and the summary of the metric."""
+    """One line: its label, shared by lines that differ only in the seed; at each point x and the metric's summary."""
 
     label: str
     points: tuple[tuple[Any, Summary], ...]
@@ -117,7 +117,7 @@ def _interval_words(panels: Mapping[Any, Sequence[Series]], bars: bool) -> str:
 
 
 def draw_series(axis: Axes, series: Series, position: int, count: int, ticks: Sequence[str] = ()) -> None:
-    """One of ``count`` lines with its band; points with bars at the words ``ticks``, where x is no number."""
+    """Draw one of ``count`` lines with its band. Where x is no number, draw points with bars at the words ``ticks``."""
     colour = COLOURS[position % len(COLOURS)]
     marker = MARKERS[position % len(MARKERS)] if ticks or len(series.points) <= _MOST_MARKED else ""
     style = "-" if position < len(COLOURS) else "--"
@@ -154,7 +154,7 @@ def clear_frame(axis: Axes) -> None:
 
 
 def columns_of(count: int) -> int:
-    """How many panels stand side by side of ``count``."""
+    """How many of ``count`` panels stand side by side."""
     return count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4
 
 

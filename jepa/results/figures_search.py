@@ -1,6 +1,6 @@
 """Figures of searches, a panel or a row of panels for each: the metric by trial, and by each hyperparameter.
 
-Pruned and failed trials stand at the lower edge: what they had reached is not comparable, and never the best.
+Pruned and failed trials are marked at the lower edge, because what they had reached cannot be compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find the folders of runs and of sweeps below a folder. What a folder is stands in its files, never in its name."""
+"""Find the folders of runs and of sweeps below a folder. Its files tell what a folder is, not its name."""
 
 from __future__ import annotations
 

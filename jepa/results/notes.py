@@ -89,7 +89,7 @@ def warning_lines(table: Table) -> list[str]:
 
 
 def warnings_of(run: Run) -> list[str]:
-    """Why the run's numbers may say little, a sentence each."""
+    """The run's warnings, a sentence each."""
     try:
         return [str(text) for text in json.loads(run.fields.get("warnings", "[]"))]
     except (TypeError, ValueError):  # not as a run writes them

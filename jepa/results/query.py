@@ -1,4 +1,4 @@
-"""The little language of ``--where``: comparisons of a key with a value, joined by and, or, not and parentheses.
+"""The language of ``--where``: comparisons of a key with a value, joined by and, or, not and parentheses.
 
 ``model=vicreg and static_noise>1``, ``seed in (0, 1) or not (verdict = "tracks")``, ``temperature = null``.
 Nothing is evaluated but these comparisons.

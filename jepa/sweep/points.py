@@ -1,4 +1,4 @@
-"""What a sweep consists of: products of axes, zipped lists and explicit points, as lists of Hydra overrides.
+"""The jobs of a sweep: products of axes, zipped lists and explicit points, as lists of Hydra overrides.
 
 A *block* is a list of points, a point a mapping from key to value in override syntax; a grid is the product of blocks.
 """

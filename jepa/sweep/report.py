@@ -114,6 +114,6 @@ def _state(job: Job, reuse: Sequence[str]) -> str:
 
 
 def _short(folder: Path) -> str:
-    """The folder as a user would type it: relative, unless that is the longer way."""
+    """The folder as a user would type it: relative, unless the relative path leads upwards."""
     relative = os.path.relpath(folder)
     return str(folder) if relative.startswith("..") else relative

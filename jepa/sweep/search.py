@@ -1,4 +1,4 @@
-"""A search: Optuna proposes, jobs run as everywhere else, results go back; resumable, shareable, seeded trial by trial.
+"""A search: Optuna proposes trials, they run as jobs, and their results go back. Each trial has a seed of its own.
 
 A trial is a job whose folder is named after its configuration. A RUNNING trial has no result in its folder yet. Where
 its folder is locked, a process runs it. Where the folder is free, the trial was abandoned: it is resumed with the
@@ -131,10 +131,10 @@ class Search:
     def adopt(self, *, held: bool = True) -> list[Ask]:
         """Trials of this folder without an end: left by a killed process, or being run.
 
-        held: also those whose jobs another process is at.
+        Results on disk are told first, so that none of these trials is finished. Where a round was not asked for to its
+        end, its missing trials are asked for now.
 
-        Results on disk are told first, so that none of these is finished; the rest of a round that was not asked for
-        to its end comes with them.
+        held: include trials whose jobs another process runs.
         """
         with self._lock:
             self._tell_results()
@@ -206,10 +206,9 @@ class Search:
         return Ask(trial.number, trial._trial_id, suggest(trial, self.space))
 
     def _resume(self, frozen: FrozenTrial) -> Ask:
-        """The trial with the values it has; a killed process may have left it before it had all of them.
+        """The trial with the values it has; where a kill has left it without some of them, all are drawn again.
 
-        Then all are drawn again, as they were drawn at first: each depends on how many were drawn before it. (A
-        quasi-random sequence has moved on, and only goes on.)
+        They come out as at first, since the seed of a trial's draws is its own. Only a quasi-random sequence goes on.
         """
         if self.space.keys() <= frozen.params.keys():
             return Ask(frozen.number, frozen._trial_id, {key: frozen.params[key] for key in self.space})
@@ -223,7 +222,7 @@ class Search:
         return Ask(frozen.number, frozen._trial_id, suggest(trial, self.space))
 
     def _tell_results(self) -> None:
-        """Hand results on disk to the trials without an end; one that has lost a parameter is completed before."""
+        """Hand results on disk to the open trials; a trial that has lost a parameter is completed first."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "job" in trial.user_attrs and not self.space.keys() <= trial.params.keys():
                 self._resume(trial)
@@ -241,7 +240,7 @@ class Search:
         return job is not None and locks.holder(self.folder / job) is not None
 
     def _seed(self, number: int) -> None:
-        """Make trial ``number`` depend on the seed, its number and, for samplers that look at them, results alone."""
+        """Seed the sampler so that trial ``number`` depends only on the seed, its number and earlier results."""
         seed = self.settings.sampler_seed
         if self.settings.sampler != "qmc":  # a quasi-random sequence goes on by itself
             digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()

@@ -1,4 +1,4 @@
-"""One search as work to do: asks for trials, runs their jobs, tells their results, until the total is reached."""
+"""One search as work: ask for trials, run their jobs, tell their results, until the total is reached."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class SearchWork:
     def _next(self) -> list[Ask]:
         """The trials of the next round.
 
-        A sampler that learns from results is asked once the round before is over, whoever began it; trials that
-        another process is at are waited for when nothing else is left.
+        A sampler that learns from results is asked when the round before is over, in every process. Trials that
+        another process runs are waited for when nothing else is left.
         """
         search, limit = self.search, batch_size(self.settings, self.work.kind.parallel)
         if search.independent:
@@ -125,7 +125,7 @@ class SearchWork:
         return self.grid.overrides({**self.point, **as_overrides(values)})
 
     def _worth_another_try(self) -> set[str]:
-        """Jobs that failed, but not because their numbers did: those would fail again."""
+        """Jobs that failed for another reason than a number that is not finite, which would fail again."""
         hashes = self.search.failed_jobs()
         results = {key: records.read_result(self.work.folder / key, self.search.metric) for key in hashes}
         return {key for key, result in results.items() if result is None or result.get("reason") != "not_finite"}

@@ -15,7 +15,7 @@ from jepa.store.locks import Lock, is_free
 
 @dataclass(frozen=True)
 class Sitting:
-    """One process that works on a sweep; its jobs watch its files to learn that they should stop."""
+    """Names one process that runs a sweep, and the files by which its jobs know it."""
 
     folder: Path  # of the sweep
     name: str
@@ -34,7 +34,7 @@ class Sitting:
 
     @property
     def stop_file(self) -> Path:
-        """Exists once the sitting's jobs are to stop; it stays, for jobs that still wait in a cluster's queue."""
+        """Tells the sitting's jobs to stop. It stays, for jobs that still wait in a cluster's queue."""
         return self.folder / SITTINGS / f"{self.name}.stop"
 
     def stop(self) -> None:

@@ -59,8 +59,8 @@ class JobTask:
         """Run one job in the folder Hydra has chosen.
 
         Returns:
-            ``finished``, ``failed``, ``interrupted``, ``busy`` (somebody else is at it) or ``killed``; the files of the
-            folder are what counts.
+            ``finished``, ``failed``, ``interrupted``, ``busy`` (another process runs it) or ``killed``. What counts are
+            the files of the folder.
         """
         folder = Path(HydraConfig.get().runtime.output_dir)
         if self.tied and self.sitting.is_dead():
@@ -182,7 +182,7 @@ class JobTask:
 
     @contextlib.contextmanager
     def watched(self, held: locks.Lease | locks.Leases, here: bool) -> Iterator[None]:
-        """While a job runs: keep its lease fresh; in a worker pass on the sitting's wish, or its death, as SIGTERM."""
+        """Keep a running job's lease fresh. In a worker, send SIGTERM when the sitting wants to stop or is dead."""
         over = threading.Event()
         parent = os.getppid()
         previous: dict[signal.Signals, Any] = {}

@@ -1,4 +1,4 @@
-"""Jobs of one sweep folder, being run: what is left to do, signals, the screen, and the last lines."""
+"""The jobs of one sweep folder: which are left to run, signals, the screen, and the last lines."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Work:
         self._stopped = False
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """These jobs belong to the work as well; results that are there already are no news."""
+        """Add jobs to the work; results that are there already are not announced."""
         self.jobs = distinct([*self.jobs, *jobs])
         for job in jobs:
             job.extras.update(self._extras(job))
@@ -87,7 +87,7 @@ class Work:
         return found
 
     def _is_usable(self, job: Job, state: str) -> bool:
-        """Whether the job's folder can be worked in; what is damaged there is said, and kept under another name."""
+        """Whether the job's folder can be used. What is damaged there is announced, and kept under another name."""
         if state != "running" and job.damage:
             print(f"{job.label}: {job.damage}; what is in {job.folder} is kept, and the job is run again", flush=True)
         try:
@@ -109,7 +109,7 @@ class Work:
 
     @contextlib.contextmanager
     def sitting(self, launch_config: DictConfig, on_result: Callable[[Job], None] | None = None) -> Iterator[None]:
-        """While jobs run: this process is known to them, signals reach them, and the screen shows them.
+        """Let jobs know this process, pass signals on to them, and show them on the screen, while they run.
 
         Args:
             launch_config: the configuration to set the launcher up with.
@@ -209,8 +209,8 @@ class Work:
 
         A closed terminal sends SIGHUP more than once, so a second SIGHUP changes nothing.
 
-        A launcher whose jobs wait in a queue would wait with them: once none of ours is running, the second comes by
-        itself.
+        A launcher whose jobs wait in a queue would wait with them: when none of our jobs runs any more, the second
+        signal is sent from here.
         """
         over = threading.Event()
 
