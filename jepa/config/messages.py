@@ -47,7 +47,7 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Ite
     if isinstance(error, MissingConfigException):
         return _no_such_option(text)
     if found := _NO_SUCH_KEY.search(text):
-        return _no_such_key(found["key"], list(known_keys))
+        return no_such_key(found["key"], known_keys)
     if found := _WITHOUT_MULTIRUN.search(text):
         return ConfigError(f"{found['override']}: several values need --multirun; as one list, write key=[a,b]")
     if found := _ALREADY_THERE.search(text):
@@ -130,13 +130,15 @@ def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
     return ConfigError("a group must be given the name of one of its options, as in model=vicreg")
 
 
-def _no_such_key(key: str, known_keys: list[str]) -> ConfigError:
+def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
+    """The error for a key or group that is none of ``known_keys``: the nearest spelling, or the option to choose."""
     if "/" in key:
         known = [name for name in groups() if not name.startswith("hydra/")]
         hint = nearest(key, known)
         return ConfigError(f"{key}: no such group" + (f"; did you mean {hint!r}?" if hint else ""))
     group, option = [*key.split("."), ""][:2]
-    if group in COLLECTIONS and option in group_options(group):
+    known_keys = list(known_keys)
+    if group in COLLECTIONS and option in group_options(group) and f"{group}.{option}" not in known_keys:
         return ConfigError(f"{key}: no such key; {group}={option} brings it")
     wants_hydra = key.startswith("hydra")
     return unknown_key(key, (name for name in known_keys if wants_hydra or not name.startswith("hydra.")))

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 MODES = ("auto", "live", "lines", "none")
 DRAW_S = 1.0  # between two drawings of the live display
 TICK_S = 0.2  # between two looks at the terminal's size
-THREE_DOTS = ("action", "random", "stationary")  # in the order of dataset=multiple
 
 
 class ProgressDisplay(Logger):
@@ -260,7 +259,7 @@ def _line_row(line: Mapping[str, Any], num_dots: int) -> _Row:
 def _dot_names(metrics: Mapping[str, Any], reference: Mapping[str, Any] | None) -> list[str]:
     """The names of several dots; none for one."""
     count = len(metrics.get("prediction_rmse_px_per_dot") or [])
-    known = (reference or {}).get("dots") or (THREE_DOTS if count == 3 else ())
+    known = (reference or {}).get("dots") or ()
     return [known[dot] if dot < len(known) else f"dot {dot + 1}" for dot in range(count)] if count > 1 else []
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from jepa import provenance
-from jepa.config.schema import unknown_key
+from jepa.config.messages import no_such_key
 from jepa.errors import ConfigError, check_folder, printable
 from jepa.sweep import folders, points, records, report
 from jepa.sweep.arguments import MAX_VALUES, Arguments, Point, bare, parse_arguments
@@ -169,7 +169,7 @@ class Sweep:
                 left_out[key] = left_out.get(key, 0) + 1
         for key, count in left_out.items():
             if count == len(given):
-                raise unknown_key(key, self.composer.known_keys())
+                raise no_such_key(key, self.composer.known_keys())
             print(f"{key}: {count} of {len(given)} points have no such key and do without it")
         return [kept for kept, _ in given]
 

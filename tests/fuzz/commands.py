@@ -107,7 +107,7 @@ VALUES = st.one_of(PLAIN, PLAIN, NESTED)
 def known_keys() -> list[str]:
     """Every key that some choice of options has; Hydra's own are those that a run or a sweep is placed by."""
     found: dict[str, None] = {}
-    choices: list[list[str]] = [["logger=wandb"]]
+    choices: list[list[str]] = [["logger=wandb"], ["logger=[csv,tensorboard]"]]
     for group in (
         "model",
         "optimizer",

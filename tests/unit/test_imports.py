@@ -42,7 +42,8 @@ MAY_KNOW = {
 }
 TORCH_FREE = (
     *("jepa.run", "jepa.config.compose", "jepa.config.preflight", "jepa.results.cli", "jepa.sweep", "jepa.provenance"),
-    *("jepa.loggers.display", "jepa.store.run_folder", "jepa.store.locks", "jepa.store.sweep"),
+    *("jepa.loggers.csv", "jepa.loggers.tensorboard", "jepa.loggers.wandb", "jepa.loggers.display"),
+    *("jepa.store.run_folder", "jepa.store.locks", "jepa.store.sweep"),
 )
 
 
