@@ -6,16 +6,14 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from jepa.errors import ConfigError
 from jepa.losses.base import Embeddings, Sizes, Term
 from jepa.losses.reconstruction import DecoderFactory
 from jepa.methods.base import EncoderFactory, Method
 from jepa.methods.joint_embedding import built_terms, smallest_batch, term_hyperparameters, term_weights, weighted_sum
-from jepa.models.filtering import filter_beliefs
 from jepa.models.heads import IdentityProjector
-from jepa.models.rssm import Gaussian, Posterior, Transition, filter_weights, kl_divergence
+from jepa.models.rssm import Gaussian, Posterior, Transition, kl_divergence
 from jepa.types import Batch, DataShapes, Losses, Rollout
 
 
@@ -82,7 +80,7 @@ class RSSM(Method):
         encodings = self._encode(batch.states)
         first = self.predictor.prior(encodings[0])
         first_sample = self._carried(first.sample(noise[0]))
-        beliefs, posterior = self._filter(encodings, batch.actions, first_sample, noise[2::2])
+        beliefs, posterior = self.filter(encodings, batch.actions, first_sample, noise[2::2])
         prior = self.predictor.prior(beliefs).widened(self.min_var)
         samples = torch.cat([first_sample.unsqueeze(0), self._carried(prior.sample(noise[1::2]))])
         features = torch.cat([samples, torch.cat([encodings[:1], beliefs])], dim=-1)  # [T, B, 2D]
@@ -114,34 +112,28 @@ class RSSM(Method):
         """Encodings, and beliefs b_1 ... b_{T-1} from the first frame, the actions and samples of the prior alone."""
         assert noise is not None, "RSSM needs the noise of draw_rollout_noise"
         encodings = self._encode(states)
-        belief, pushed, beliefs = encodings[0], self.predictor.push(actions), []
+        belief, beliefs = encodings[0], []
         for t in range(len(actions)):
-            belief = self.predictor.step(belief, self.predictor.prior(belief).sample(noise[t]), pushed[t])
+            belief = self.predictor.step(belief, self.predictor.prior(belief).sample(noise[t]), actions[t])
             beliefs.append(belief)
         return Rollout(encodings, torch.stack(beliefs))
 
-    def _filter(self, encodings: Tensor, actions: Tensor, sample: Tensor, noise: Tensor) -> tuple[Tensor, Gaussian]:
-        """Beliefs and posteriors of t = 1 ... T-1.
+    def filter(self, encodings: Tensor, actions: Tensor, sample: Tensor, noise: Tensor) -> tuple[Tensor, Gaussian]:
+        """Beliefs and posteriors of t = 1 ... T-1, one time step after the other.
 
-        encodings: [T, B, D]; actions: [T-1, B, A]; sample: s_0 [B, D]; noise: the posteriors' [T-1, B, D].
-        Returns [T-1, B, D] and, with min_var, the same.
+        Args:
+            encodings: [T, B, D].
+            actions: [T-1, B, A].
+            sample: s_0 [B, D].
+            noise: standard normals of the posteriors' samples [T-1, B, D].
+
+        Returns:
+            Beliefs [T-1, B, D] and, with min_var, posteriors of [T-1, B, D].
         """
-        pushed, seen = self.predictor.push(actions), self.posterior.see(encodings[1:])
-        if self.reparameterize:
-            return self._filter_differentiably(encodings[0], sample, pushed, seen, noise)
-        weights = filter_weights(self.predictor, self.posterior)
-        beliefs, outputs = filter_beliefs(encodings[0], sample, pushed, seen, noise, self.min_var, weights)
-        mean, deviation = outputs.unbind(0)
-        return beliefs, Gaussian(mean, F.softplus(deviation)).widened(self.min_var)
-
-    def _filter_differentiably(
-        self, belief: Tensor, sample: Tensor, pushed: Tensor, seen: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Gaussian]:
-        """As ``_filter``, step by step, with gradients through the samples."""
-        beliefs, posteriors = [], []
-        for t in range(len(noise)):
-            belief = self.predictor.step(belief, sample, pushed[t])
-            posterior = self.posterior(seen[t], belief).widened(self.min_var)
+        belief, beliefs, posteriors = encodings[0], [], []
+        for t in range(len(actions)):
+            belief = self.predictor.step(belief, sample, actions[t])
+            posterior = self.posterior(encodings[t + 1], belief).widened(self.min_var)
             sample = self._carried(posterior.sample(noise[t]))
             beliefs.append(belief)
             posteriors.append(posterior)

@@ -1,4 +1,4 @@
-"""Decoders: features [T, B, F] to images [T, B, C, H, W], for all time steps in one call."""
+"""Decoders: features [T, B, F] to images [T, B, C, H, W]."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa.errors import check_count
-from jepa.models.encoders import channels_last
-from jepa.models.normalization import normalize_step_maps
 
 _FIRST_SIDE = 3  # side of the maps that the Linear makes, pixels; the convolutions make them 54
-
-# Below this many output channels a transposed convolution wastes most of each vector instruction.
-_NARROW = 8
 
 
 class Decoder(nn.Module):
@@ -36,99 +31,55 @@ class Decoder(nn.Module):
         check_count("model.decoder.width_factor", width_factor, maximum=512)
         narrow, wide = (size * width_factor for size in (16, 32))
         self.fc = nn.Linear(input_size, wide * _FIRST_SIDE**2)
-        self.layers = nn.ModuleList(
-            [
-                UpsampledConv(in_channels=wide, out_channels=wide, kernel_size=3, scale=2),
-                nn.ReLU(inplace=True),
-                nn.BatchNorm2d(wide),
-                UpsampledConv(in_channels=wide, out_channels=narrow, kernel_size=5, scale=3),
-                nn.ReLU(inplace=True),
-                nn.BatchNorm2d(narrow),
-                UpsampledConv(in_channels=narrow, out_channels=channels, kernel_size=5, scale=3),
-            ]
+        self.layers = nn.Sequential(
+            UpsampledConv(in_channels=wide, out_channels=wide, kernel_size=3, scale=2),
+            nn.ReLU(inplace=True),
+            StepNorm2d(wide),
+            UpsampledConv(in_channels=wide, out_channels=narrow, kernel_size=5, scale=3),
+            nn.ReLU(inplace=True),
+            StepNorm2d(narrow),
+            UpsampledConv(in_channels=narrow, out_channels=channels, kernel_size=5, scale=3),
         )
         resize = bilinear_matrix(_FIRST_SIDE * 2 * 3 * 3, image_size)
         self.register_buffer("resize", resize.to(self.fc.weight.dtype), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """features: [T, B, F]; returns [T, B, C, H, W]."""
-        steps = features.shape[:2]
-        maps = self.fc(features.flatten(0, 1)).relu_()
-        maps = channels_last(maps.reshape(len(maps), -1, _FIRST_SIDE, _FIRST_SIDE))
+        num_steps, batch_size, _ = features.shape
+        maps = self.fc(features.flatten(0, 1)).relu()
+        maps = maps.unflatten(-1, (-1, _FIRST_SIDE, _FIRST_SIDE))  # [T*B, 32w, 3, 3]
         for layer in self.layers:
-            if isinstance(layer, nn.BatchNorm2d):  # behind a ReLU, which it takes along
-                maps = normalize_step_maps(layer, maps, steps[0], rectify=True)
-            elif not isinstance(layer, nn.ReLU):
-                maps = layer(maps)
-        images = self.resize @ (maps @ self.resize.mT)
-        return images.reshape(*steps, *images.shape[1:])  # type: ignore[no-any-return]
+            maps = layer(maps, num_steps) if isinstance(layer, StepNorm2d) else layer(maps)
+        images = self.resize @ (maps @ self.resize.mT)  # [T*B, C, H, W], from maps of 54 pixels
+        return images.unflatten(0, (num_steps, batch_size))  # type: ignore[no-any-return]
 
 
 class UpsampledConv(nn.Module):
-    """``conv(upsample(maps))`` with nearest-neighbour upsampling, computed without the upsampled maps.
-
-    An output pixel sees few different input pixels, each several times. Kernels in which those taps are summed give the
-    same numbers, zero padding included, with 22 % (5×5 at scale 3) or 44 % (3×3 at scale 2) of the products.
+    """Nearest-neighbour upsampling, then a convolution without a bias that keeps the size.
 
     Args:
-        in_channels, out_channels: of the convolution, which has no bias.
-        kernel_size: odd, from 3 to 2 * scale + 1.
+        in_channels, out_channels: of the convolution.
+        kernel_size: odd.
         scale: enlargement, at least 2.
     """
 
-    taps: Tensor  # [kernel_size², taps of the summed kernels]: which falls on which
-
     def __init__(self, *, in_channels: int, out_channels: int, kernel_size: int, scale: int) -> None:
         super().__init__()
-        assert kernel_size % 2 == 1 and 3 <= kernel_size <= 2 * scale + 1
+        assert kernel_size % 2 == 1 and scale >= 2
         self.scale = scale
-        self.padding = kernel_size // 2
-        self.narrow = out_channels < _NARROW
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=self.padding, bias=False)
-        along = phase_taps(kernel_size, scale) if self.narrow else transposed_taps(kernel_size, scale)
-        self.register_buffer("taps", torch.kron(along, along), persistent=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """maps: [N, in_channels, H, W]; returns [N, out_channels, scale * H, scale * W]."""
-        with torch.autocast(maps.device.type, enabled=False):  # the sums keep their digits
-            kernel = self.conv.weight.flatten(-2) @ self.taps
-        return self._by_phases(maps, kernel) if self.narrow else self._transposed(maps, kernel)
-
-    def _transposed(self, maps: Tensor, kernel: Tensor) -> Tensor:
-        """Upsampling is a transposed convolution with a box of ones, and ``kernel`` has that box convolved into it."""
-        size = self.scale + 2 * self.padding
-        kernel = kernel.reshape(*kernel.shape[:2], size, size).transpose(0, 1)
-        return F.conv_transpose2d(maps, kernel, stride=self.scale, padding=self.padding)
-
-    def _by_phases(self, maps: Tensor, kernel: Tensor) -> Tensor:
-        """A 3×3 convolution with a channel for each pixel that an input pixel becomes; those are then put in place."""
-        outputs, inputs = kernel.shape[:2]
-        scale, (height, width) = self.scale, maps.shape[-2:]
-        kernel = kernel.reshape(outputs, inputs, scale, 3, scale, 3).permute(0, 2, 4, 1, 3, 5)
-        phases = F.conv2d(maps, kernel.reshape(-1, inputs, 3, 3), padding=1)
-        phases = phases.reshape(-1, outputs, scale, scale, height, width).permute(0, 1, 4, 2, 5, 3)
-        return phases.reshape(-1, outputs, scale * height, scale * width)
+        return self.conv(F.interpolate(maps, scale_factor=self.scale, mode="nearest"))  # type: ignore[no-any-return]
 
 
-def transposed_taps(kernel_size: int, scale: int) -> Tensor:
-    """Along one axis [kernel_size, kernel_size + scale - 1]: 1 where a tap is part of the transposed convolution's tap.
+class StepNorm2d(nn.BatchNorm2d):
+    """``BatchNorm2d`` called on one time step after another: in training each by statistics of its own."""
 
-    Input i reaches output scale * i + u - kernel_size // 2 through tap u; that output's pixels of the upsampled maps
-    are those of input i for the taps t with 0 <= u + t - (kernel_size - 1) < scale.
-    """
-    tap = torch.arange(kernel_size).reshape(-1, 1)
-    inside = torch.arange(kernel_size + scale - 1) + tap - (kernel_size - 1)
-    return ((inside >= 0) & (inside < scale)).float()
-
-
-def phase_taps(kernel_size: int, scale: int) -> Tensor:
-    """Along one axis [kernel_size, scale * 3]: 1 where, for an output pixel of a phase, a tap falls on the input pixel
-    at offset -1, 0 or 1 from the one it lies in.
-    """
-    tap = torch.arange(kernel_size).reshape(-1, 1, 1) - kernel_size // 2
-    phase = torch.arange(scale).reshape(-1, 1)
-    offset = torch.arange(-1, 2)
-    return (torch.div(phase + tap, scale, rounding_mode="floor") == offset).float().flatten(1)
+    def forward(self, maps: Tensor, num_steps: int) -> Tensor:  # type: ignore[override]
+        """maps and returned: [T*B, C, H, W]; num_steps: T."""
+        return torch.cat([super(StepNorm2d, self).forward(step) for step in maps.chunk(num_steps)])
 
 
 def bilinear_matrix(size: int, target: int) -> Tensor:

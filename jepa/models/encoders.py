@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jepa.errors import ConfigError, check_count
-from jepa.models.folded_norm import folded_layers, folded_linear
 from jepa.models.heads import MLP, parse_widths
-from jepa.models.normalization import is_plain_channels_last, normalize_maps
-
-# MeNet5 folds normalisations from this many elements of its first maps on. Smaller maps have little time to save, and
-# keep the original's order of operations, whose rounding fills half of the golden arrays' tolerance.
-_FOLDED_FROM = 1 << 20
 
 
 class Encoder(nn.Module, ABC):
@@ -63,7 +54,6 @@ class MeNet5(Encoder):
         super().__init__(features_size=embedding_size, mlp=mlp)
         check_count("model.encoder.width_factor", width_factor, maximum=512)
         narrow, wide = (size * width_factor for size in (16, 32))
-        self._narrow = narrow
         self.layer1 = nn.Sequential(
             nn.Conv2d(in_channels, narrow, kernel_size=5, stride=2, padding=2),
             nn.ReLU(inplace=True),
@@ -80,22 +70,8 @@ class MeNet5(Encoder):
         self.fc = nn.Linear(wide * side * side, embedding_size)
 
     def features(self, frames: Tensor) -> Tensor:
-        maps = channels_last(frames)
-        if self._folds_norms(maps):
-            *layers, pool = self.layer1
-            maps, pending = folded_layers(layers, maps)
-            return folded_linear(self.fc, pool(maps), pending)  # pooling and normalising: either may come first
-        maps = apply_layers(self.layer1, maps).permute(0, 2, 3, 1)
-        # Its columns in the maps' own order: cheaper than the maps, and their gradients, in the order of the weight.
-        weight = self.fc.weight.view(len(self.fc.weight), maps.shape[3], -1).transpose(1, 2).flatten(1)
-        return F.linear(maps.flatten(1), weight, self.fc.bias)
-
-    def _folds_norms(self, maps: Tensor) -> bool:
-        """Whether normalisations are folded into what follows: in full precision on a CPU, where it saves time."""
-        num_frames, _, height, width = maps.shape
-        first_maps = num_frames * self._narrow * height * width // 4
-        single = not torch.is_autocast_enabled(maps.device.type)
-        return self.training and single and first_maps >= _FOLDED_FROM and is_plain_channels_last(maps)
+        maps = self.layer1(frames)  # [N, 32w, 3, 3] for images of 28 pixels
+        return self.fc(maps.flatten(1))  # type: ignore[no-any-return]
 
 
 class ResNet18(Encoder):
@@ -124,10 +100,10 @@ class ResNet18(Encoder):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
     def features(self, frames: Tensor) -> Tensor:
-        out = normalize_maps(self.bn1, self.conv1(channels_last(frames))).relu_()
+        out = self.bn1(self.conv1(frames)).relu_()
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             out = stage(out)
-        return out.mean(dim=(-2, -1))
+        return out.mean(dim=(-2, -1))  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -146,12 +122,12 @@ class _Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """maps: [N, inputs, H, W]; returns [N, outputs, H / stride, W / stride]."""
-        out = normalize_maps(self.bn1, self.conv1(maps)).relu_()
-        out = normalize_maps(self.bn2, self.conv2(out))
+        out = self.bn1(self.conv1(maps)).relu_()
+        out = self.bn2(self.conv2(out))
         # The pixels that a 1x1 convolution of this stride would read, taken before it: on CPUs with AVX2 alone oneDNN's
         # strided one writes past its memory when it has few channels (https://github.com/uxlfoundation/oneDNN/issues/6035).
         read = maps[..., :: self.stride, :: self.stride]
-        return (out + apply_layers(self.downsample, read)).relu_()
+        return (out + self.downsample(read)).relu_()  # type: ignore[no-any-return]
 
 
 class LeNet5(Encoder):
@@ -176,7 +152,7 @@ class LeNet5(Encoder):
         self.fc1 = nn.Linear(embedding_size, embedding_size)
 
     def features(self, frames: Tensor) -> Tensor:
-        maps = apply_layers(self.layer2, apply_layers(self.layer1, channels_last(frames)))
+        maps = self.layer2(self.layer1(frames))  # [N, 16, 4, 4] for images of 28 pixels
         return self.fc1(self.fc(maps.flatten(1)).relu_())  # type: ignore[no-any-return]
 
 
@@ -208,45 +184,6 @@ class Pixels(Encoder):
 
     def features(self, frames: Tensor) -> Tensor:
         return frames.flatten(1)
-
-
-def apply_layers(layers: nn.Sequential, maps: Tensor) -> Tensor:
-    """layers(maps), with ``normalize_maps`` in place of PyTorch's BatchNorm and of a ReLU in front of one."""
-    rectify, modules = False, list(layers)
-    for layer, follower in zip(modules, [*modules[1:], None], strict=False):
-        if isinstance(layer, nn.ReLU) and isinstance(follower, nn.BatchNorm2d):
-            rectify = True
-        elif isinstance(layer, nn.BatchNorm2d):
-            maps, rectify = normalize_maps(layer, maps, rectify=rectify), False
-        else:
-            maps = layer(maps)
-    return maps
-
-
-def channels_last(frames: Tensor) -> Tensor:
-    """frames [N, C, H, W] with the channels of a pixel side by side in memory: convolutions are faster that way."""
-    return _ChannelsLast.apply(frames)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _ChannelsLast(torch.autograd.Function):
-    """A change of strides only. vmap knows no channels-last, hence the rule for packed jobs."""
-
-    @staticmethod
-    def forward(frames: Tensor) -> Tensor:
-        return frames.to(memory_format=torch.channels_last, copy=True)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing is needed for the backward pass."""
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None], frames: Tensor) -> tuple[Tensor, int | None]:
-        """Packed: as they are, and never so that a job's single channel could pass for channels-last."""
-        return frames.clone(memory_format=torch.contiguous_format), in_dims[0]
 
 
 def _checked_side(name: str, image_size: int, side: int) -> int:

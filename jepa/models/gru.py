@@ -1,18 +1,11 @@
-"""A gated recurrent unit written out: parameters and numbers of ``torch.nn.GRU``, and it can be packed.
+"""A gated recurrent unit in a few tensor operations: the parameters and numbers of ``torch.nn.GRU``.
 
-``torch.nn.GRU`` cannot be batched over stacked parameters by ``torch.func.vmap``. Here the product of the inputs is one
-call for all time steps; the recurrence is one autograd function whose backward pass makes one product for the weight's
-gradient instead of one a time step, and whose packed form runs the same code on tensors with a leading axis ``J``.
-
-Source: Cho et al. 2014 (arXiv 1406.1078), in the form of PyTorch's documentation:
-r = sigmoid(W_ir x + b_ir + W_hr h + b_hr), z likewise, n = tanh(W_in x + b_in + r * (W_hn h + b_hn)),
-h' = (1 - z) * n + z * h; the rows of each weight are those of r, z and n in this order.
+``torch.nn.GRU`` cannot be batched over jobs by ``torch.func.vmap``. These operations can.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +16,9 @@ class GRU(nn.Module):
     """GRU of ``num_layers`` layers; its parameters are named, shaped and initialised as ``torch.nn.GRU``'s.
 
     Args:
-        input_size: features of an input.
-        hidden_size: features of the state, D.
-        num_layers: layers, each fed with the outputs of the one below.
+        input_size: A, features of an input.
+        hidden_size: D, features of the state.
+        num_layers: L, layers; each is fed with the outputs of the one below.
     """
 
     def __init__(self, *, input_size: int, hidden_size: int, num_layers: int) -> None:
@@ -47,152 +40,51 @@ class GRU(nn.Module):
         return weight_ih, weight_hh, bias_ih, bias_hh
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """inputs: [T, B, A], hidden: [layers, B, D], the states before the first input.
+        """All time steps.
 
-        Returns the last layer's states [T, B, D] and the states of all layers after the last input [layers, B, D].
-        Under autocast the products run in its type; the states are kept in the type of the parameters.
+        Args:
+            inputs: [T, B, A].
+            hidden: the states before the first input [L, B, D].
+
+        Returns:
+            The last layer's states [T, B, D] and the states of all layers after the last input [L, B, D].
         """
-        last = []
-        for index in range(self.num_layers):
-            weight_ih, weight_hh, bias_ih, bias_hh = self.layer(index)
-            gates = F.linear(inputs, weight_ih, _input_bias(bias_ih, bias_hh)).to(weight_hh.dtype)
-            inputs = recurrence(gates, hidden[index].to(weight_hh.dtype), weight_hh, bias_hh[2 * self.hidden_size :])
-            last.append(inputs[-1])
-        return inputs, torch.stack(last)
+        states = []
+        for step in inputs:
+            hidden = self.step(step, hidden)
+            states.append(hidden[-1])
+        return torch.stack(states), hidden
 
     def step(self, inputs: Tensor, hidden: Tensor) -> Tensor:
-        """One time step, for a GRU run on its own outputs. inputs: [B, A]; hidden and returned: [layers, B, D]."""
+        """One time step. inputs: [B, A]; hidden and returned: [L, B, D]."""
         after = []
         for index in range(self.num_layers):
-            weight_ih, weight_hh, bias_ih, bias_hh = self.layer(index)
-            gates = F.linear(inputs, weight_ih, _input_bias(bias_ih, bias_hh)).to(weight_hh.dtype)
-            product = F.linear(hidden[index], weight_hh).to(weight_hh.dtype)
-            inputs = gru_cell(gates, product, hidden[index], bias_hh[2 * self.hidden_size :])
+            inputs = gru_cell(inputs, hidden[index], *self.layer(index))  # [B, D], the input of the next layer
             after.append(inputs)
         return torch.stack(after)
 
 
-def gru_cell(gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor) -> Tensor:
+def gru_cell(
+    inputs: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+) -> Tensor:
     """The state after one input.
 
-    gates: [B, 3D], product of the input, with all biases but that of the recurrent part of n; product: [B, 3D], of the
-    state; hidden: [B, D], the state; bias: [D], of the recurrent part of n.
+    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr), z likewise, n = tanh(W_in x + b_in + r * (W_hn h + b_hn)),
+    h' = (1 - z) * n + z * h; the rows of each weight are those of r, z and n in this order.
+    Source: Cho et al. 2014 (arXiv 1406.1078), in the form of PyTorch's documentation.
+
+    Args:
+        inputs: x [B, A].
+        hidden: h [B, D].
+        weight_ih, weight_hh, bias_ih, bias_hh: [3D, A], [3D, D], [3D], [3D].
+
+    Returns:
+        h' [B, D] in the type of the weights. Under autocast only the two products run in its type.
     """
-    return gru_cell_parts(gates, product, hidden, bias)[0]
-
-
-def gru_cell_parts(
-    gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As ``gru_cell``; returns what ``recurrence_gradients`` needs of a step: the state after the input [B, D]; r and z
-    side by side [B, 2D]; n; the recurrent part of n [B, D] each.
-    """
-    size = hidden.shape[-1]
-    reset_update = (gates[..., : 2 * size] + product[..., : 2 * size]).sigmoid_()
-    reset, update = reset_update.chunk(2, dim=-1)
-    recurrent = product[..., 2 * size :] + bias
-    candidate = torch.addcmul(gates[..., 2 * size :], reset, recurrent).tanh_()
-    return torch.lerp(candidate, hidden, update), reset_update, candidate, recurrent
-
-
-def recurrence(gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """All states of one layer. gates: [T, B, 3D], as in ``gru_cell``; hidden: [B, D]; weight: [3D, D]; bias: [D].
-
-    Returns [T, B, D]. Under autocast the weight is cast to its type once, not at every step.
-    """
-    device = gates.device.type
-    if torch.is_autocast_enabled(device):
-        weight = weight.to(torch.get_autocast_dtype(device))
-    states: Tensor
-    states, *_ = _Recurrence.apply(gates, hidden, weight, bias)  # type: ignore[no-untyped-call]
-    return states
-
-
-def _input_bias(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
-    """Biases that can be added ahead of the recurrence: all but that of the recurrent part of n. [3D]."""
-    size = bias_hh.shape[-1] // 3
-    return bias_ih + F.pad(bias_hh[: 2 * size], (0, size))
-
-
-def cast_product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """rows @ matrix in the type of the matrix, returned in the type of the rows."""
-    return (rows.to(matrix.dtype) @ matrix).to(rows.dtype)
-
-
-def recurrence_gradients(
-    grad_states: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    states: Tensor,
-    reset_update: Tensor,
-    candidate: Tensor,
-    recurrent: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of a recurrence's gates, hidden, weight and bias from those of its states [T, B, D].
-
-    hidden and weight are its inputs, the other four what ``_Recurrence.forward`` returns; every tensor may have leading
-    axes. Every factor that needs no recurrence is made for all steps at once.
-    """
-    size = hidden.shape[-1]
-    reset, update = reset_update.chunk(2, dim=-1)
-    before = torch.cat([hidden.unsqueeze(-3), states[..., :-1, :, :]], dim=-3)
-    to_candidate = (1 - update) * (1 - candidate.square())
-    factors = torch.stack(
-        [
-            to_candidate * recurrent * reset * (1 - reset),
-            (before - candidate) * update * (1 - update),
-            to_candidate * reset,
-        ],
-        dim=-2,
-    )  # [T, B, 3, D], from the gradient of a state to those of r, z and the recurrent part of n, unactivated
-    grads = []  # of each state, with what comes from later ones; the last first
-    later = torch.zeros_like(hidden)
-    for t in reversed(range(states.shape[-3])):
-        grads.append(grad_states.select(-3, t) + later)
-        rows = factors.select(-4, t).mul_(grads[-1].unsqueeze(-2)).flatten(-2)
-        later = torch.addcmul(cast_product(rows, weight), grads[-1], update.select(-3, t))
-    rows = factors.flatten(-2)  # [T, B, 3D]
-    grad_gates = torch.cat([rows[..., : 2 * size], torch.stack(grads[::-1], dim=-3) * to_candidate], dim=-1)
-    flat = rows.flatten(-3, -2).to(weight.dtype)
-    grad_weight = flat.mT @ before.flatten(-3, -2).to(weight.dtype)
-    return grad_gates, later, grad_weight, rows[..., 2 * size :].sum((-3, -2))
-
-
-class _Recurrence(torch.autograd.Function):
-    """The recurrence over time. Every tensor may have leading axes in front of those named (packed jobs)."""
-
-    @staticmethod
-    def forward(gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        """Returns the states [T, B, D]; r and z side by side [T, B, 2D]; n; the recurrent part of n [T, B, D] each."""
-        transposed, bias = weight.mT, bias.unsqueeze(-2)
-        steps = []
-        for t in range(gates.shape[-3]):
-            steps.append(gru_cell_parts(gates.select(-3, t), cast_product(hidden, transposed), hidden, bias))
-            hidden = steps[-1][0]
-        return tuple(torch.stack(parts, dim=-3) for parts in zip(*steps, strict=True))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        _, hidden, weight, _ = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(hidden, weight, *output)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_states: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        """Gradients of gates, hidden, weight and bias."""
-        if grad_states is None:
-            return None, None, None, None
-        return recurrence_gradients(grad_states, *ctx.saved_tensors)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Packed jobs: the same code with their axis in front of every tensor."""
-        stacked = [
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(tensors, in_dims, strict=True)
-        ]
-        return _Recurrence.apply(*stacked), (0, 0, 0, 0)  # type: ignore[no-untyped-call]
+    hidden = hidden.to(weight_hh.dtype)
+    from_input = F.linear(inputs, weight_ih, bias_ih).to(hidden.dtype).chunk(3, dim=-1)  # of r, z, n, [B, D] each
+    from_state = F.linear(hidden, weight_hh, bias_hh).to(hidden.dtype).chunk(3, dim=-1)
+    reset = torch.sigmoid(from_input[0] + from_state[0])
+    update = torch.sigmoid(from_input[1] + from_state[1])
+    candidate = torch.tanh(from_input[2] + reset * from_state[2])
+    return (1 - update) * candidate + update * hidden

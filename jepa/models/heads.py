@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from jepa.errors import ConfigError, check_widths
-from jepa.models.normalization import normalize_steps
 
 
 def parse_widths(key: str, text: str | int | None) -> list[int]:
@@ -87,12 +86,10 @@ class MLPProjector(Projector):
         self.output_size = widths[-1]
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        return self.steps(embeddings.flatten(0, -2).unsqueeze(0)).reshape(*embeddings.shape[:-1], self.output_size)
+        return self.model(embeddings.flatten(0, -2)).reshape(*embeddings.shape[:-1], self.output_size)
 
     def steps(self, embeddings: Tensor) -> Tensor:
-        for layer in self.model:
-            embeddings = normalize_steps(layer, embeddings) if isinstance(layer, nn.BatchNorm1d) else layer(embeddings)
-        return embeddings
+        return torch.stack([self.model(step) for step in embeddings])
 
 
 class ActionPredictor(nn.Module):

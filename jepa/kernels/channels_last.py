@@ -9,12 +9,86 @@ keeps its digits; and ReLU, both sums, the result and all of the backward pass r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from jepa.kernels.setting import Setting, rectifies, replace_forward
 
 PIECE = 1 << 18  # elements that a thread takes at a time: 1 MiB in single precision
+
+
+def install_layout(module: nn.Module, setting: Setting) -> bool:
+    """Make an ``nn.Conv2d`` convert its maps to channels-last; returns whether ``module`` is one that suits."""
+    if type(module) is not nn.Conv2d or setting.batched:
+        return False
+    replace_forward(module, partial(_convolve, module))
+    return True
+
+
+def _convolve(module: nn.Conv2d, maps: Tensor) -> Tensor:
+    return nn.Conv2d.forward(module, channels_last(maps))
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """maps [N, C, H, W] with the channels of a pixel side by side in memory."""
+    return maps if maps.stride(1) == 1 else maps.to(memory_format=torch.channels_last, copy=True)
+
+
+def install_norm(module: nn.Module, setting: Setting) -> bool:
+    """Replace ``nn.BatchNorm2d``, and a ReLU in front of it, by :class:`ChannelsLastNorm`; returns whether any suits.
+
+    module: a parent of such layers.
+    """
+    if setting.device.type != "cpu" or setting.batched or setting.compiled:
+        return False
+    norms = [child for child in module.children() if type(child) is nn.BatchNorm2d]
+    for norm in norms:
+        replace_forward(norm, partial(normalize, norm, rectifies(module, norm)))
+    return bool(norms)
+
+
+def normalize(norm: nn.BatchNorm2d, rectify: bool, maps: Tensor) -> Tensor:
+    """What ``norm(maps)`` gives, or with ``rectify`` ``norm(maps.relu_())``. maps and returned: [N, C, H, W]."""
+    if norm.training and suits(maps):
+        return normalize_groups(norm, maps, num_groups=1, rectify=rectify)
+    return nn.BatchNorm2d.forward(norm, maps.relu_() if rectify else maps)
+
+
+def suits(maps: Tensor) -> bool:
+    """Whether maps [N, C, H, W] lie channels-last without gaps, with several channels and pixels."""
+    _, channels, height, width = maps.shape
+    strides = (height * width * channels, 1, width * channels, channels)
+    return maps.stride() == strides and channels > 1 and height * width > 1
+
+
+def normalize_groups(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, rectify: bool) -> Tensor:
+    """``ChannelsLastNorm`` with the parameters of ``norm``, whose running values are updated group by group."""
+    result: Tensor
+    result, mean, variance, *_ = ChannelsLastNorm.apply(  # type: ignore[no-untyped-call]
+        maps, norm.weight, norm.bias, norm.eps, num_groups, rectify
+    )
+    update_running_values(norm, mean, variance, maps.numel() // mean.numel())
+    return result
+
+
+@torch.no_grad()
+def update_running_values(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Update the running values by means and biased variances [G, C] of ``count`` values each, one after another."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    _update(norm.running_mean, mean, norm.momentum)
+    _update(norm.running_var, variance * (count / (count - 1)), norm.momentum)
+    norm.num_batches_tracked.add_(len(mean))
+
+
+def _update(running: Tensor, values: Tensor, momentum: float) -> None:
+    """Update running [C] in place by values [G, C] in turn: running <- (1 - momentum) running + momentum value."""
+    num_steps, keep = values.shape[0], 1 - momentum
+    age = torch.arange(num_steps - 1, -1, -1, device=values.device, dtype=values.dtype)
+    running.mul_(keep**num_steps).add_((momentum * keep**age) @ values)
 
 
 class ChannelsLastNorm(torch.autograd.Function):

@@ -11,14 +11,42 @@ digits to last, a channel is kept less a value near its mean; those of bfloat16 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa.models.channels_last_norm import PIECE
-from jepa.models.normalization import update_running_values
+from jepa.kernels.channels_last import PIECE, channels_last, update_running_values
+from jepa.kernels.setting import Setting
+from jepa.models.encoders import MeNet5
+
+# Normalisations are folded from this many elements of the first maps on. Smaller maps have little time to save, and
+# keep the original's order of operations, whose rounding fills half of the golden arrays' tolerance.
+FOLDED_FROM = 1 << 20
+
+
+def install(module: nn.Module, setting: Setting) -> bool:
+    """Replace the features of a :class:`MeNet5`; returns whether ``module`` is one, in full precision on a CPU."""
+    if type(module) is not MeNet5 or setting.device.type != "cpu" or setting.precision == "bf16":
+        return False
+    if setting.batched or setting.compiled:
+        return False
+    object.__setattr__(module, "features", partial(features, module))
+    return True
+
+
+def features(encoder: MeNet5, frames: Tensor) -> Tensor:
+    """What ``encoder.features(frames)`` gives. frames: [N, C, H, W]; returns [N, features_size]."""
+    *layers, pool = encoder.layer1
+    first = layers[0]
+    assert isinstance(first, nn.Conv2d)
+    num_first = len(frames) * first.out_channels * frames.shape[2] * frames.shape[3] // 4
+    if not encoder.training or num_first < FOLDED_FROM:
+        return MeNet5.features(encoder, frames)
+    maps, pending = folded_layers(layers, channels_last(frames))
+    return folded_linear(encoder.fc, pool(maps), pending)  # pooling and normalising: either may come first
 
 
 class Normalization(NamedTuple):
@@ -134,20 +162,6 @@ class _RectifiedMoments(torch.autograd.Function):
             torch.ops.aten.threshold_backward.grad_input(target, rectified, 0, grad_input=target)
             offsets.append(target.sum((0, 1)))
         return result, torch.stack(offsets).sum(0)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, int | None], maps: Tensor, offset: Tensor
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Jobs that are shown the same frames in one tensor: operator by operator."""
-        maps = maps[None] if in_dims[0] is None else maps.movedim(in_dims[0], 0)  # [J, N, C, H, W]
-        offset = offset[None] if in_dims[1] is None else offset.movedim(in_dims[1], 0)  # [J, H * W, C]
-        maps = (maps + offset.mT.reshape(len(offset), 1, *maps.shape[2:])).relu_()
-        origin = maps[:, 0].detach().mean((2, 3))
-        maps = maps - origin[:, None, :, None, None]
-        mean = maps.mean((1, 3, 4))
-        variance = (maps - mean[:, None, :, None, None]).square().mean((1, 3, 4))
-        return (maps, mean, variance, origin), (0, 0, 0, 0)
 
 
 def _images(maps: Tensor) -> Tensor:

@@ -6,13 +6,59 @@ only, and every other gradient of all time steps is one product. Nothing is comp
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa.models.gru import cast_product, gru_cell_parts, recurrence_gradients
+from jepa.kernels.recurrence import candidate_bias, cast_product, gru_cell_parts, input_bias, recurrence_gradients
+from jepa.kernels.setting import Setting
+from jepa.methods.rssm import RSSM
+from jepa.models.rssm import Gaussian
+
+
+def install(module: nn.Module, setting: Setting) -> bool:
+    """Replace the filter of an :class:`RSSM`; returns whether ``module`` is one whose samples carry no gradient."""
+    if type(module) is not RSSM or module.reparameterize:
+        return False
+    object.__setattr__(module, "filter", partial(run_filter, module))
+    return True
+
+
+def run_filter(
+    method: RSSM, encodings: Tensor, actions: Tensor, sample: Tensor, noise: Tensor
+) -> tuple[Tensor, Gaussian]:
+    """What ``method.filter`` gives; arguments and results as there."""
+    size = sample.shape[-1]
+    into = _linear(method.predictor.rnn_input_net, 0)  # of sample and action
+    first = [_linear(net, 0) for net in (method.posterior.posterior_mu_net, method.posterior.posterior_var_net)]
+    second = [_linear(net, 2) for net in (method.posterior.posterior_mu_net, method.posterior.posterior_var_net)]
+    # What actions and encodings add needs no recurrence.
+    pushed = F.linear(actions, into.weight[:, size:], into.bias)
+    seen_weight = torch.cat([linear.weight[:, :size] for linear in first])
+    seen = F.linear(encodings[1:], seen_weight, torch.cat([linear.bias for linear in first]))
+    rnn = method.predictor.rnn
+    weights = FilterWeights(
+        sample=into.weight[:, :size],
+        input=rnn.weight_ih,
+        input_bias=input_bias(rnn.bias_ih, rnn.bias_hh),
+        hidden=rnn.weight_hh,
+        hidden_bias=candidate_bias(rnn.bias_hh),
+        first=torch.cat([linear.weight[:, size:] for linear in first]),
+        second=torch.stack([linear.weight for linear in second]),
+        second_bias=torch.stack([linear.bias[None] for linear in second]),
+    )
+    beliefs, outputs = filter_beliefs(encodings[0], sample, pushed, seen, noise, method.min_var, weights)
+    mean, deviation = outputs.unbind(0)
+    return beliefs, Gaussian(mean, F.softplus(deviation)).widened(method.min_var)
+
+
+def _linear(net: nn.Sequential, index: int) -> nn.Linear:
+    linear = net[index]
+    assert isinstance(linear, nn.Linear)
+    return linear
 
 
 class FilterWeights(NamedTuple):

@@ -1,0 +1,66 @@
+"""What each kernel of jepa/kernels saves of a whole train step: the step without it, as a ratio to the step with all.
+
+    python benchmarks/kernels.py                                   # default models, B = 32 and 256, fp32, and bf16
+    python benchmarks/kernels.py --models rssm --batch-sizes 32    # one row a precision
+    python benchmarks/kernels.py --clock wall --threads 2          # as a run on an idle machine has it
+
+A kernel stays in the repository if its ratio is 1.10 or more in some row. "plain" is the step without any kernel. The
+steps are those that the trainer takes, data included. One trainer for each variant takes its steps in turn with the
+others, in one process, so that what else the machine does hits all alike. Ratios are medians over rounds, with the
+quartiles in brackets. A column is empty where the model, the device or the precision has no use for the kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+from harness import Case, Timings, arguments, make_trainer, measure, start, table, train_step
+
+from jepa.kernels import KERNELS
+from jepa.train import processor
+from jepa.train.loop import Trainer
+
+MODELS = ("vicreg", "simclr", "idm", "rssm")
+ALL, PLAIN = "all kernels", "plain"
+
+
+def main() -> None:
+    parser = arguments(__doc__, repeats=15)
+    parser.set_defaults(threads=1, clock="cpu")
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 256])
+    precisions = ["fp32"] if processor.crawls_in_bf16() else ["fp32", "bf16"]
+    parser.add_argument("--precisions", nargs="+", default=precisions)
+    options = parser.parse_args()
+    start(options, "Kernels")
+    print(table(["model", "B", "precision", "ms, all kernels", PLAIN, *(f"without {name}" for name in KERNELS)], []))
+    for batch_size in options.batch_sizes:
+        for model in options.models:
+            for precision in options.precisions:
+                print(f"| {' | '.join(row(model, batch_size, precision, options))} |", flush=True)
+
+
+def row(model: str, batch_size: int, precision: str, options: argparse.Namespace) -> list[str]:
+    """One row of the table."""
+    overrides = (f"dataset.batch_size={batch_size}", f"precision={precision}")
+    trainers: dict[str, Trainer] = {ALL: make_trainer(model, *overrides), PLAIN: make_trainer(model, *overrides)}
+    trainers[PLAIN].program.use_kernels(())
+    for name in trainers[ALL].program.kernels:
+        trainers[name] = make_trainer(model, *overrides)
+        trainers[name].program.use_kernels([kernel for kernel in KERNELS if kernel != name])
+    cases = [Case(name, train_step(trainer)) for name, trainer in trainers.items()]
+    calls = max(1, 64 // batch_size)
+    timings = measure(cases, repeats=options.repeats, calls=calls, clock=options.clock, tries=1)
+    columns = [_ratio(timings, name) if name in trainers else "" for name in (PLAIN, *KERNELS)]
+    return [model, str(batch_size), precision, timings.milliseconds(ALL), *columns]
+
+
+def _ratio(timings: Timings, name: str) -> str:
+    """``median (lower quartile…upper quartile)`` of the time without a kernel over that with all."""
+    lower, middle, upper = statistics.quantiles(timings.ratios(name, ALL), n=4)
+    return f"{middle:.2f} ({lower:.2f}…{upper:.2f})"
+
+
+if __name__ == "__main__":
+    main()
