@@ -2,24 +2,27 @@
 
     python benchmarks/kernels.py                                   # default models, B = 32 and 256, fp32, and bf16
     python benchmarks/kernels.py --models rssm --batch-sizes 32    # one row a precision
+    python benchmarks/kernels.py --models vicreg --batch-sizes 32 --precisions fp32 --jobs 4    # a batched pack
     python benchmarks/kernels.py --clock wall --threads 2          # as a run on an idle machine has it
 
 A kernel stays in the repository if its ratio is 1.10 or more in some row. "plain" is the step without any kernel. The
-steps are those that the trainer takes, data included. One trainer for each variant takes its steps in turn with the
-others, in one process, so that what else the machine does hits all alike. Ratios are medians over rounds, with the
-quartiles in brackets. A column is empty where the model, the device or the precision has no use for the kernel.
+steps are those that the trainer takes, data included. Each variant has a trainer of its own; they take their steps in
+turn, in one process, so that what else the machine does hits all alike. Ratios are medians over rounds, with the
+quartiles in brackets. A column is empty where the model, the precision or the pack has no use for the kernel.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Collection
 
 from harness import Case, Timings, arguments, make_trainer, measure, start, table, train_step
 
-from jepa.kernels import KERNELS
-from jepa.train import processor
-from jepa.train.loop import Trainer
+from jepa.kernels import KERNELS, install
+from jepa.packing.trainer import PackTrainer
+from jepa.training import processor
+from jepa.training.loop import Trainer
 
 MODELS = ("vicreg", "simclr", "idm", "rssm")
 ALL, PLAIN = "all kernels", "plain"
@@ -32,9 +35,11 @@ def main() -> None:
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 256])
     precisions = ["fp32"] if processor.crawls_in_bf16() else ["fp32", "bf16"]
     parser.add_argument("--precisions", nargs="+", default=precisions)
+    parser.add_argument("--jobs", type=int, default=1, help="J of a batched pack (executor=vmap); 1: a run alone")
     options = parser.parse_args()
     start(options, "Kernels")
-    print(table(["model", "B", "precision", "ms, all kernels", PLAIN, *(f"without {name}" for name in KERNELS)], []))
+    columns = ["model", "J", "B", "precision", "ms, all kernels", PLAIN, *(f"without {name}" for name in KERNELS)]
+    print(table(columns, []), flush=True)
     for batch_size in options.batch_sizes:
         for model in options.models:
             for precision in options.precisions:
@@ -43,17 +48,23 @@ def main() -> None:
 
 def row(model: str, batch_size: int, precision: str, options: argparse.Namespace) -> list[str]:
     """One row of the table."""
-    overrides = (f"dataset.batch_size={batch_size}", f"precision={precision}")
-    trainers: dict[str, Trainer] = {ALL: make_trainer(model, *overrides), PLAIN: make_trainer(model, *overrides)}
-    trainers[PLAIN].program.use_kernels(())
-    for name in trainers[ALL].program.kernels:
-        trainers[name] = make_trainer(model, *overrides)
-        trainers[name].program.use_kernels([kernel for kernel in KERNELS if kernel != name])
-    cases = [Case(name, train_step(trainer)) for name, trainer in trainers.items()]
-    calls = max(1, 64 // batch_size)
-    timings = measure(cases, repeats=options.repeats, calls=calls, clock=options.clock, tries=1)
+
+    def trainer(names: Collection[str]) -> tuple[Trainer | PackTrainer, list[str]]:
+        overrides = (f"dataset.batch_size={batch_size}", f"precision={precision}")
+        made = make_trainer(model, *overrides, num_jobs=options.jobs)
+        if isinstance(made, PackTrainer):
+            made.program.use_kernels(names)
+            return made, made.program.kernels
+        return made, install(made.program.method, device=made.plan.device, precision=precision, only=names)
+
+    everything, installed = trainer(tuple(KERNELS))
+    trainers = {ALL: everything, PLAIN: trainer(())[0]}
+    for name in installed:
+        trainers[name] = trainer([kernel for kernel in KERNELS if kernel != name])[0]
+    cases = [Case(name, train_step(one)) for name, one in trainers.items()]
+    timings = measure(cases, repeats=options.repeats, calls=max(1, 64 // batch_size), clock=options.clock, tries=1)
     columns = [_ratio(timings, name) if name in trainers else "" for name in (PLAIN, *KERNELS)]
-    return [model, str(batch_size), precision, timings.milliseconds(ALL), *columns]
+    return [model, str(options.jobs), str(batch_size), precision, timings.milliseconds(ALL), *columns]
 
 
 def _ratio(timings: Timings, name: str) -> str:

@@ -30,6 +30,7 @@ OPERATIONAL_NESTED_KEYS = frozenset(
     {
         "trainer.compile",
         "trainer.cuda_graph",
+        "trainer.kernels",  # the same mathematics, rounded otherwise, as on another device
         "trainer.log_every_steps",
         "trainer.probe_every_epochs",
         "trainer.warmup_epochs",  # counts where a schedule reads it: as optimizer.schedule.warmup_epochs

@@ -34,6 +34,7 @@ class TrainerConfig:
     probe_every_epochs: int
     compile: bool | str
     cuda_graph: bool
+    kernels: bool
 
     def __post_init__(self) -> None:
         check_count("trainer.epochs", self.epochs, minimum=0, maximum=10**6)

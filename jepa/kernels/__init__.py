@@ -1,8 +1,8 @@
 """Faster equivalents of parts of models, put in place from outside.
 
-A model computes the same without them, within rounding; no model knows of them. Each is a function of a module's own
-parameters that takes the place of the module's ``forward``, so that names and shapes of a state dict stay as they are.
-`python benchmarks/kernels.py` measures what each saves of a whole train step.
+A model computes the same without them, within rounding, and no model knows of them. A kernel is a function of a
+module's own parameters. It takes the place of one function of the module, so that the names and shapes of a state dict
+stay as they are. ``python benchmarks/kernels.py`` measures what each saves of a whole train step.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
-from jepa.kernels import channels_last, filtering, folded_norm, recurrence, step_norm, upsampled_conv
-from jepa.kernels.setting import Setting
+from jepa.kernels import channels_last, decoder, filtering, folded_norm, recurrence
+from jepa.kernels.setting import Setting, restore
 
-__all__ = ["KERNELS", "Setting", "install"]
+__all__ = ["KERNELS", "install"]
 
+# Each replaces functions of a module that it suits, and returns whether it did. A later one wins over an earlier one.
 KERNELS: dict[str, Callable[[nn.Module, Setting], bool]] = {
-    "channels_last": channels_last.install_layout,
-    "channels_last_norm": channels_last.install_norm,
+    "channels_last": channels_last.install,
     "folded_norm": folded_norm.install,
-    "upsampled_conv": upsampled_conv.install,
-    "step_norm": step_norm.install,
+    "decoder": decoder.install,
     "recurrence": recurrence.install,
     "filtering": filtering.install,
 }
@@ -32,27 +31,28 @@ def install(
     method: nn.Module,
     *,
     device: torch.device,
-    precision: str = "fp32",
+    precision: str,
     batched: bool = False,
-    compiled: bool = False,
     only: Collection[str] = tuple(KERNELS),
 ) -> list[str]:
-    """Replace parts of ``method`` by faster equivalents where they suit.
+    """Replace parts of ``method`` by faster equivalents where they suit; those of an earlier call are taken out.
 
     Args:
-        method: a method, or any module.
-        device: where it will run.
-        precision: ``fp32``, ``tf32`` or ``bf16``.
-        batched: it will be called under ``torch.func.vmap``.
-        compiled: it will be compiled by ``torch.compile``.
-        only: names of the kernels that may be used.
+        method: a method, or any module; its parameters and buffers stay where they are.
+        device: where it runs.
+        precision: fp32, tf32 or bf16.
+        batched: it is called under ``torch.func.vmap``, for the jobs of a pack.
+        only: names of the kernels that may be used; none: the plain code everywhere.
 
     Returns:
-        The names of those that were put in place.
+        The names of the kernels in place.
     """
-    setting = Setting(device, precision, batched, compiled)
-    return [
-        name
-        for name, put in KERNELS.items()
-        if name in only and any([put(module, setting) for module in list(method.modules())])
-    ]
+    modules = list(method.modules())
+    for module in modules:
+        restore(module)
+    setting = Setting(device, precision, batched)
+    installed = []
+    for name, put in KERNELS.items():
+        if name in only and sum(put(module, setting) for module in modules) > 0:
+            installed.append(name)
+    return installed

@@ -1,94 +1,77 @@
-"""ReLU and batch normalisation of channels-last maps on a CPU, in passes over pieces that a core's cache holds.
+"""Channels-last maps on a CPU: convolutions, and ReLU and batch normalisation in pieces that a core's cache holds.
 
-PyTorch's own BatchNorm for channels-last on a CPU adds up one pixel after the other in single precision (from 2 000
-images of a constant background its variances are wrong by 2 %) and it makes a pass over memory for each of its steps.
-Here every sum is taken by ``Tensor.sum``, which groups its terms, of differences from a value near the mean, so that it
-keeps its digits; and ReLU, both sums, the result and all of the backward pass read a map twice at most.
+PyTorch's own BatchNorm for channels-last on a CPU adds up one pixel after the other in single precision: from 4 000
+images of a constant background its variances are wrong by 10 %. Here every sum is taken by ``Tensor.sum``, which groups
+its terms, of differences from a value near the mean, so that it keeps its digits. ReLU, both sums, the result and all
+of the backward pass read a map twice at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from jepa.kernels.setting import Setting, rectifies, replace_forward
+from jepa.kernels.setting import Setting, channels_last, replace, take_over_relu, update_running_values
+from jepa.models.encoders import LeNet5, MeNet5, ResNet18
 
 PIECE = 1 << 18  # elements that a thread takes at a time: 1 MiB in single precision
 
 
-def install_layout(module: nn.Module, setting: Setting) -> bool:
-    """Make an ``nn.Conv2d`` convert its maps to channels-last; returns whether ``module`` is one that suits."""
-    if type(module) is not nn.Conv2d or setting.batched:
+def install(module: nn.Module, setting: Setting) -> bool:
+    """Replace the convolutions, norms and ReLUs in front of norms of an encoder; returns whether ``module`` is one."""
+    if setting.device.type != "cpu" or setting.batched or type(module) not in (MeNet5, ResNet18, LeNet5):
         return False
-    replace_forward(module, partial(_convolve, module))
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            replace(part, "forward", convolve)
+        for norm in part.children():
+            if isinstance(norm, nn.BatchNorm2d):
+                replace(norm, "forward", normalize, take_over_relu(part, norm))
+    if type(module) is MeNet5:
+        replace(module, "features", features)
     return True
 
 
-def _convolve(module: nn.Conv2d, maps: Tensor) -> Tensor:
+def convolve(module: nn.Conv2d, maps: Tensor) -> Tensor:
+    """What ``module(maps)`` gives, channels-last."""
     return nn.Conv2d.forward(module, channels_last(maps))
 
 
-def channels_last(maps: Tensor) -> Tensor:
-    """maps [N, C, H, W] with the channels of a pixel side by side in memory."""
-    return maps if maps.stride(1) == 1 else maps.to(memory_format=torch.channels_last, copy=True)
-
-
-def install_norm(module: nn.Module, setting: Setting) -> bool:
-    """Replace ``nn.BatchNorm2d``, and a ReLU in front of it, by :class:`ChannelsLastNorm`; returns whether any suits.
-
-    module: a parent of such layers.
-    """
-    if setting.device.type != "cpu" or setting.batched or setting.compiled:
-        return False
-    norms = [child for child in module.children() if type(child) is nn.BatchNorm2d]
-    for norm in norms:
-        replace_forward(norm, partial(normalize, norm, rectifies(module, norm)))
-    return bool(norms)
+def features(encoder: MeNet5, frames: Tensor) -> Tensor:
+    """What ``encoder.features(frames)`` gives. frames: [N, C, H, W]; returns [N, features_size]."""
+    maps = encoder.layer1(frames).permute(0, 2, 3, 1)  # [N, 3, 3, 32w]
+    # The weight's columns in the order of the maps: cheaper than copying the maps and their gradients.
+    weight = encoder.fc.weight.view(encoder.fc.out_features, maps.shape[3], -1).transpose(1, 2).flatten(1)
+    return F.linear(maps.flatten(1), weight, encoder.fc.bias)
 
 
 def normalize(norm: nn.BatchNorm2d, rectify: bool, maps: Tensor) -> Tensor:
-    """What ``norm(maps)`` gives, or with ``rectify`` ``norm(maps.relu_())``. maps and returned: [N, C, H, W]."""
+    """What ``norm(maps)`` gives; with ``rectify``, ``norm(maps.relu_())``. maps and returned: [N, C, H, W]."""
     if norm.training and suits(maps):
         return normalize_groups(norm, maps, num_groups=1, rectify=rectify)
     return nn.BatchNorm2d.forward(norm, maps.relu_() if rectify else maps)
 
 
 def suits(maps: Tensor) -> bool:
-    """Whether maps [N, C, H, W] lie channels-last without gaps, with several channels and pixels."""
+    """Whether maps [N, C, H, W] lie channels-last without gaps, have several channels and pixels, and are computed."""
     _, channels, height, width = maps.shape
     strides = (height * width * channels, 1, width * channels, channels)
-    return maps.stride() == strides and channels > 1 and height * width > 1
+    plain = maps.stride() == strides and channels > 1 and height * width > 1
+    return plain and not torch.compiler.is_compiling()
 
 
 def normalize_groups(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, rectify: bool) -> Tensor:
-    """``ChannelsLastNorm`` with the parameters of ``norm``, whose running values are updated group by group."""
+    """:class:`ChannelsLastNorm` with the parameters of ``norm``, whose running values are updated group by group."""
     result: Tensor
     result, mean, variance, *_ = ChannelsLastNorm.apply(  # type: ignore[no-untyped-call]
         maps, norm.weight, norm.bias, norm.eps, num_groups, rectify
     )
     update_running_values(norm, mean, variance, maps.numel() // mean.numel())
     return result
-
-
-@torch.no_grad()
-def update_running_values(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Update the running values by means and biased variances [G, C] of ``count`` values each, one after another."""
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    _update(norm.running_mean, mean, norm.momentum)
-    _update(norm.running_var, variance * (count / (count - 1)), norm.momentum)
-    norm.num_batches_tracked.add_(len(mean))
-
-
-def _update(running: Tensor, values: Tensor, momentum: float) -> None:
-    """Update running [C] in place by values [G, C] in turn: running <- (1 - momentum) running + momentum value."""
-    num_steps, keep = values.shape[0], 1 - momentum
-    age = torch.arange(num_steps - 1, -1, -1, device=values.device, dtype=values.dtype)
-    running.mul_(keep**num_steps).add_((momentum * keep**age) @ values)
 
 
 class ChannelsLastNorm(torch.autograd.Function):

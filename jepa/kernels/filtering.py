@@ -6,7 +6,6 @@ only, and every other gradient of all time steps is one product. Nothing is comp
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa.kernels.recurrence import candidate_bias, cast_product, gru_cell_parts, input_bias, recurrence_gradients
-from jepa.kernels.setting import Setting
+from jepa.kernels.setting import Setting, replace
 from jepa.methods.rssm import RSSM
 from jepa.models.rssm import Gaussian
 
@@ -23,7 +22,7 @@ def install(module: nn.Module, setting: Setting) -> bool:
     """Replace the filter of an :class:`RSSM`; returns whether ``module`` is one whose samples carry no gradient."""
     if type(module) is not RSSM or module.reparameterize:
         return False
-    object.__setattr__(module, "filter", partial(run_filter, module))
+    replace(module, "filter", run_filter)
     return True
 
 

@@ -11,15 +11,15 @@ digits to last, a channel is kept less a value near its mean; those of bfloat16 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa.kernels.channels_last import PIECE, channels_last, update_running_values
-from jepa.kernels.setting import Setting
+from jepa.kernels.channels_last import PIECE
+from jepa.kernels.channels_last import features as unfolded_features
+from jepa.kernels.setting import Setting, channels_last, replace, update_running_values
 from jepa.models.encoders import MeNet5
 
 # Normalisations are folded from this many elements of the first maps on. Smaller maps have little time to save, and
@@ -29,11 +29,9 @@ FOLDED_FROM = 1 << 20
 
 def install(module: nn.Module, setting: Setting) -> bool:
     """Replace the features of a :class:`MeNet5`; returns whether ``module`` is one, in full precision on a CPU."""
-    if type(module) is not MeNet5 or setting.device.type != "cpu" or setting.precision == "bf16":
+    if setting.device.type != "cpu" or setting.precision == "bf16" or setting.batched or type(module) is not MeNet5:
         return False
-    if setting.batched or setting.compiled:
-        return False
-    object.__setattr__(module, "features", partial(features, module))
+    replace(module, "features", features)
     return True
 
 
@@ -43,8 +41,8 @@ def features(encoder: MeNet5, frames: Tensor) -> Tensor:
     first = layers[0]
     assert isinstance(first, nn.Conv2d)
     num_first = len(frames) * first.out_channels * frames.shape[2] * frames.shape[3] // 4
-    if not encoder.training or num_first < FOLDED_FROM:
-        return MeNet5.features(encoder, frames)
+    if not encoder.training or num_first < FOLDED_FROM or torch.compiler.is_compiling():
+        return unfolded_features(encoder, frames)
     maps, pending = folded_layers(layers, channels_last(frames))
     return folded_linear(encoder.fc, pool(maps), pending)  # pooling and normalising: either may come first
 

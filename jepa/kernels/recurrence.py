@@ -6,14 +6,13 @@ gradient instead of one a time step. The packed form runs the same code on tenso
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa.kernels.setting import Setting, replace_forward
+from jepa.kernels.setting import Setting, replace
 from jepa.models.gru import GRU
 
 
@@ -21,7 +20,7 @@ def install(module: nn.Module, setting: Setting) -> bool:
     """Replace the forward pass of a :class:`GRU`; returns whether ``module`` is one."""
     if type(module) is not GRU:
         return False
-    replace_forward(module, partial(gru, module))
+    replace(module, "forward", gru)
     return True
 
 

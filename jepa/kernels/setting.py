@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,23 +18,53 @@ class Setting:
     device: torch.device
     precision: str  # fp32, tf32 or bf16
     batched: bool  # the method is called under torch.func.vmap
-    compiled: bool  # the method is compiled by torch.compile
 
 
-def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
-    """Make ``module(...)`` call ``forward``. Parameters, buffers and their names stay as they are."""
-    object.__setattr__(module, "forward", forward)
+def replace(module: nn.Module, name: str, function: Callable[..., Any], *first: object) -> None:
+    """Make ``module.name(...)`` call ``function(module, *first, ...)``. The module's tensors stay as they are."""
+    assert callable(getattr(type(module), name)), name
+    vars(module)[name] = partial(function, module, *first)
 
 
-def rectifies(parent: nn.Module, norm: nn.Module) -> bool:
-    """Whether a ReLU stands in front of ``norm`` in ``parent``; it is then replaced: the norm's kernel applies it."""
+def restore(module: nn.Module) -> None:
+    """Undo every :func:`replace` of ``module``: its class's own functions are called again."""
+    for name, value in list(vars(module).items()):
+        if isinstance(value, partial) and value.func.__module__.startswith("jepa.kernels."):
+            del vars(module)[name]
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """maps [N, C, H, W] with the channels of a pixel side by side in memory."""
+    return maps if maps.stride(1) == 1 else maps.to(memory_format=torch.channels_last, copy=True)
+
+
+def take_over_relu(parent: nn.Module, norm: nn.Module) -> bool:
+    """Whether a ReLU stands in front of ``norm`` in ``parent``; if so, it is replaced: the norm is to apply it."""
     layers = list(parent.children())
     before = layers[layers.index(norm) - 1]
     if not isinstance(parent, nn.Sequential) or not isinstance(before, nn.ReLU):
         return False
-    replace_forward(before, _unchanged)
+    replace(before, "forward", _unchanged)
     return True
 
 
-def _unchanged(maps: Tensor) -> Tensor:
+def _unchanged(relu: nn.Module, maps: Tensor) -> Tensor:
     return maps
+
+
+@torch.no_grad()
+def update_running_values(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Update the running values of ``norm`` as G calls in training mode do.
+
+    Args:
+        mean, variance: of each call, the variance biased [G, C].
+        count: values that each of them was taken over.
+    """
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    keep, last = 1 - norm.momentum, len(mean) - 1
+    age = torch.arange(last, -1, -1, device=mean.device, dtype=mean.dtype)
+    weights = norm.momentum * keep**age  # [G]: r <- (1 - momentum) r + momentum value, from the first call to the last
+    norm.running_mean.mul_(keep ** len(mean)).add_(weights @ mean)
+    norm.running_var.mul_(keep ** len(mean)).add_(weights @ (variance * (count / (count - 1))))
+    norm.num_batches_tracked.add_(len(mean))

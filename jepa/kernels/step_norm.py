@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jepa.kernels.channels_last import normalize_groups, suits, update_running_values
-from jepa.kernels.setting import Setting, rectifies, replace_forward
+from jepa.kernels.channels_last import normalize_groups, suits
+from jepa.kernels.setting import Setting, replace, take_over_relu, update_running_values
 from jepa.models.decoders import StepNorm2d
 
 
-def install(module: nn.Module, setting: Setting) -> bool:
-    """Replace the forward passes of ``StepNorm2d`` and of a ReLU in front of it; returns whether there is one.
-
-    module: a parent of such layers.
-    """
-    in_pieces = setting.device.type == "cpu" and not setting.batched and not setting.compiled
-    norms = [child for child in module.children() if type(child) is StepNorm2d]
-    for norm in norms:
-        replace_forward(norm, partial(normalize_steps, norm, rectifies(module, norm), in_pieces))
-    return bool(norms)
+def install(module: nn.Module, setting: Setting) -> None:
+    """Replace the forward pass of each :class:`StepNorm2d` in ``module``, and of a ReLU in front of it."""
+    in_pieces = setting.device.type == "cpu" and not setting.batched
+    for norm in module.children():
+        if isinstance(norm, StepNorm2d):
+            replace(norm, "forward", normalize_steps, take_over_relu(module, norm), in_pieces)
 
 
 def normalize_steps(norm: StepNorm2d, rectify: bool, in_pieces: bool, maps: Tensor, num_steps: int) -> Tensor:
-    """What ``norm(maps, num_steps)`` gives, or with ``rectify`` ``norm(maps.relu_(), num_steps)``.
+    """What ``norm(maps, num_steps)`` gives; with ``rectify``, ``norm(maps.relu_(), num_steps)``.
 
     Args:
-        in_pieces: where the maps are channels-last, normalise them by ``ChannelsLastNorm``.
+        in_pieces: normalise maps that are channels-last in pieces, as the ``channels_last`` kernel does.
         maps: [T*B, C, H, W].
         num_steps: T.
 
@@ -40,8 +35,8 @@ def normalize_steps(norm: StepNorm2d, rectify: bool, in_pieces: bool, maps: Tens
         return normalize_groups(norm, maps, num_groups=num_steps, rectify=rectify)
     maps = maps.relu_() if rectify else maps
     if not norm.training:
-        return nn.BatchNorm2d.forward(norm, maps)
-    steps = maps.unflatten(0, (num_steps, -1))
+        return nn.BatchNorm2d.forward(norm, maps)  # the running values are the same for every step
+    steps = maps.reshape(num_steps, -1, *maps.shape[1:])
     result: Tensor
     result, mean, variance = _StepNorm.apply(steps, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
     update_running_values(norm, mean, variance, maps.numel() // mean.numel())

@@ -6,30 +6,24 @@ same numbers, zero padding included, with 22 % (5×5 at scale 3) or 44 % (3×3 a
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from jepa.kernels.setting import Setting, replace_forward
-from jepa.kernels.channels_last import channels_last
+from jepa.kernels.setting import Setting, channels_last, replace
 from jepa.models.decoders import UpsampledConv
 
 # Below this many output channels a transposed convolution wastes most of each vector instruction.
 _NARROW = 8
 
 
-def install(module: nn.Module, setting: Setting) -> bool:
-    """Replace the forward pass of an :class:`UpsampledConv`; returns whether ``module`` is one that suits."""
-    if type(module) is not UpsampledConv or not 3 <= module.conv.kernel_size[0] <= 2 * module.scale + 1:
-        return False
-    weight = module.conv.weight
+def install(module: UpsampledConv, setting: Setting) -> None:
+    """Replace the forward pass of ``module``."""
     kernel_size, narrow = module.conv.kernel_size[0], module.conv.out_channels < _NARROW
+    assert 3 <= kernel_size <= 2 * module.scale + 1
     along = phase_taps(kernel_size, module.scale) if narrow else transposed_taps(kernel_size, module.scale)
-    taps = torch.kron(along, along).to(weight)
-    replace_forward(module, partial(upsampled_conv, module, taps, narrow, not setting.batched))
-    return True
+    taps = torch.kron(along, along).to(module.conv.weight)
+    replace(module, "forward", upsampled_conv, taps, narrow, not setting.batched)
 
 
 def upsampled_conv(module: UpsampledConv, taps: Tensor, narrow: bool, to_channels_last: bool, maps: Tensor) -> Tensor:

@@ -86,7 +86,8 @@ class MLPProjector(Projector):
         self.output_size = widths[-1]
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        return self.model(embeddings.flatten(0, -2)).reshape(*embeddings.shape[:-1], self.output_size)
+        projections: Tensor = self.model(embeddings.flatten(0, -2))  # [N, output_size]
+        return projections.reshape(*embeddings.shape[:-1], self.output_size)
 
     def steps(self, embeddings: Tensor) -> Tensor:
         return torch.stack([self.model(step) for step in embeddings])

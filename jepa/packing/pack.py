@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from jepa.data.stream import Stream
 from jepa.errors import ConfigError
-from jepa.models.normalization import as_packed
+from jepa.kernels import install
 from jepa.packing.executors import MEASURED
 from jepa.packing.trainer import PackTrainer
 from jepa.plan import make_loggers
@@ -96,6 +96,7 @@ def automatic_pack_size(plan: Plan) -> int:
 def bytes_per_job(plan: Plan) -> int:
     """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps."""
     method = plan.initial_method().to(plan.device)
+    install(method, device=plan.device, precision=plan.config.precision, batched=True)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in method.parameters())
     batch = Stream(plan.dataset, plan.config.seed, "train", None, plan.device).next()
     generator = torch.Generator(plan.device)
@@ -106,7 +107,6 @@ def bytes_per_job(plan: Plan) -> int:
         return tensor
 
     with (
-        as_packed(),
         saved_tensors_hooks(keep, lambda tensor: tensor),
         autocast(plan.device, plan.config.precision),
     ):

@@ -7,7 +7,7 @@ called job after job, whichever is faster on the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map, tree_map_only
 
+from jepa.kernels import KERNELS, install
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.optim.flat import FlatLayout
@@ -42,6 +43,7 @@ class PackedProgram:
         device: torch.device,
         precision: str,
         executor: str = "vmap",
+        kernels: Collection[str] = tuple(KERNELS),
     ) -> None:
         """Stack the jobs' parameters and buffers on ``device``.
 
@@ -51,6 +53,7 @@ class PackedProgram:
             device: where the program lives.
             precision: "fp32", "tf32" or "bf16" (autocast).
             executor: how the jobs run, one of ``EXECUTORS``.
+            kernels: names of the kernels that may take the place of parts of the models.
 
         Raises:
             ValueError: the jobs do not agree in names or shapes.
@@ -73,6 +76,7 @@ class PackedProgram:
         )
         self._model = _Jobs(self)
         self._recorder: Callable[[Callable[[], Losses]], Replay] | None = None
+        self._allowed_kernels = kernels
         self.executor = executor
 
     def _state(self, params: Tensor, optimizer: Optimizer, hyper: dict[str, Tensor]) -> State:
@@ -108,7 +112,19 @@ class PackedProgram:
         self._recorder = record
         self._reset_step()
 
+    def use_kernels(self, names: Collection[str]) -> None:
+        """Use the kernels of these names where they suit, and no others; holds from the next step on."""
+        self._allowed_kernels = names
+        self._reset_step()
+
     def _reset_step(self) -> None:
+        self.kernels = install(
+            self.template,
+            device=self.device,
+            precision=self.precision,
+            batched=self.executor != "loop",
+            only=self._allowed_kernels,
+        )
         recorder = self._recorder
         self._step: Step = self._take_step if recorder is None else GraphedStep(self._take_step, record=recorder)
 

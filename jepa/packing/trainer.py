@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from jepa.kernels import KERNELS
 from jepa.loggers.base import Logger
 from jepa.packing.executors import MEASURED, choose_executor
 from jepa.packing.program import PackedProgram
@@ -68,6 +69,7 @@ class PackTrainer(Trainee):
             device=self.plan.device,
             precision=self.plan.config.precision,
             executor="vmap" if executor == MEASURED else executor,
+            kernels=tuple(KERNELS) if self.plan.config.trainer.kernels else (),
         )
         self.tally = Tally()
         self._restore()
@@ -79,6 +81,7 @@ class PackTrainer(Trainee):
             self.program.replay_steps()
         if executor == MEASURED and len(self.jobs) > 1 and self.step < self.total_steps:
             self._choose_executor()
+        self.note(kernels=self.program.kernels)
 
     def _restore(self) -> None:
         tallies = []

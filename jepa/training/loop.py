@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from jepa.kernels import KERNELS, install
 from jepa.loggers.base import Logger
 from jepa.methods.base import Method
 from jepa.probes import ProbeReport
@@ -140,6 +141,9 @@ class Trainer(Trainee):
         self.job = Job(plan, loggers=loggers, resume=resume)
         self.job.describe(method)
         self.program = Program(method, plan.optimizer, device=plan.device, precision=plan.config.precision)
+        allowed = KERNELS if plan.config.trainer.kernels else ()
+        installed = install(method, device=plan.device, precision=plan.config.precision, only=allowed)
+        self.job.record["kernels"] = installed
         self.tally = Tally()
         self.learning_rates = plan.learning_rates(self.total_steps)  # [steps]
         self._restore()

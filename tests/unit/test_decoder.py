@@ -9,15 +9,26 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from jepa.errors import ConfigError
+from jepa.kernels import install, upsampled_conv
+from jepa.kernels.setting import Setting
 from jepa.models.decoders import Decoder, UpsampledConv, bilinear_matrix
 
 STEPS, BATCH, FEATURES = 3, 4, 7
 
 
-def decoder(seed=0, channels=1, image_size=28):
+@pytest.fixture(params=[True, False], ids=["kernels", "plain"])
+def kernels(request):
+    """Whether the decoder's kernels are in place."""
+    return request.param
+
+
+def decoder(kernels, seed=0, channels=1, image_size=28, batched=False, dtype=torch.float64):
     torch.manual_seed(seed)
-    made = Decoder(input_size=FEATURES, channels=channels, image_size=image_size, width_factor=1).double()
-    made.resize = bilinear_matrix(54, image_size)
+    made = Decoder(input_size=FEATURES, channels=channels, image_size=image_size, width_factor=1).to(dtype)
+    if kernels:
+        installed = install(made, device=torch.device("cpu"), precision="fp32", batched=batched)
+        assert installed == ["decoder"]
+    made.resize = bilinear_matrix(54, image_size).to(dtype)
     for norm in (made.layers[2], made.layers[5]):
         nn.init.normal_(norm.weight, 1.0, 0.2)
         nn.init.normal_(norm.bias)
@@ -29,6 +40,10 @@ def features(seed=1, *leading):
     return torch.randn(*leading, STEPS, BATCH, FEATURES, generator=source, dtype=torch.float64)
 
 
+def normalized(norm, maps):
+    return nn.BatchNorm2d.forward(norm, maps)
+
+
 def plain_step(made, rows, image_size):
     """The decoder for one time step's features [B, F], with the modules of ``made``."""
     maps = F.relu(made.fc(rows)).reshape(len(rows), -1, 3, 3)
@@ -36,7 +51,7 @@ def plain_step(made, rows, image_size):
         maps = maps.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
         maps = F.conv2d(maps, made.layers[layer].conv.weight, padding=kernel // 2)
         if layer < 6:
-            maps = made.layers[layer + 2](F.relu(maps))
+            maps = normalized(made.layers[layer + 2], F.relu(maps))
     return F.interpolate(maps, size=(image_size, image_size), mode="bilinear", align_corners=False)
 
 
@@ -50,9 +65,9 @@ def assert_same_gradients(ours, theirs):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_gradients_and_running_values(channels):
-    ours, given = decoder(channels=channels), features()
-    theirs = copy.deepcopy(ours)
+def test_images_gradients_and_running_values(kernels, channels):
+    ours, given = decoder(kernels, channels=channels), features()
+    theirs = decoder(False, channels=channels)
     inputs = [given.clone().requires_grad_() for _ in range(2)]
     images, expected = ours(inputs[0]), plain(theirs, inputs[1])
     assert images.shape == (STEPS, BATCH, channels, 28, 28)
@@ -67,8 +82,8 @@ def test_images_gradients_and_running_values(channels):
     assert ours.layers[2].num_batches_tracked == STEPS
 
 
-def test_evaluation_uses_running_values():
-    made = decoder()
+def test_evaluation_uses_running_values(kernels):
+    made = decoder(kernels)
     with torch.no_grad():
         made(features())
         made.eval()
@@ -78,8 +93,8 @@ def test_evaluation_uses_running_values():
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
 
 
-def test_other_image_sizes():
-    made = decoder(image_size=20).eval()
+def test_other_image_sizes(kernels):
+    made = decoder(kernels, image_size=20).eval()
     with torch.no_grad():
         torch.testing.assert_close(made(features()), plain(made, features(), image_size=20), rtol=1e-10, atol=1e-12)
 
@@ -89,7 +104,7 @@ def test_other_image_sizes():
 def test_upsampled_convolution(kernel_size, scale, channels):
     torch.manual_seed(0)
     layer = UpsampledConv(in_channels=3, out_channels=channels, kernel_size=kernel_size, scale=scale).double()
-    assert layer.narrow == (channels == 1)
+    upsampled_conv.install(layer, Setting(torch.device("cpu"), "fp32", batched=False))
     maps = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
     upsampled = maps.repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
     expected = F.conv2d(upsampled, layer.conv.weight, padding=kernel_size // 2)
@@ -101,8 +116,8 @@ def test_upsampled_convolution(kernel_size, scale, channels):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
 
 
-def test_packed_decoders_are_separate_decoders():
-    made, given = [decoder(seed) for seed in range(3)], features(1, 3)
+def test_packed_decoders_are_separate_decoders(kernels):
+    made, given = [decoder(kernels, seed, batched=True) for seed in range(3)], features(1, 3)
     parameters, buffers = stack_module_state(made)
 
     def call(state, rows):
@@ -120,9 +135,9 @@ def test_packed_decoders_are_separate_decoders():
             torch.testing.assert_close(buffers[name][job], buffer, rtol=1e-10, atol=1e-12)
 
 
-def test_bf16_autocast():
-    made, given = decoder().float(), features().float()
-    exact = copy.deepcopy(made)(given)
+def test_bf16_autocast(kernels):
+    made, given = decoder(kernels, dtype=torch.float32), features().float()
+    exact = decoder(False, dtype=torch.float32)(given)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         images = made(given)
     images.float().sum().backward()
@@ -130,10 +145,11 @@ def test_bf16_autocast():
     assert all(parameter.grad.isfinite().all() for parameter in made.parameters())
 
 
-def test_a_constant_background_keeps_its_statistics():
+def test_a_constant_background_keeps_its_statistics(kernels):
     """Maps that are nearly the same everywhere: sums over many pixels must not lose the little that differs."""
-    made = decoder().float()
-    exact = copy.deepcopy(made).double()
+    made = decoder(kernels, dtype=torch.float32)
+    exact = decoder(False)
+    exact.load_state_dict(made.state_dict())
     given = 1.0 + 1e-3 * torch.randn(2, 64, FEATURES, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         made(given)

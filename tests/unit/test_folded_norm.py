@@ -5,10 +5,9 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, stack_module_state, vmap
 
-from jepa.models import folded_norm
-from jepa.models.folded_norm import folded_layers, folded_linear
+from jepa.kernels import folded_norm
+from jepa.kernels.folded_norm import folded_layers, folded_linear
 
 
 class Layers(nn.Module):
@@ -80,23 +79,3 @@ def test_single_precision_keeps_its_digits() -> None:
         scale = reference.abs().max().item()
         error, theirs = ((one.double() - reference).abs().max().item() / max(scale, 1e-9) for one in (value, torchs))
         assert error < 1e-5 or error < theirs
-
-
-def test_jobs_that_share_their_frames() -> None:
-    jobs = [Layers().double() for _ in range(3)]
-    with torch.no_grad():
-        for number, job in enumerate(jobs):
-            for parameter in job.parameters():
-                parameter.mul_(1 + 0.1 * number)
-    params, buffers = stack_module_state(jobs)
-    maps = frames(6).contiguous(memory_format=torch.channels_last)
-    together = vmap(lambda p, b: functional_call(jobs[0], (p, b), (maps,)))(params, buffers)
-    grads = torch.autograd.grad(together.square().sum(), list(params.values()))
-    for number, job in enumerate(jobs):
-        alone = job(maps)
-        torch.testing.assert_close(together[number], alone)
-        singles = torch.autograd.grad(alone.square().sum(), list(job.parameters()))
-        for stacked, single in zip(grads, singles, strict=True):
-            torch.testing.assert_close(stacked[number], single, rtol=1e-8, atol=1e-10)
-        for name, value in job.named_buffers():
-            torch.testing.assert_close(buffers[name][number], value)

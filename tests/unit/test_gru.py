@@ -1,17 +1,32 @@
-"""The GRU against torch.nn.GRU; packed, under autocast, traced."""
+"""The GRU, plain and by its kernel, against torch.nn.GRU; packed, under autocast, traced."""
 
 import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from jepa.models.gru import GRU, recurrence
+from jepa.kernels import install
+from jepa.kernels.recurrence import recurrence
+from jepa.models.gru import GRU
 
+CPU = torch.device("cpu")
 T, B, A, D = 5, 4, 2, 7
 
 
-def gru_and_reference(num_layers, dtype=torch.float64):
+@pytest.fixture(params=[True, False], ids=["kernel", "plain"])
+def kernel(request):
+    """Whether the recurrence is the kernel's."""
+    return request.param
+
+
+def make_gru(num_layers, kernel):
+    gru = GRU(input_size=A, hidden_size=D, num_layers=num_layers)
+    assert install(gru, device=CPU, precision="fp32", only=("recurrence",) if kernel else ()) == ["recurrence"] * kernel
+    return gru
+
+
+def gru_and_reference(num_layers, kernel, dtype=torch.float64):
     torch.manual_seed(0)
-    ours = GRU(input_size=A, hidden_size=D, num_layers=num_layers).to(dtype)
+    ours = make_gru(num_layers, kernel).to(dtype)
     theirs = torch.nn.GRU(A, D, num_layers).to(dtype)
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
@@ -32,8 +47,8 @@ def outputs_and_gradients(gru, x, hidden):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_states_and_gradients_are_those_of_torch(num_layers, dtype):
-    ours, theirs = gru_and_reference(num_layers, dtype)
+def test_states_and_gradients_are_those_of_torch(num_layers, kernel, dtype):
+    ours, theirs = gru_and_reference(num_layers, kernel, dtype)
     x, hidden = inputs(num_layers, dtype)
     for ours_value, value in zip(
         outputs_and_gradients(ours, x, hidden), outputs_and_gradients(theirs, x, hidden), strict=True
@@ -51,8 +66,8 @@ def test_initialised_as_torch_does():
         torch.testing.assert_close(ours_value, value, rtol=0, atol=0)
 
 
-def test_steps_one_by_one_are_the_recurrence():
-    gru, _ = gru_and_reference(2)
+def test_steps_one_by_one_are_the_recurrence(kernel):
+    gru, _ = gru_and_reference(2, kernel)
     x, hidden = inputs(2)
     states, last = gru(x, hidden)
     for t in range(T):
@@ -69,8 +84,8 @@ def test_recurrence_passes_gradcheck():
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_packed_jobs_are_the_jobs_alone(num_layers):
-    jobs = [GRU(input_size=A, hidden_size=D, num_layers=num_layers) for _ in range(3)]
+def test_packed_jobs_are_the_jobs_alone(num_layers, kernel):
+    jobs = [make_gru(num_layers, kernel) for _ in range(3)]
     params, _ = stack_module_state(jobs)
     x, hidden = (torch.stack([value.detach().float() * (job + 1) for job in range(3)]) for value in inputs(num_layers))
     hidden.requires_grad_()
@@ -91,15 +106,15 @@ def test_packed_jobs_are_the_jobs_alone(num_layers):
             torch.testing.assert_close(inner[j], single)
 
 
-def test_packed_data_with_shared_weights():
-    gru = GRU(input_size=A, hidden_size=D, num_layers=1)
+def test_packed_data_with_shared_weights(kernel):
+    gru = make_gru(1, kernel)
     x, hidden = (torch.stack([value.detach().float()] * 2) for value in inputs(1))
     together = vmap(lambda job_x, job_hidden: gru(job_x, job_hidden)[0])(x, hidden)
     torch.testing.assert_close(together[1], gru(x[1], hidden[1])[0])
 
 
-def test_bfloat16_products_leave_the_state_in_single_precision():
-    gru, _ = gru_and_reference(2, torch.float32)
+def test_bfloat16_products_leave_the_state_in_single_precision(kernel):
+    gru, _ = gru_and_reference(2, kernel, torch.float32)
     x, hidden = inputs(2, torch.float32)
     exact = outputs_and_gradients(gru, x, hidden)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -115,7 +130,7 @@ def test_bfloat16_products_leave_the_state_in_single_precision():
 @pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize("packed", [False, True])
 def test_traced_as_one_graph(packed):
-    jobs = [GRU(input_size=A, hidden_size=D, num_layers=1) for _ in range(2)]
+    jobs = [make_gru(1, True) for _ in range(2)]
     params, x, hidden = stack_module_state(jobs)[0], *(value.detach().float() for value in inputs(1))
 
     def states(params, x, hidden):

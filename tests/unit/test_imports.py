@@ -25,7 +25,7 @@ LAYERS: list[list[set[str]]] = [
     [{"losses"}, {"optim"}],
     [{"methods"}],
     [{"probes"}],
-    [{"loggers"}],
+    [{"loggers"}, {"kernels"}],
     [{"training"}],
     [{"run", "plan"}],
     [{"packing"}, {"api"}],
