@@ -140,6 +140,7 @@ SAME_SCIENCE = [
     "trainer.probe_every_epochs=2",
     "trainer.compile=true",
     "trainer.cuda_graph=true",
+    "trainer.kernels=false",
     "dataset.cifar10_folder=images",
     "dataset.noise=0",
     "dataset.batch_size=32",
