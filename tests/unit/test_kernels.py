@@ -45,6 +45,7 @@ class Filter(nn.Module):
 MENET5 = partial(MeNet5, in_channels=1, image_size=28, width_factor=2, embedding_size=D, mlp="")
 RESNET18 = partial(ResNet18, in_channels=3, image_size=28, base_width=4, mlp=None)
 LENET5 = partial(LeNet5, in_channels=1, image_size=28, embedding_size=16, mlp="")
+DECODER = partial(Decoder, input_size=2 * D, channels=1, image_size=28, width_factor=2)
 FRAMES = (T * B, 1, 28, 28)
 # name: the kernel, the plain module, shapes of its inputs
 PARTS: dict[str, tuple[str, Callable[[], nn.Module], list[tuple[int, ...]]]] = {
@@ -52,7 +53,7 @@ PARTS: dict[str, tuple[str, Callable[[], nn.Module], list[tuple[int, ...]]]] = {
     "encoder, folded": ("folded_norm", MENET5, [FRAMES]),
     "resnet18": ("channels_last", RESNET18, [(B, 3, 28, 28)]),
     "lenet5": ("channels_last", LENET5, [FRAMES]),
-    "decoder": ("decoder", partial(Decoder, input_size=2 * D, channels=1, image_size=28, width_factor=2), [(T, 8, 2 * D)]),
+    "decoder": ("decoder", DECODER, [(T, 8, 2 * D)]),
     "gru": ("recurrence", partial(GRU, input_size=2, hidden_size=D, num_layers=1), [(T - 1, B, 2), (1, B, D)]),
     "filter": ("filtering", Filter, [(T, B, D), (T - 1, B, 2), (B, D), (T - 1, B, D)]),
 }
