@@ -143,12 +143,13 @@ def _superseded(name: str, entries: dict[str, tuple[Stamp, Record]]) -> bool:
 
 def _closed(folder: str, reason: str) -> Run:
     """A folder that cannot be entered. It may be a run, so it is listed as a damaged one."""
-    sweep = os.path.basename(os.path.dirname(os.path.abspath(folder)))
-    return Run(
-        folder=folder,
-        status="damaged",
-        fields={"sweep": sweep, "error": f"cannot be entered ({reason})", "remedy": "make it readable, or remove it"},
-    )
+    error, remedy = f"cannot be entered ({reason})", "make it readable, or remove it"
+    return Run(folder, "damaged", fields={"sweep": _sweep_of(folder), "error": error, "remedy": remedy})
+
+
+def _sweep_of(folder: str) -> str:
+    """The name of the folder that holds a run's."""
+    return os.path.basename(os.path.dirname(os.path.abspath(folder)))
 
 
 def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run:
@@ -163,7 +164,7 @@ def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run
         metrics=record["metrics"],
         overrides=tuple(record["overrides"]),
         fields={
-            "sweep": os.path.basename(os.path.dirname(os.path.abspath(folder))),
+            "sweep": _sweep_of(folder),
             **_command(record["overrides"]),
             **record["fields"],
             **_code(record["fields"]),
@@ -193,22 +194,11 @@ def _with_plan(sweep: str, plan: SweepPlan, found: list[Run]) -> list[Run]:
     for job in plan.jobs:
         if job.name in present:
             continue
-        fields = {
-            "sweep": os.path.basename(os.path.abspath(sweep)),
-            "config_hash": job.name,
-            "trial": job.trial,
-            **_command(job.overrides),
-        }
         folder = f"{sweep}/{job.name}"
         if os.path.lexists(folder) and not os.path.isdir(folder):
             runs.append(_closed(folder, "not a folder"))
             continue
-        runs.append(
-            Run(
-                folder=folder,
-                status="pending",
-                overrides=job.overrides,
-                fields={key: value for key, value in fields.items() if value is not None},
-            )
-        )
+        fields = {"sweep": _sweep_of(folder), "config_hash": job.name, **_command(job.overrides)}
+        trial = {} if job.trial is None else {"trial": job.trial}
+        runs.append(Run(folder, "pending", overrides=job.overrides, fields={**fields, **trial}))
     return runs

@@ -195,7 +195,7 @@ def _draw_slice(axis: Axes, search: SearchRuns, key: str, metric: str, colours: 
     if all(map(is_number, values)):
         xs = [float(value) for value in values]
         axis.set_xscale("log" if wants_log(xs) else "linear")
-        axis.set_xlim(*_around(xs))
+        axis.margins(x=0.06)
     else:
         words = list(dict.fromkeys(sorted(format_cell(value, exact=True) for value in values)))
         xs = [float(words.index(format_cell(value, exact=True))) for value in values]
@@ -218,16 +218,6 @@ def _draw_slice(axis: Axes, search: SearchRuns, key: str, metric: str, colours: 
         )
     _draw_ends(axis, runs, xs)
     clear_frame(axis)
-
-
-def _around(xs: Sequence[float]) -> tuple[float, float]:
-    """The limits of an axis that holds ``xs`` with a margin."""
-    low, high = min(xs), max(xs)
-    if wants_log(xs):
-        margin = (high / low) ** 0.06
-        return low / margin, high * margin
-    margin = 0.06 * (high - low) or 1.0
-    return low - margin, high + margin
 
 
 def _draw_parallel(axis: Axes, search: SearchRuns, metric: str) -> None:

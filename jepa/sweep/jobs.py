@@ -94,9 +94,8 @@ class Composer:
             The overrides kept, and the keys left out.
         """
         parsed = [self._parse(text) for text in overrides]
-        choices = tuple(text for text, override in zip(overrides, parsed, strict=True) if not self._is_value(override))
         try:
-            base = self._base(choices)
+            base = self._base(self._choices(overrides))
         except Exception:  # said by compose, in one line
             return list(overrides), []
         kept, dropped = [], []
@@ -119,10 +118,8 @@ class Composer:
 
     def _from_base(self, overrides: Sequence[str]) -> DictConfig:
         """Compose the choices once, then set the values on a copy."""
-        parsed = [self._parse(text) for text in overrides]
-        values = [override for override in parsed if self._is_value(override)]
-        choices = tuple(text for text, override in zip(overrides, parsed, strict=True) if not self._is_value(override))
-        config = copy.deepcopy(self._base(choices))
+        values = [override for override in map(self._parse, overrides) if self._is_value(override)]
+        config = copy.deepcopy(self._base(self._choices(overrides)))
         try:
             for override in values:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
@@ -131,6 +128,10 @@ class Composer:
         with read_write(config.hydra):
             config.hydra.overrides.task = list(overrides)
         return config
+
+    def _choices(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``overrides`` that do more than set a value."""
+        return tuple(text for text in overrides if not self._is_value(self._parse(text)))
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         return self._loader.load_configuration(
