@@ -109,6 +109,8 @@ def known_keys() -> list[str]:
     found: dict[str, None] = {}
     choices: list[list[str]] = [["logger=wandb"], ["logger=[csv,tensorboard]"]]
     for group in (
+        "dataset",
+        "dataset/texture",
         "model",
         "optimizer",
         "probe",

@@ -201,7 +201,7 @@ def test_whole_numbers_have_one_spelling() -> None:
 
 
 def test_every_operational_key_exists() -> None:
-    keys = set(all_keys(composed("logger=wandb")))
+    keys = set(all_keys(composed("logger=wandb", "dataset/texture=cifar10")))
     assert keys >= OPERATIONAL_KEYS
     assert keys >= OPERATIONAL_NESTED_KEYS
 
