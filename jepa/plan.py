@@ -18,17 +18,44 @@ from jepa.config.compose import TRUSTED_TARGETS, check_closed, config_hash, reso
 from jepa.config.extensions import whitelist
 from jepa.config.messages import one_line
 from jepa.config.schema import RunConfig
+from jepa.data.distractors.base import Distractor
 from jepa.data.environment import Environment
+from jepa.data.textures.base import Texture
 from jepa.errors import ConfigError, check_choice
 from jepa.loggers.base import Logger
 from jepa.loggers.display import ProgressDisplay
 from jepa.loggers.files import FilesLogger
+from jepa.losses.base import Term
 from jepa.methods.base import Method
+from jepa.models.decoders import Decoder
+from jepa.models.encoders import Encoder
+from jepa.models.heads import Projector
+from jepa.models.predictors import Predictor
+from jepa.optim.base import Optimizer
+from jepa.optim.schedules import Schedule
 from jepa.probes import Probe
+from jepa.probes.targets.base import ProbeTarget
 from jepa.store import checkpoint
 from jepa.training.plan import Plan
 from jepa.types import DataShapes
 
+# What may stand where: the class that a component must be derived from, by key; of a collection's entries likewise.
+BASES: dict[str, type] = {
+    "dataset": Environment,
+    "dataset.texture": Texture,
+    "dataset.distractors": Distractor,
+    "optimizer": Optimizer,
+    "optimizer.schedule": Schedule,
+    "model": Method,
+    "model.encoder": Encoder,
+    "model.predictor": Predictor,
+    "model.projector": Projector,
+    "model.decoder": Decoder,
+    "model.terms": Term,
+    "probe": Probe,
+    "probe.targets": ProbeTarget,
+    "logger": Logger,
+}
 MAX_PARAMETERS = 2**31  # with gradients and an optimizer's state 26 to 34 GB: more than one such program should take
 MAX_STEPS = 10**8  # years; the table of learning rates would fill the memory
 
@@ -43,7 +70,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     folder, sweep_name = _place(cfg, config)
     plain = {**resolved(cfg), "folder": str(folder)}
     referred = references(cfg, "model")
-    check_open(plain, referred)
+    check_open(plain, BASES, referred)
     device = resolve_device(config.device)
     if config.precision == "tf32" and device.type != "cuda":
         raise ConfigError(f"precision=tf32: needs a CUDA device, this run is on {device}; use fp32 or bf16")

@@ -15,25 +15,11 @@ from jepa.config.schema import join, unknown_key
 from jepa.config.search_path import group_options
 from jepa.errors import ConfigError, shown
 
-# What may stand where: the class that a component's own class must be derived from.
-KINDS = {
-    "dataset": "jepa.data.environment.Environment",
-    "dataset.texture": "jepa.data.textures.base.Texture",
-    "optimizer": "jepa.optim.base.Optimizer",
-    "optimizer.schedule": "jepa.optim.schedules.Schedule",
-    "model": "jepa.methods.base.Method",
-    "model.encoder": "jepa.models.encoders.Encoder",
-    "model.predictor": "jepa.models.predictors.Predictor",
-    "model.projector": "jepa.models.heads.Projector",
-    "model.decoder": "jepa.models.decoders.Decoder",
-    "probe": "jepa.probes.base.Probe",
-}
-TERM = "jepa.losses.base.Term"
-DISTRACTOR = "jepa.data.distractors.base.Distractor"
-TARGET = "jepa.probes.targets.base.ProbeTarget"
-LOGGER = "jepa.loggers.base.Logger"
-# Keys that hold any number of components by name, and the class that each must be derived from.
-COLLECTIONS = {"model.terms": TERM, "dataset.distractors": DISTRACTOR, "probe.targets": TARGET, "logger": LOGGER}
+# Keys that hold any number of components by name.
+COLLECTIONS = ("model.terms", "dataset.distractors", "probe.targets", "logger")
+# What may stand where: the class that a component's own class must be derived from, by key. For a key of COLLECTIONS it
+# is the class of each entry. ``jepa.plan`` has them: this module stands below the components.
+Bases = Mapping[str, type]
 OPTIONAL = ("dataset.texture",)  # components that may be null
 OPEN_NODES = ("dataset", "optimizer", "model", "probe", "logger")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
@@ -42,10 +28,11 @@ _KEY_IN_MESSAGE = re.compile(r"^(?P<key>\w+)=")
 _REFERENCE = re.compile(r"^\$\{(?P<key>[\w.]+)\}$")
 
 
-def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = None) -> None:
+def check_open(plain: Mapping[str, Any], bases: Bases, references: Mapping[str, str] | None = None) -> None:
     """Check that every class named by ``_target_`` exists and takes the keys it is given. Imports those classes.
 
     plain: the resolved configuration.
+    bases: what may stand where.
     references: from :func:`references`; the keys referred to need not be taken by a class.
 
     Raises:
@@ -55,10 +42,10 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
     for name in OPEN_NODES:
         if "_target_" not in plain[name] and name not in COLLECTIONS:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
-        _check_collections(plain[name], name)
+        _check_collections(plain[name], name, bases)
         for path, node in _targets(plain[name], name):
-            _check_keys(path, node, set((references or {}).values()), packages)
-        for path in (path for path in KINDS if path.startswith(f"{name}.")):
+            _check_keys(path, node, bases, set((references or {}).values()), packages)
+        for path in (path for path in bases if path.startswith(f"{name}.") and path not in COLLECTIONS):
             key = path.rpartition(".")[2]
             part = plain[name].get(key, _ABSENT)
             if part is None and path in OPTIONAL:
@@ -74,9 +61,9 @@ def check_open(plain: Mapping[str, Any], references: Mapping[str, str] | None = 
                 raise ConfigError(f"{path}={shown(value)}: is chosen with a slash: {group}={value}")
 
 
-def _check_collections(section: Mapping[str, Any], name: str) -> None:
+def _check_collections(section: Mapping[str, Any], name: str, bases: Bases) -> None:
     """Check that what holds components by name (terms, distractors, targets) holds nothing else."""
-    for path, kind in COLLECTIONS.items():
+    for path in COLLECTIONS:
         parent, _, key = path.partition(".")
         if parent != name or (key and key not in section):
             continue
@@ -89,10 +76,12 @@ def _check_collections(section: Mapping[str, Any], name: str) -> None:
         if not isinstance(found, Mapping):
             raise ConfigError(f"{path}={shown(found)}: must hold components by name, {{}} for none")
         for entry, part in found.items():
-            if part is None and kind == LOGGER:  # one that is switched off
+            if part is None and path == "logger":  # one that is switched off
                 continue
             if not (isinstance(part, Mapping) and "_target_" in part):
-                raise ConfigError(f"{path}.{entry}={shown(part)}: must name a class in _target_, derived from {kind}")
+                raise ConfigError(
+                    f"{path}.{entry}={shown(part)}: must name a class in _target_, derived from {_name(bases[path])}"
+                )
 
 
 def references(cfg: DictConfig, section: str) -> dict[str, str]:
@@ -155,28 +144,33 @@ def _values(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _values(value, join(path, str(key)))
 
 
-def kind_of(path: str) -> str | None:
-    """The class that the component at ``path`` must be derived from; None where no component stands."""
-    for collection, kind in COLLECTIONS.items():
+def _place(path: str) -> str:
+    """The key of ``Bases`` for the component at ``path``: an entry of a collection has that of its collection."""
+    for collection in COLLECTIONS:
         if path.startswith(f"{collection}."):
             _, *part = path[len(collection) + 1 :].split(".")
-            return KINDS.get(".".join([collection.partition(".")[0], *part])) if part else kind
-    return KINDS.get(path)
+            return ".".join([collection.partition(".")[0], *part]) if part else collection
+    return path
+
+
+def _name(base: type) -> str:
+    return f"{base.__module__}.{base.__qualname__}"
 
 
 def _check_keys(
-    path: str, node: Mapping[str, Any], referred_to: Collection[str], packages: Collection[str]
+    path: str, node: Mapping[str, Any], bases: Bases, referred_to: Collection[str], packages: Collection[str]
 ) -> None:
+    place = _place(path)
     located = _located(f"{path}._target_", node["_target_"], packages)
-    _check_kind(path, node["_target_"], located)
+    _check_kind(path, node["_target_"], located, bases.get(place))
     partial = node.get("_partial_", False)
     # parts of a model are given their sizes by the model; terms are told of them later
-    if partial is not (path.startswith("model.") and kind_of(path) != TERM):
+    if partial is not (path.startswith("model.") and place != "model.terms"):
         raise ConfigError(f"{path}._partial_={shown(partial)}: must stay as the options of the group have it")
     parameters = _parameters(located)
     if parameters is None:
         return
-    if kind_of(path) in COLLECTIONS.values():  # they are given all of their arguments here
+    if place in COLLECTIONS:  # they are given all of their arguments here
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node:
                 raise ConfigError(f"{join(path, name)}: is missing")
@@ -208,16 +202,13 @@ def _parameters(located: Callable[..., Any]) -> dict[str, inspect.Parameter] | N
     return None if constructors else {}
 
 
-def _check_kind(path: str, target: object, located: Callable[..., Any]) -> None:
-    kind = kind_of(path)
-    if kind is None:
+def _check_kind(path: str, target: object, located: Callable[..., Any], base: type | None) -> None:
+    if base is None:
         raise ConfigError(f"{path}._target_={shown(target)}: no component stands here")
-    base = _located(path, kind, [OWN])
-    assert isinstance(base, type)
     if not (isinstance(located, type) and issubclass(located, base)) or inspect.isabstract(located):
         options = group_options(path.replace(".", "/"))
         example = f", as of {path.replace('.', '/')}=NAME (one of {', '.join(options)})" if options else ""
-        raise ConfigError(f"{path}._target_={shown(target)}: must be a class derived from {kind}{example}")
+        raise ConfigError(f"{path}._target_={shown(target)}: must be a class derived from {_name(base)}{example}")
 
 
 def _located(key: str, target: object, packages: Collection[str]) -> Callable[..., Any]:

@@ -5,9 +5,11 @@ Torch-free: ``--help``, ``--cfg job`` and tab completion import this module and 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -27,13 +29,20 @@ __all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir
 # What may be imported and called because a yaml file names it.
 TRUSTED_TARGETS = ("jepa.*", "hydra_plugins.*", "optuna.*")
 
-# Packages with a function register() that makes their launchers and sweepers known to Hydra. Named here, not imported:
-# they stand above this module (tests/unit/test_imports.py).
-PLUGINS = ("jepa.sweep",)
+
+@functools.cache
+def plugins() -> tuple[str, ...]:
+    """The packages of this project's launchers and sweepers, as conf/hydra names them.
+
+    Each has a function register() that makes them known to Hydra. They stand above this module.
+    """
+    texts = [path.read_text(encoding="utf-8") for path in sorted((config_dir() / "hydra").glob("*/*.yaml"))]
+    found = [name for text in texts for name in re.findall(rf"^_target_: ({OWN}\.\w+)\.", text, re.MULTILINE)]
+    return tuple(dict.fromkeys(found))
 
 
 def register() -> None:
-    """Make Hydra know this project: its search path and resolvers, and the launchers and sweepers of ``jepa.sweep``."""
+    """Make Hydra know this project: its search path, its resolvers, its launchers and sweepers."""
     register_search_path()
     resolvers: dict[str, Callable[..., Any]] = {
         "jepa.hash": _hash,
@@ -45,14 +54,14 @@ def register() -> None:
     }
     for name, function in resolvers.items():
         OmegaConf.register_resolver(name, function, replace=True)
-    for name in PLUGINS:
+    for name in plugins():
         import_module(name).register()
 
 
 def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The command line with what depends on this machine filled in by the plugins, and a line on each choice made."""
     prepared, notes = list(arguments), []
-    for name in PLUGINS:
+    for name in plugins():
         prepared, note = import_module(name).prepare_arguments(prepared)
         notes += [] if note is None else [note]
     return prepared, notes

@@ -28,6 +28,7 @@ from jepa.config.messages import all_keys, explain
 from jepa.config.schema import typed
 from jepa.config.search_path import PRESET_GROUP, SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
 from jepa.errors import ConfigError
+from jepa.plan import BASES
 from jepa.run import check, known_keys
 
 OPTIONS = [(group, option) for group in groups() if group != PRESET_GROUP for option in group_options(group)]
@@ -72,7 +73,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         pytest.skip(f"{group}={option} needs an extra that is not installed")
     cfg = composed(choice(group, option), *needed(option))
     check_closed(cfg)
-    check_open(resolved(cfg), references(cfg, "model"))
+    check_open(resolved(cfg), BASES, references(cfg, "model"))
     config_hash(cfg)
 
 

@@ -10,7 +10,7 @@ from jepa.config.check import check_open, references
 from jepa.config.compose import compose, resolved
 from jepa.errors import ConfigError
 from jepa.methods.base import Method
-from jepa.plan import make_method
+from jepa.plan import BASES, make_method
 from jepa.types import Batch, DataShapes
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
@@ -32,7 +32,7 @@ def shapes(num_steps=5, channels=1):
 def build(*overrides, data=None):
     cfg = compose(list(overrides))
     plain, referred = resolved(cfg), references(cfg, "model")
-    check_open(plain, referred)
+    check_open(plain, BASES, referred)
     torch.manual_seed(0)
     return cfg, make_method(plain, referred, data or shapes())
 
