@@ -22,10 +22,10 @@ class Workload:
     """What one run has to do."""
 
     sequences: float  # trained in all
-    record_sequences: float  # trained between two records
-    probes: int  # how often the model is probed, the last time included
-    probe_sequences: float  # looked at by one probing
-    plots: bool
+    record_sequences: float = 0.0  # trained between two records
+    probes: int = 1  # how often the model is probed, the last time included
+    probe_sequences: float = 0.0  # looked at by one probing
+    plots: bool = False
 
     @classmethod
     def of(cls, value: Callable[[str], Any]) -> Workload:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from jepa.store.layout import LEASE, LOCK
 
-POLL_S = 0.02  # between two tries to take a lock
+POLL_S = 0.005  # between two tries to take a lock
 HEARTBEAT_S = 5.0
 STALE_S = 60.0  # a lease of another machine that nobody has touched for so long is free
 SILENT_S = 600.0  # the same for a folder without a lease where locks cannot be listed: a run may write seldom

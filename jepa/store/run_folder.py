@@ -118,10 +118,11 @@ def occupied(
     lock = Lock(folder / layout.LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not lock.acquire(0):
-            raise ConfigError(f"folder={folder}: another process is at work in it")
+        taken = lock.acquire(0)
     except (OSError, ValueError) as error:
-        raise error if isinstance(error, ConfigError) else _unwritable(folder, error) from error
+        raise _unwritable(folder, error) from error
+    if not taken:
+        raise ConfigError(f"folder={folder}: another process is at work in it")
     try:
         if seen is not None and seen != versions(folder):
             raise ConfigError(f"folder={folder}: another process has just worked in it; give the same command again")

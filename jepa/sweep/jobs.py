@@ -36,11 +36,10 @@ class Job:
     label: str
     folder: Path
     model: str  # the option chosen for the group "model", for estimates of time
-    sequences: float | None  # that training will see, where the configuration tells
-    epochs: float | None = None  # in which it sees them
+    workload: Workload  # what it has to do, for estimates of time
+    epochs: float | None = None  # of its training
     damage: str | None = None  # why no run can go on in its folder as it is
     metric: str | None = None  # what the sweep minimises; None: what the run was asked for
-    workload: Workload | None = None  # what it has to do, for estimates of time
     trial: int | None = None  # its number in a search
     deaths: int = 0  # how often it was killed in this sitting
     extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in its configuration
@@ -166,10 +165,9 @@ class Composer:
             label=label,
             folder=sweep_folder / job_hash,
             model=str(choices.get("model")),
-            sequences=sequences_of(config),
+            workload=workload_of(config),
             epochs=OmegaConf.select(config, "trainer.epochs"),
             metric=objective_of(config),
-            workload=Workload.of(lambda key: OmegaConf.select(config, key)),
         )
         if os.path.lexists(job.folder) and records.done_result(job.folder, job.hash, job.metric) is None:
             job.damage = folders.damage(job.folder, scientific_config(config))
@@ -243,7 +241,6 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     return list(found.values())
 
 
-def sequences_of(config: DictConfig) -> float | None:
-    """The sequences that training will see, where ``config`` tells."""
-    epochs, size = (OmegaConf.select(config, "trainer.epochs"), OmegaConf.select(config, "dataset.size"))
-    return float(epochs) * float(size) if epochs is not None and size is not None else None
+def workload_of(config: DictConfig) -> Workload:
+    """What the run that ``config`` describes has to do."""
+    return Workload.of(lambda key: OmegaConf.select(config, key))

@@ -216,7 +216,7 @@ def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[s
         workload = Workload.of(lambda dotted, config=config: select(config, dotted))  # type: ignore[misc]
         model = str((result.get("choices") or {}).get("model"))
         results[key] = result
-        jobs[key] = Job(key, [], "", path.parent, model, workload.sequences or None, workload=workload)
+        jobs[key] = Job(key, [], "", path.parent, model, workload)
     return results, jobs
 
 
@@ -228,7 +228,7 @@ def sample_of(job: Job, result: Mapping[str, Any]) -> Sample | None:
     total, trained = result.get("epochs_total"), result.get("epochs_trained")
     share = float(trained) / float(total) if total and isinstance(trained, (int, float)) else 1.0
     pack = (result.get("pack") or {}).get("size", 1)
-    return Sample(job.model, _workload(job), share, float(seconds), _wall_seconds(job.folder, result), int(pack))
+    return Sample(job.model, job.workload, share, float(seconds), _wall_seconds(job.folder, result), int(pack))
 
 
 def _wall_seconds(folder: Path, result: Mapping[str, Any]) -> float | None:
@@ -253,12 +253,8 @@ def _moment(text: Any) -> float | None:
 
 def _charged(jobs: Sequence[Job], costs: Costs) -> list[float] | None:
     """The time that each job will be charged; None while nothing is known."""
-    charged = [costs.whole(job.model, _workload(job), share=costs.share) for job in jobs]
+    charged = [costs.whole(job.model, job.workload, share=costs.share) for job in jobs]
     return None if None in charged else [seconds for seconds in charged if seconds is not None]
-
-
-def _workload(job: Job) -> Workload:
-    return job.workload or Workload(job.sequences or 1.0, 0.0, 1, 0.0, plots=False)
 
 
 def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
@@ -272,7 +268,7 @@ def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
     share = min(1.0, metrics.get("epoch", 0.0) / epochs) if epochs else (1.0 if metrics else 0.0)
     state = Running(
         kind=job.model,
-        workload=_workload(job),
+        workload=job.workload,
         started=started,
         recorded=written if found and written is not None and written >= started else None,
         share=share,
@@ -285,9 +281,9 @@ def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
 def _per_sequence(found: Sequence[Mapping[str, Any]], job: Job) -> float | None:
     """Training time charged for one sequence over the latest records."""
     train = [record for record in found if record.get("kind") == "train"]
-    if len(train) > 1 and job.sequences and job.epochs:
+    if len(train) > 1 and job.workload.sequences and job.epochs:
         epochs, seconds = (float(train[-1][key]) - float(train[0][key]) for key in ("epoch", "time_s"))
         if epochs > 0 and seconds > 0:
-            return seconds / (epochs * job.sequences / job.epochs)
+            return seconds / (epochs * job.workload.sequences / job.epochs)
     rate = train[-1].get("sequences_per_second") if train else None
     return 1.0 / rate if rate else None

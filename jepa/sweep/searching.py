@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from jepa.errors import ConfigError
 from jepa.sweep import folders, points, records, report
 from jepa.sweep.arguments import Point
-from jepa.sweep.jobs import Job, objective_of, sequences_of
+from jepa.sweep.jobs import Job, objective_of, workload_of
 from jepa.sweep.points import Grid
 from jepa.sweep.search import Ask, Search, batch_size, check_settings, together
 from jepa.sweep.space import as_overrides, build_space, fingerprint, in_words
@@ -144,7 +144,7 @@ class SearchWork:
         if key is not None and result is not None:
             overrides = [str(text) for text in result.get("overrides") or []]
             folder, metric = self.work.folder / key, self.metric
-            job = Job(key, overrides, _label(ask), folder, self.model, sequences_of(self.base), metric=metric)
+            job = Job(key, overrides, _label(ask), folder, self.model, workload_of(self.base), metric=metric)
             job.trial = ask.number
             return job
         if not self.space.keys() <= trial.params.keys():

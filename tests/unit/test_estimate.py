@@ -41,7 +41,7 @@ class Play:
     def __post_init__(self) -> None:
         self.now = START
         self.jobs = [
-            Job(f"job{i:03}", [], f"job {i}", self.folder / f"job{i:03}", model, 3000.0, 10.0, workload=WORKLOAD)
+            Job(f"job{i:03}", [], f"job {i}", self.folder / f"job{i:03}", model, WORKLOAD, 10.0)
             for i, model in enumerate(self.models)
         ]
         self.held: dict[str, locks.Lease] = {}
@@ -168,7 +168,7 @@ def test_training_that_was_not_recorded_is_not_assumed() -> None:
 
 
 def test_pruned_trials_shorten_the_estimate(tmp_path: Path) -> None:
-    jobs = {name: Job(name, [], name, tmp_path / name, "vicreg", 3000.0, 10.0, workload=WORKLOAD) for name in "abc"}
+    jobs = {name: Job(name, [], name, tmp_path / name, "vicreg", WORKLOAD, 10.0) for name in "abc"}
     whole = {"status": "finished", "metrics": {"train_seconds": 30.0}, "epochs_trained": 10, "epochs_total": 10}
     pruned = {"status": "pruned", "metrics": {"train_seconds": 6.0}, "epochs_trained": 2, "epochs_total": 10}
     results = {"a": whole, "b": pruned}
@@ -180,7 +180,7 @@ def test_pruned_trials_shorten_the_estimate(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_may_bring_rates_of_its_own(tmp_path: Path) -> None:
-    job = Job("a", [], "a", tmp_path / "a", "vicreg", 3000.0, 10.0, workload=WORKLOAD)
+    job = Job("a", [], "a", tmp_path / "a", "vicreg", WORKLOAD, 10.0)
     assert estimate_seconds([job], {}, {}, 1) is None
     found = estimate_seconds([job] * 4, {}, {}, 2, measured={"vicreg": 0.02})
     assert found == pytest.approx(2 * (60.0 + WORKLOAD.judging(0.02, 1)))
@@ -211,7 +211,7 @@ def test_free_workers_take_what_waits() -> None:
 
 def test_trials_that_a_search_has_still_to_ask_for_are_waited_for(tmp_path: Path) -> None:
     overview = Overview(parallel=1)
-    job = Job("a", [], "a", tmp_path / "a", "vicreg", 3000.0, 10.0, workload=WORKLOAD)
+    job = Job("a", [], "a", tmp_path / "a", "vicreg", WORKLOAD, 10.0)
     overview.add([job])
     overview.expect(5)
     job.folder.mkdir()

@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.storages.journal import JournalFileBackend
 
 from jepa.errors import ConfigError
+from jepa.estimate import Workload
 from jepa.sweep.jobs import Job
 from jepa.sweep.pruning import TrialReporter
 from jepa.sweep.search import Search, batch_size
@@ -73,7 +74,7 @@ def sitting(folder: Path, chosen: SweepConfig, machine: Machine) -> None:
         jobs = []
         for ask in asks:
             name = hashlib.sha256(repr(sorted(ask.values.items())).encode()).hexdigest()[:10]
-            jobs.append(Job(name, [], "", folder / name, "", None, metric=METRIC))
+            jobs.append(Job(name, [], "", folder / name, "", Workload(1.0), metric=METRIC))
             search.assign(ask, jobs[-1])
         for job, ask in zip(jobs, asks, strict=True):
             train(job, ask.values, machine)

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from jepa.config.compose import config_hash, register
 from jepa.errors import ConfigError
-from jepa.estimate import clock
+from jepa.estimate import Workload, clock
 from jepa.files import Damaged
 from jepa.store import locks
 from jepa.store.layout import LEASE
@@ -43,7 +43,7 @@ from jepa.sweep.study import open_storage
 
 
 def job(name: str, folder: Path = Path("."), model: str = "vicreg", sequences: float = 100.0) -> Job:
-    return Job(name, ["seed=1"], f"job {name}", folder / name, model, sequences, epochs=2.0)
+    return Job(name, ["seed=1"], f"job {name}", folder / name, model, Workload(sequences), epochs=2.0)
 
 
 def write_result(folder: Path, **fields: Any) -> None:

@@ -101,7 +101,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def at_work(number: int, share: float = 0.4) -> AtWork:
-    job = Job(f"hash{number}", [], LONG.format(number), Path("x"), "vicreg", 100.0, epochs=100.0)
+    job = Job(f"hash{number}", [], LONG.format(number), Path("x"), "vicreg", Workload(100.0), epochs=100.0)
     metrics = {"epoch": 100 * share, "loss/total": 0.0123456, "sequences_per_second": 812.0}
     state = Running("vicreg", Workload(1e6, 10.0, 1, 10.0, plots=True), time.time(), time.time(), share, 0.01)
     return AtWork(job, metrics, ("here", number), state)
@@ -193,7 +193,7 @@ def test_a_job_without_a_record_is_starting_and_one_beyond_its_training_is_judge
 
 
 def test_a_result_fits_on_one_line(tmp_path: Path) -> None:
-    job = Job("0123456789", [], LONG.format(3), tmp_path, "vicreg", None)
+    job = Job("0123456789", [], LONG.format(3), tmp_path, "vicreg", Workload(1.0))
     result = {"status": "finished", "objective": 2.21434, "objective_metric": "prediction_rmse_px", "verdict": "tracks"}
     assert result_line(job, result) == f"finished 0123456789 {LONG.format(3)}: prediction_rmse_px 2.214 (tracks)"
     line = result_line(job, result, 79)
@@ -209,7 +209,10 @@ class Folder:
     """A sweep's folder whose jobs end when they are told to."""
 
     def __init__(self, path: Path, count: int) -> None:
-        self.jobs = [Job(f"{n:010}", [], f"seed={n}", path / f"{n:010}", "vicreg", 10.0, 1.0) for n in range(count)]
+        names = [f"{number:010}" for number in range(count)]
+        self.jobs = [
+            Job(name, [], f"seed={int(name)}", path / name, "vicreg", Workload(10.0), epochs=1.0) for name in names
+        ]
 
     def finish(self, number: int) -> None:
         folder = self.jobs[number].folder
