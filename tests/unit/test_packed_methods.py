@@ -6,6 +6,7 @@ import pytest
 import torch
 from method_samples import BURN_IN, MENET5, MLP_PROJECTOR, batch, idm, simclr, supervised, untrained, vicreg
 from torch.func import functional_call, stack_module_state, vmap
+from torch.utils._pytree import tree_map
 
 from jepa.models.decoders import Decoder
 from jepa.models.predictors import MLPPredictor
@@ -56,7 +57,7 @@ def test_packed_jobs_are_the_jobs_alone(method):
     def losses_of(job_params, job_buffers, job_batch):
         return functional_call(jobs[0], (job_params, job_buffers), (job_batch, None))
 
-    stacked = type(data[0])(*(torch.stack(values) for values in zip(*data, strict=True)))
+    stacked = tree_map(lambda *values: torch.stack(values), *data)
     together = vmap(losses_of)(params, buffers, stacked)
     grads = torch.autograd.grad(together.total.sum(), list(params.values()), allow_unused=True, materialize_grads=True)
     for j, job in enumerate(jobs):
