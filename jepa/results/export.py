@@ -127,16 +127,11 @@ def _one_type(values: list[Any]) -> list[Any]:
 def _write(path: str, text: str) -> None:
     if path == "-":
         sys.stdout.write(text)
-        return
-
-    def write(temporary: str) -> None:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-
-    replace_file(path, write)
+    else:
+        replace_file(path, lambda temporary: Path(temporary).write_bytes(text.encode()))
 
 
-def replace_file(path: str, write: Callable[[str], None]) -> None:
+def replace_file(path: str, write: Callable[[str], object]) -> None:
     """Let ``write`` fill a temporary file and rename it to ``path``. Raises ResultsError where that is impossible."""
     try:
         with atomic_path(Path(path)) as temporary:

@@ -98,9 +98,7 @@ def _curves(
 ) -> Figure:
     from jepa.results.figures_curves import curves_figure
 
-    names = Names(runs)
-    panel = names.resolve(arguments.panel) if arguments.panel else None
-    by = _keys(names, arguments.by)
+    _, panel, by = _chosen_keys(runs, arguments)
     table = _with_axes(runs, make_table, [*by, *([panel] if panel else [])])
     rest = [axis for axis in table.axes if axis not in (panel, *by)]
     if not by or by == [SEED]:
@@ -126,10 +124,8 @@ def _axis_figure(
     from jepa.results.figures import metric_figure
     from jepa.results.figures_search import slice_figure
 
-    names = Names(runs)
+    names, panel, by = _chosen_keys(runs, arguments)
     x = _plotted(names, arguments.plot)
-    panel = names.resolve(arguments.panel) if arguments.panel else None
-    by = _keys(names, arguments.by)
     table = _with_axes(runs, make_table, [x, *by, *([panel] if panel else [])])
     if x not in table.axes:
         varying = ", ".join(table.axes) or "nothing"
@@ -138,10 +134,8 @@ def _axis_figure(
     searches = [search for search in searches_in(found, runs) if x in search.axes]
     if searches and not (by or panel or arguments.best) and len(rest) > 1 and _all_searches(found, runs):
         return slice_figure(searches, metric=metric, keys=[x])  # every trial has its own values of the others
-    if not by:
-        by = rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]
-    elif by == [SEED]:
-        by = [*(rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]), SEED]
+    if not by or by == [SEED]:
+        by = [*(rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]), *by]
     return metric_figure(table, x=x, by=by, panel=panel, metric=metric, title=arguments.where or "")
 
 
@@ -161,8 +155,11 @@ def _plotted(names: Names, asked: str) -> str:
         raise ResultsError(f"--plot {asked}: no such key or figure; did you mean {close}?") from None
 
 
-def _keys(names: Names, text: str | None) -> list[str]:
-    return [names.resolve(key.strip()) for key in text.split(",") if key.strip()] if text else []
+def _chosen_keys(runs: Sequence[Run], arguments: argparse.Namespace) -> tuple[Names, str | None, list[str]]:
+    """All names, the full name that ``--panel`` means, and those that ``--by`` means."""
+    names = Names(runs)
+    by = [names.resolve(key.strip()) for key in (arguments.by or "").split(",") if key.strip()]
+    return names, names.resolve(arguments.panel) if arguments.panel else None, by
 
 
 def _with_axes(runs: Sequence[Run], make_table: Callable[[Sequence[str]], Table], keys: Sequence[str]) -> Table:
