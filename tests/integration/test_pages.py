@@ -222,7 +222,7 @@ def samples(arguments: list[str], root: Path) -> None:
             dots = [4.0 + number, 5.0, 6.0]
             metrics = {**result_of(compose(point), point)["metrics"], "prediction_rmse_px_per_dot": dots}
             folder = write_run(sweep, point, trial=number, metrics=metrics)
-            lines = [{"epoch": float(epoch), "kind": "train", "loss/total": 9.0 / epoch} for epoch in (1, 2)]
+            lines = [{"step": n, "epoch": float(n), "kind": "train", "loss/total": 9.0 / n} for n in (1, 2)]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         failed = ["model=vicreg", "dataset.static_noise=2.0", "seed=0"]
         write_run(
