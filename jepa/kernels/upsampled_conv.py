@@ -40,7 +40,7 @@ def upsampled_conv(module: UpsampledConv, taps: Tensor, narrow: bool, to_channel
     """
     maps = channels_last(maps) if to_channels_last else maps
     with torch.autocast(maps.device.type, enabled=False):  # the sums keep their digits
-        kernel = module.conv.weight.flatten(-2) @ taps
+        kernel = module.conv.weight.flatten(-2) @ taps.to(module.conv.weight.dtype)
     return _by_phases(maps, kernel, module.scale) if narrow else _transposed(module, maps, kernel)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy
 import torch
 
+from jepa.kernels import install
 from jepa.models.encoders import MeNet5
 from jepa.models.predictors import RNN
 from jepa.types import Batch, DataShapes
@@ -43,12 +44,16 @@ def group(arrays, prefix):
     }
 
 
+kernels_in_use: tuple[str, ...] = ()  # set by a fixture of tests/golden/conftest.py
+
+
 def with_golden_weights(objective, arrays):
     """``objective`` with the file's weights; only an action predictor that takes no part may be left over."""
     weights, ours = group(arrays, "weight"), objective.state_dict()
     assert set(ours) <= set(weights)
     assert all(name.startswith(ACTION_PREDICTOR) for name in set(weights) - set(ours))
     objective.load_state_dict({name: weights[name] for name in ours})
+    install(objective, device=torch.device("cpu"), precision="fp32", only=kernels_in_use)
     return objective.train()
 
 

@@ -33,6 +33,7 @@ def build(name):
     )
 
 
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "plain"], indirect=True)
 def test_a_training_pass(name):
     arrays = load(name)
     objective = golden(build(name), arrays)

@@ -10,6 +10,7 @@ from jepa.methods.joint_embedding import JointEmbedding
 SETTINGS = {"simclr_paper": (0.5, True), "simclr_unnormalized": (16.0, False)}
 
 
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "plain"], indirect=True)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_training_pass(name):
     arrays = load(name)

@@ -55,6 +55,7 @@ def idm():
 MODELS = [(name, partial(vicreg, name)) for name in SETTINGS] + [("idm", idm)]
 
 
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "plain"], indirect=True)
 @pytest.mark.parametrize(("name", "build"), MODELS, ids=["vicreg_paper", "vicreg_projector", "idm as vicreg", "idm"])
 def test_a_training_pass(name, build):
     arrays = load(name)
