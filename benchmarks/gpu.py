@@ -107,7 +107,7 @@ def chosen_executor(trainer: Trainee) -> str:
     if not isinstance(trainer, PackTrainer):
         return ""
     generators = [job.model_generator for job in trainer.jobs]
-    noise = trainer._noise(generators, trainer.program.template.draw_noise, trainer.plan.dataset.batch_size)
+    noise = trainer._train_noise(generators)
     seconds = choose_executor(trainer.program, trainer.next_batch(), noise)
     shown = ", ".join(f"{name} {1e3 * value:.1f}" for name, value in seconds.items())
     return f"{trainer.program.executor} ({shown})"

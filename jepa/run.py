@@ -261,7 +261,7 @@ def _wanted_resume(plan: Plan) -> bool | None:
 
 
 def _check_continues(plan: Plan, trainer: Trainer) -> None:
-    found = trainer.job.found
+    found = trainer.run_state.found
     if _wanted_resume(plan) is True and (found is None or found.state is None):
         raise ConfigError(f"resume=true: {plan.folder}: every checkpoint is damaged; resume=auto starts again")
 

@@ -73,8 +73,11 @@ class Method(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
-        """The training loss of a batch; ``noise`` is what ``draw_noise`` gave. ``terms`` are unweighted."""
+    def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
+        """The training loss of a batch; its ``terms`` are unweighted.
+
+        latent_noise: what ``draw_latent_noise`` gave.
+        """
 
     def after_step(self) -> None:
         """Update state that is not trained, after the optimizer's step: buffers alone, in place.
@@ -84,13 +87,13 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
+    def rollout(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Rollout:
         """Embeddings for probes.
 
         Args:
             states: [S, B, C, H, W]; S may be less than T: the frames that predictions start from are enough.
             actions: [T-1, B, A].
-            noise: what ``draw_rollout_noise`` gave.
+            latent_noise: what ``draw_rollout_noise`` gave.
 
         Returns:
             encodings of the frames given [S, B, D] and predictions of frames 1 ... T-1 [T-1, B, D].
@@ -106,7 +109,7 @@ class Method(nn.Module, ABC):
         """How many leading frames the predictions of ``rollout`` depend on; None: nothing is known, show it all."""
         return None
 
-    def draw_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor | None:
+    def draw_latent_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor | None:
         """Standard normals that one training loss needs; None where it needs none."""
         return None
 

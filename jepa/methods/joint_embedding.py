@@ -66,11 +66,11 @@ class JointEmbedding(Method):
         """states: [T, B, C, H, W]; returns [T, B, D], all frames in one call."""
         return self.encoder(states.flatten(0, 1)).reshape(*states.shape[:2], -1)  # type: ignore[no-any-return]
 
-    def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
+    def rollout(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Rollout:
         encodings = self.encode(states)
         return Rollout(encodings, self.predictor(encodings, actions))
 
-    def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
+    def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
         shown = batch.states if self.sees_all_frames else batch.states[: self.predictor.burn_in]
         encodings, predictions = self.rollout(shown, batch.actions)
         first = self.first_frame

@@ -66,7 +66,7 @@ class RSSM(Method):
         self.hyperparameter_names = (*self.hyperparameter_names, *term_hyperparameters(self.terms))
         self.projector = IdentityProjector(embedding_size=size)
 
-    def draw_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
+    def draw_latent_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
         """[2T-1, B, D]: of s_0, then for each t >= 1 the prior's and the posterior's."""
         return self._normals(2 * self.shapes.num_steps - 1, generator, batch_size, device)
 
@@ -74,15 +74,15 @@ class RSSM(Method):
         """[T-1, B, D]: of the prior's samples s_0 ... s_{T-2}."""
         return self._normals(self.shapes.num_steps - 1, generator, batch_size, device)
 
-    def forward(self, batch: Batch, noise: Tensor | None = None) -> Losses:
+    def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
         """Terms: ``reconstruction``, the sum of MSEs / (T-1), and ``kl``, its mean over t >= 1 without a floor."""
-        assert noise is not None, "RSSM needs the noise of draw_noise"
+        assert latent_noise is not None, "RSSM needs what draw_latent_noise gives"
         encodings = self._encode(batch.states)
         first = self.predictor.prior(encodings[0])
-        first_sample = self._carried(first.sample(noise[0]))
-        beliefs, posterior = self.filter(encodings, batch.actions, first_sample, noise[2::2])
+        first_sample = self._carried(first.sample(latent_noise[0]))
+        beliefs, posterior = self.filter(encodings, batch.actions, first_sample, latent_noise[2::2])
         prior = self.predictor.prior(beliefs).widened(self.min_var)
-        samples = torch.cat([first_sample.unsqueeze(0), self._carried(prior.sample(noise[1::2]))])
+        samples = torch.cat([first_sample.unsqueeze(0), self._carried(prior.sample(latent_noise[1::2]))])
         features = torch.cat([samples, torch.cat([encodings[:1], beliefs])], dim=-1)  # [T, B, 2D]
         images = self.decoder(features)
         num_steps = len(encodings)
@@ -108,24 +108,26 @@ class RSSM(Method):
         own = {"reconstruction": "× 1", "kl": f"× 1 and at least {self.free_nats.item():.4g} a frame"}
         return {**own, **term_weights(self.terms)}
 
-    def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None = None) -> Rollout:
+    def rollout(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Rollout:
         """Encodings, and beliefs b_1 ... b_{T-1} from the first frame, the actions and samples of the prior alone."""
-        assert noise is not None, "RSSM needs the noise of draw_rollout_noise"
+        assert latent_noise is not None, "RSSM needs what draw_rollout_noise gives"
         encodings = self._encode(states)
         belief, beliefs = encodings[0], []
         for t in range(len(actions)):
-            belief = self.predictor.step(belief, self.predictor.prior(belief).sample(noise[t]), actions[t])
+            belief = self.predictor.step(belief, self.predictor.prior(belief).sample(latent_noise[t]), actions[t])
             beliefs.append(belief)
         return Rollout(encodings, torch.stack(beliefs))
 
-    def filter(self, encodings: Tensor, actions: Tensor, sample: Tensor, noise: Tensor) -> tuple[Tensor, Gaussian]:
+    def filter(
+        self, encodings: Tensor, actions: Tensor, sample: Tensor, latent_noise: Tensor
+    ) -> tuple[Tensor, Gaussian]:
         """Beliefs and posteriors of t = 1 ... T-1, one time step after the other.
 
         Args:
             encodings: [T, B, D].
             actions: [T-1, B, A].
             sample: s_0 [B, D].
-            noise: standard normals of the posteriors' samples [T-1, B, D].
+            latent_noise: standard normals of the posteriors' samples [T-1, B, D].
 
         Returns:
             Beliefs [T-1, B, D] and, with min_var, posteriors of [T-1, B, D].
@@ -134,7 +136,7 @@ class RSSM(Method):
         for t in range(len(actions)):
             belief = self.predictor.step(belief, sample, actions[t])
             posterior = self.posterior(encodings[t + 1], belief).widened(self.min_var)
-            sample = self._carried(posterior.sample(noise[t]))
+            sample = self._carried(posterior.sample(latent_noise[t]))
             beliefs.append(belief)
             posteriors.append(posterior)
         return torch.stack(beliefs), Gaussian(*(torch.stack(parts) for parts in zip(*posteriors, strict=True)))

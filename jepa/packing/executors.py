@@ -17,14 +17,14 @@ MEASURED = "measured"  # executor=measured: time each executor, then choose
 log = logging.getLogger(__name__)
 
 
-def choose_executor(program: PackedProgram, batch: Batch, noise: Tensor | None) -> dict[str, float]:
+def choose_executor(program: PackedProgram, batch: Batch, latent_noise: Tensor | None) -> dict[str, float]:
     """Set the fastest executor; leave ``program`` as it is where all of them fail.
 
     An executor that fails is logged and left out. Parameters, buffers and the optimizer's state stay as they are.
 
     Args:
         program: of J > 1 jobs.
-        batch, noise: as for :meth:`PackedProgram.step`.
+        batch, latent_noise: as for :meth:`PackedProgram.step`.
 
     Returns:
         Seconds that a step takes, by executor.
@@ -35,7 +35,7 @@ def choose_executor(program: PackedProgram, batch: Batch, noise: Tensor | None) 
     for executor in EXECUTORS:
         program.executor = executor
         try:
-            seconds[executor] = seconds_per_step(program, batch, noise)
+            seconds[executor] = seconds_per_step(program, batch, latent_noise)
         except RuntimeError as error:  # no kernel for it, no memory
             log.warning("executor=%s is left out: %s", executor, str(error).partition("\n")[0])
         for name, value in saved.items():
@@ -44,7 +44,7 @@ def choose_executor(program: PackedProgram, batch: Batch, noise: Tensor | None) 
     return seconds
 
 
-def seconds_per_step(program: PackedProgram, batch: Batch, noise: Tensor | None) -> float:
+def seconds_per_step(program: PackedProgram, batch: Batch, latent_noise: Tensor | None) -> float:
     """The shortest of a few rounds, after steps in which libraries choose their algorithms."""
     learning_rate = program.state.params.new_zeros(program.num_jobs)
     rounds = []
@@ -52,7 +52,7 @@ def seconds_per_step(program: PackedProgram, batch: Batch, noise: Tensor | None)
         wait(program.device)
         started = time.perf_counter()
         for _ in range(steps):
-            program.step(batch, noise, learning_rate)
+            program.step(batch, latent_noise, learning_rate)
         wait(program.device)
         rounds.append((time.perf_counter() - started) / steps)
     return min(rounds[1:])

@@ -28,9 +28,9 @@ from jepa.store import checkpoint
 from jepa.store.config import flat
 from jepa.store.run_folder import Earlier, inspect, occupied
 from jepa.store.run_log import RunLog
-from jepa.training.job import Outcome
 from jepa.training.loop import Trainer
 from jepa.training.plan import Plan
+from jepa.training.run_state import Outcome
 from jepa.training.step import autocast
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def bytes_per_job(plan: Plan) -> int:
         saved_tensors_hooks(keep, lambda tensor: tensor),
         autocast(plan.device, plan.config.precision),
     ):
-        losses = method(batch, method.draw_noise(generator, plan.dataset.batch_size, plan.device))
+        losses = method(batch, method.draw_latent_noise(generator, plan.dataset.batch_size, plan.device))
     states = len(plan.optimizer.init_state(torch.zeros(1)))
     del losses
     return int(STEP_OVERHEAD * sum(storages.values()) + (3 + states) * parameters)

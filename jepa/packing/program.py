@@ -130,32 +130,32 @@ class PackedProgram:
 
     # --- the train step ----------------------------------------------------------------------------------------
 
-    def step(self, batch: Batch, noise: Tensor | None, learning_rate: Tensor) -> Losses:
-        """One update of each job. batch: [J, T, B, ...]; noise: stacked likewise, or None; learning_rate: [J].
+    def step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
+        """One update of each job. batch: [J, T, B, ...]; latent_noise: stacked likewise, or None; learning_rate: [J].
 
         Returns the losses before the update, each [J]; they hold until the next step.
         """
-        return self._step(batch, noise, learning_rate)
+        return self._step(batch, latent_noise, learning_rate)
 
-    def _take_step(self, batch: Batch, noise: Tensor | None, learning_rate: Tensor) -> Losses:
+    def _take_step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
         self.template.train()
-        return train_step(self._model, self.state, batch, noise, learning_rate, precision=self.precision)
+        return train_step(self._model, self.state, batch, latent_noise, learning_rate, precision=self.precision)
 
-    def gradients(self, batch: Batch, noise: Tensor | None) -> tuple[Losses, dict[str, Tensor]]:
+    def gradients(self, batch: Batch, latent_noise: Tensor | None) -> tuple[Losses, dict[str, Tensor]]:
         """Losses and gradients by parameter name of one training-mode pass, without an update (for tests)."""
         self.template.train()
-        losses = self._model(batch, noise)
+        losses = self._model(batch, latent_noise)
         grads = torch.autograd.grad(
             losses.total.sum(), self.state.leaves, allow_unused=True, materialize_grads=True
         )
         return losses, dict(zip(self.leaves, grads, strict=True))
 
     @torch.no_grad()
-    def rollout(self, batch: Batch, noise: Tensor | None) -> Rollout:
+    def rollout(self, batch: Batch, latent_noise: Tensor | None) -> Rollout:
         """Embeddings of the frozen models in float32: encodings [J, S, B, D] and predictions [J, T-1, B, D]."""
         self.template.eval()
         with autocast(self.device, self.precision):
-            rollout: Rollout = self.apply("rollout", batch.states, batch.actions, noise)
+            rollout: Rollout = self.apply("rollout", batch.states, batch.actions, latent_noise)
         return Rollout(rollout.encodings.float(), rollout.predictions.float())
 
     @torch.no_grad()
@@ -230,12 +230,12 @@ class _Jobs:
         self._has_after_step = type(program.template).after_step is not Method.after_step
         self.losses: Callable[..., Losses] = self._losses
 
-    def _losses(self, state: dict[str, Tensor], batch: Batch, noise: Tensor | None) -> Losses:
-        return functional_call(self._program.template, state, (batch, noise))  # type: ignore[no-any-return]
+    def _losses(self, state: dict[str, Tensor], batch: Batch, latent_noise: Tensor | None) -> Losses:
+        return functional_call(self._program.template, state, (batch, latent_noise))  # type: ignore[no-any-return]
 
-    def __call__(self, batch: Batch, noise: Tensor | None) -> Losses:
+    def __call__(self, batch: Batch, latent_noise: Tensor | None) -> Losses:
         """Losses, each [J]."""
-        return self._program.map(self.losses, (batch, noise))
+        return self._program.map(self.losses, (batch, latent_noise))
 
     def after_step(self) -> None:
         """Every job's; a method without one costs nothing."""

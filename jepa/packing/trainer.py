@@ -15,9 +15,9 @@ from jepa.packing.program import PackedProgram
 from jepa.packing.streams import JobStreams
 from jepa.probes import ProbeReport
 from jepa.training.interrupts import StopRequest
-from jepa.training.job import Job, Outcome
 from jepa.training.loop import Trainee, is_to_be_compiled, train
 from jepa.training.plan import Plan
+from jepa.training.run_state import Outcome, RunState
 from jepa.training.tally import Tally, tally_state
 from jepa.types import Batch, Rollout
 
@@ -58,7 +58,7 @@ class PackTrainer(Trainee):
         methods = [plan.initial_method() for plan in plans]
         self.total_steps = self.plan.total_steps(methods[0])
         self.jobs = [
-            Job(plan, loggers=loggers[row] if loggers else (), resume=bool(resume) and resume[row])
+            RunState(plan, loggers=loggers[row] if loggers else (), resume=bool(resume) and resume[row])
             for row, plan in enumerate(plans)
         ]
         for job, method in zip(self.jobs, methods, strict=True):
@@ -116,9 +116,8 @@ class PackTrainer(Trainee):
 
     def _choose_executor(self) -> None:
         """Take the executor that is fastest with the jobs' own sizes, in steps on draws that are not training's."""
-        generators = [job.generator("probe/model") for job in self.jobs]
-        noise = self._noise(generators, self.program.template.draw_noise, self.plan.dataset.batch_size)
-        seconds = choose_executor(self.program, self._streams_for("probe_fit").next(), noise)
+        latent_noise = self._train_noise([job.generator("probe/model") for job in self.jobs])
+        seconds = choose_executor(self.program, self._streams_for("probe_fit").next(), latent_noise)
         shown = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
         log.info("a step of %d jobs: %s", len(self.jobs), shown)
 
@@ -152,10 +151,8 @@ class PackTrainer(Trainee):
         return [job.outcome for job in everyone if job.outcome is not None]
 
     def advance(self) -> None:
-        noise = self._noise(
-            [job.model_generator for job in self.jobs], self.program.template.draw_noise, self.plan.dataset.batch_size
-        )
-        self.tally.add(self.program.step(self.next_batch(), noise, self.learning_rates[self.step]))
+        latent_noise = self._train_noise([job.model_generator for job in self.jobs])
+        self.tally.add(self.program.step(self.next_batch(), latent_noise, self.learning_rates[self.step]))
         self.step += 1
 
     def next_batch(self) -> Batch:
@@ -204,8 +201,8 @@ class PackTrainer(Trainee):
         model_generators = [job.generator("probe/model") for job in self.jobs]
 
         def rollout(batch: Batch) -> Rollout:
-            noise = self._noise(model_generators, template.draw_rollout_noise, batch.states.shape[-4])
-            return self.program.rollout(batch, noise)
+            draw, batch_size = template.draw_rollout_noise, batch.states.shape[-4]
+            return self.program.rollout(batch, self._latent_noise(model_generators, draw, batch_size))
 
         def predict_locations(rollout: Rollout) -> Tensor:
             located: Tensor = self.program.apply_eval("predict_locations", rollout)
@@ -227,7 +224,12 @@ class PackTrainer(Trainee):
         """Fresh streams of all jobs, apart from those that they train on."""
         return JobStreams([job.separate_stream(purpose) for job in self.jobs], common=self.common_random_numbers)
 
-    def _noise(
+    def _train_noise(self, generators: Sequence[torch.Generator]) -> Tensor | None:
+        return self._latent_noise(
+            generators, self.program.template.draw_latent_noise, self.plan.dataset.batch_size
+        )
+
+    def _latent_noise(
         self, generators: Sequence[torch.Generator], draw: Callable[..., Tensor | None], batch_size: int
     ) -> Tensor | None:
         """The models' own draws, stacked over J."""

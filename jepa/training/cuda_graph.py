@@ -37,16 +37,16 @@ class GraphedStep:
         self._inputs: tuple[Batch, Tensor | None, Tensor] | None = None
         self._replay: Replay | None = None
 
-    def __call__(self, batch: Batch, noise: Tensor | None, learning_rate: Tensor) -> Losses:
+    def __call__(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
         """One step. The losses are to be read before the next call, which overwrites them."""
         if self._replay is None:
             self._steps += 1
             if self._steps <= WARMUP_STEPS:
-                return self._step(batch, noise, learning_rate)
-            inputs = tree_map_only(Tensor, torch.clone, (batch, noise, learning_rate))
+                return self._step(batch, latent_noise, learning_rate)
+            inputs = tree_map_only(Tensor, torch.clone, (batch, latent_noise, learning_rate))
             self._inputs = inputs
             self._replay = self._record(lambda: self._step(*inputs))
-        _copy((batch, noise, learning_rate), self._inputs)
+        _copy((batch, latent_noise, learning_rate), self._inputs)
         return self._replay()
 
 

@@ -16,9 +16,9 @@ from jepa.methods.base import Method
 from jepa.probes import ProbeReport
 from jepa.training import runtime
 from jepa.training.interrupts import StopRequest
-from jepa.training.job import Job, Outcome
 from jepa.training.plan import Plan
 from jepa.training.program import Program
+from jepa.training.run_state import Outcome, RunState
 from jepa.training.tally import Tally
 from jepa.types import Batch, Rollout
 
@@ -138,12 +138,12 @@ class Trainer(Trainee):
         self.plan = plan
         method = plan.initial_method()
         self.total_steps = plan.total_steps(method)
-        self.job = Job(plan, loggers=loggers, resume=resume)
-        self.job.describe(method)
+        self.run_state = RunState(plan, loggers=loggers, resume=resume)
+        self.run_state.describe(method)
         self.program = Program(method, plan.optimizer, device=plan.device, precision=plan.config.precision)
         allowed = KERNELS if plan.config.trainer.kernels else ()
         installed = install(method, device=plan.device, precision=plan.config.precision, only=allowed)
-        self.job.record["kernels"] = installed
+        self.run_state.record["kernels"] = installed
         self.tally = Tally()
         self.learning_rates = plan.learning_rates(self.total_steps)  # [steps]
         self._restore()
@@ -154,18 +154,18 @@ class Trainer(Trainee):
             self.program.replay_steps()
 
     def _restore(self) -> None:
-        restored = self.job.restore(self.program.method.state_dict(), total_steps=self.total_steps)
+        restored = self.run_state.restore(self.program.method.state_dict(), total_steps=self.total_steps)
         if restored.state is not None:
             self.program.load(restored.state)
             self.tally.load(restored.state["tally"], self.plan.device)
             self.epoch_pending = restored.state["epoch_pending"]
         elif restored.initial_model is not None:
             self.program.load_model(restored.initial_model)
-        self.step = self.job.step
+        self.step = self.run_state.step
 
     @property
     def is_over(self) -> bool:
-        return super().is_over or self.job.outcome is not None
+        return super().is_over or self.run_state.outcome is not None
 
     def run(self) -> Outcome:
         """Train to the end and judge the model; the outcome has been written to the run's folder already.
@@ -174,51 +174,51 @@ class Trainer(Trainee):
             KeyboardInterrupt: a signal asked to stop; the checkpoint has been saved.
         """
         try:
-            self.job.open(self.total_steps)
+            self.run_state.open(self.total_steps)
             with StopRequest() as stop:
                 train(self, stop)
-            if self.job.outcome is None:
-                self.job.judge(self._probe())
+            if self.run_state.outcome is None:
+                self.run_state.judge(self._probe())
         except BaseException as error:
-            self.job.abandon(error)
+            self.run_state.abandon(error)
             raise
-        assert self.job.outcome is not None
-        return self.job.outcome
+        assert self.run_state.outcome is not None
+        return self.run_state.outcome
 
     def advance(self) -> None:
-        noise = self._noise(self.program.method.draw_noise, self.job.model_generator)
-        self.tally.add(self.program.step(self.next_batch(), noise, self.learning_rates[self.step]))
+        latent_noise = self._latent_noise(self.program.method.draw_latent_noise, self.run_state.model_generator)
+        self.tally.add(self.program.step(self.next_batch(), latent_noise, self.learning_rates[self.step]))
         self.step += 1
 
     def next_batch(self) -> Batch:
         """The next batch of training, [T, B, ...]."""
-        return self.job.stream.next()
+        return self.run_state.stream.next()
 
     def charge(self, seconds: float) -> None:
-        self.job.train_seconds += seconds
+        self.run_state.train_seconds += seconds
 
     def log(self) -> None:
         count = self.tally.count
-        self.job.step = self.step
-        self.job.log(self.tally.take(), count, float(self.learning_rates[self.step - 1]))
+        self.run_state.step = self.step
+        self.run_state.log(self.tally.take(), count, float(self.learning_rates[self.step - 1]))
 
     def probe_between(self, epoch: int) -> None:
-        self.job.report(epoch, self._probe())
+        self.run_state.report(epoch, self._probe())
 
     def save(self) -> None:
-        if self.job.outcome is None:
-            self.job.step = self.step
+        if self.run_state.outcome is None:
+            self.run_state.step = self.step
             saved = {**self.program.saved(), "tally": self.tally.state(), "epoch_pending": self.epoch_pending}
-            self.job.save(saved)
+            self.run_state.save(saved)
 
     def _probe(self) -> ProbeReport:
         """Fit and judge the probes on streams that training never sees; the same ones at every call."""
-        job, method = self.job, self.program.method
-        model_generator = job.generator("probe/model")
+        run_state, method = self.run_state, self.program.method
+        model_generator = run_state.generator("probe/model")
 
         def rollout(batch: Batch) -> Rollout:
-            noise = method.draw_rollout_noise(model_generator, batch.states.shape[1], self.plan.device)
-            return self.program.rollout(batch, noise)
+            latent_noise = method.draw_rollout_noise(model_generator, batch.states.shape[1], self.plan.device)
+            return self.program.rollout(batch, latent_noise)
 
         def predict_locations(rollout: Rollout) -> Tensor:
             located: Tensor = self.program.apply_eval("predict_locations", rollout)
@@ -226,17 +226,17 @@ class Trainer(Trainee):
 
         report = self.plan.probe.run(
             rollout,
-            job.separate_stream("probe_fit"),
-            job.separate_stream("probe_judge"),
+            run_state.separate_stream("probe_fit"),
+            run_state.separate_stream("probe_judge"),
             self.plan.dataset,
-            job.generator("probe_init"),
+            run_state.generator("probe_init"),
             predict_locations if method.has_location_head else None,
             context_frames=method.context_frames,
         )
         self.say_warnings(report)
         return report
 
-    def _noise(self, draw: Callable[..., Tensor | None], generator: torch.Generator) -> Tensor | None:
+    def _latent_noise(self, draw: Callable[..., Tensor | None], generator: torch.Generator) -> Tensor | None:
         return draw(generator, self.plan.dataset.batch_size, self.plan.device)
 
 

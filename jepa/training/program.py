@@ -42,20 +42,20 @@ class Program:
         """Record the train step after its first calls and replay it from then on: see :class:`GraphedStep`."""
         self._step = GraphedStep(self._take_step, record=record)
 
-    def step(self, batch: Batch, noise: Tensor | None, learning_rate: Tensor) -> Losses:
+    def step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
         """One update: see :func:`jepa.training.step.train_step`. The losses hold until the next step."""
-        return self._step(batch, noise, learning_rate)
+        return self._step(batch, latent_noise, learning_rate)
 
-    def _take_step(self, batch: Batch, noise: Tensor | None, learning_rate: Tensor) -> Losses:
+    def _take_step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
         self.method.train()
-        return train_step(self._model, self.state, batch, noise, learning_rate, precision=self.precision)
+        return train_step(self._model, self.state, batch, latent_noise, learning_rate, precision=self.precision)
 
     @torch.no_grad()
-    def rollout(self, batch: Batch, noise: Tensor | None) -> Rollout:
+    def rollout(self, batch: Batch, latent_noise: Tensor | None) -> Rollout:
         """Embeddings of the frozen model in float32: encodings [S, B, D] and predictions [T-1, B, D]."""
         self.method.eval()
         with autocast(self.device, self.precision):
-            rollout = self.method.rollout(batch.states, batch.actions, noise)
+            rollout = self.method.rollout(batch.states, batch.actions, latent_noise)
         return Rollout(rollout.encodings.float(), rollout.predictions.float())
 
     @torch.no_grad()

@@ -34,8 +34,7 @@ def prepare(*, device: torch.device, threads: int | None, precision: str) -> Non
         precision: fp32, tf32 or bf16; without tf32 no product of single-precision numbers is rounded to it, although
             torch would by itself allow that in convolutions.
     """
-    # These two keep torch's older and newer settings agreed. It reads now the ones, now the others, and refuses to go
-    # on where they differ: torch.get_float32_matmul_precision, which torch.compile asks, raises RuntimeError.
+    # torch raises RuntimeError if its old and its new TF32 settings disagree, so set both.
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if threads is not None:
@@ -72,11 +71,11 @@ def has_cpp_compiler() -> bool:
 
 
 def prepare_compilation() -> None:
-    """Settings of ``torch.compile`` for a job among others, before its first use in this process.
+    """Settings of ``torch.compile``, before its first use in this process.
 
-    As many processes compile as the job has threads, which for one thread is this process itself. What torch says of
-    itself is not shown. tqdm, which torch loads but does not show, would make a lock between processes; a job's forked
-    process ends without giving it back, so it gets one between threads.
+    Compile in as many processes as this one has threads; with one thread, in this process. Hide torch's warnings about
+    itself. tqdm, which torch loads, would make a lock between processes that a forked process never gives back: give it
+    a lock between threads.
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
     warnings.filterwarnings("ignore", "`torch._prims_common.check` is deprecated", FutureWarning)

@@ -1,4 +1,4 @@
-"""The train step of one job: losses, gradients, one update. Packing calls the same function (jepa.packing.program)."""
+"""The train step of one run: losses, gradients, one update. Packing calls the same function (jepa.packing.program)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jepa.types import Batch, Losses
 class Model(Protocol):
     """What a step trains: a :class:`jepa.methods.base.Method`, or J of them as one."""
 
-    def __call__(self, batch: Batch, noise: Tensor | None, /) -> Losses:
+    def __call__(self, batch: Batch, latent_noise: Tensor | None, /) -> Losses:
         """The training losses of a batch."""
 
     def after_step(self) -> None:
@@ -76,14 +76,14 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def train_step(
-    model: Model, state: State, batch: Batch, noise: Tensor | None, learning_rate: Tensor, *, precision: str
+    model: Model, state: State, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor, *, precision: str
 ) -> Losses:
     """Advance ``state`` by one update, in place and without waiting for the device.
 
     Args:
         model: in training mode; its parameters are ``state.leaves``.
         batch: [T, B, ...].
-        noise: standard normals of :meth:`Method.draw_noise`, or None.
+        latent_noise: standard normals of :meth:`Method.draw_latent_noise`, or None.
         learning_rate: [].
         precision: "fp32", "tf32" or "bf16".
 
@@ -91,7 +91,7 @@ def train_step(
         The losses before the update, each [].
     """
     with autocast(batch.states.device, precision):
-        losses = model(batch, noise)
+        losses = model(batch, latent_noise)
     # packed jobs share no weight, so the gradient of their sum holds the gradient of each
     grads = torch.autograd.grad(losses.total.sum(), state.leaves, allow_unused=True, materialize_grads=True)
     state.update(grads, learning_rate)

@@ -51,6 +51,6 @@ class Tally:
 
 
 def tally_state(count: int, names: list[str], sums: Tensor | None) -> dict[str, Any]:
-    """One job's tally as a checkpoint holds it. sums: [terms]."""
+    """The tally of one run as a checkpoint holds it. sums: [terms]."""
     values = [] if sums is None else [value.clone() for value in sums.cpu()]
     return {"count": count, "sums": dict(zip(names, values, strict=True)) if values else {}}

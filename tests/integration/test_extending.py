@@ -112,7 +112,8 @@ def test_a_sweep_file_of_ones_own_alone_and_packed(mine: list[str], tmp_path: Pa
 
 EVERY_KIND = """\
 overrides:
-  dataset: even
+  dataset: bowl
+  dataset/texture: stripes
   model/encoder: flat
   model/predictor: linear
   optimizer: sign

@@ -21,8 +21,8 @@ from jepa.config.compose import compose, register
 from jepa.packing.program import EXECUTORS
 from jepa.packing.trainer import PackTrainer
 from jepa.plan import make_plan
-from jepa.training.job import Outcome
 from jepa.training.loop import Trainer
+from jepa.training.run_state import Outcome
 
 META = torch.device("meta")
 TINY = [
@@ -101,11 +101,11 @@ def test_a_program_keeps_to_its_device(overrides: list[str], num_jobs: int, exec
     state = [program.state.params, *program.state.hyper.values(), *program.state.optimizer_state.values()]
     if isinstance(trainer, Trainer):
         state += trainer.program.method.state_dict().values()
-        noise = trainer.program.method.draw_rollout_noise(trainer.job.model_generator, 4, META)
+        noise = trainer.program.method.draw_rollout_noise(trainer.run_state.model_generator, 4, META)
     else:
         state += trainer.program.buffers.values()
         generators = [job.model_generator for job in trainer.jobs]
-        noise = trainer._noise(generators, trainer.program.template.draw_rollout_noise, 4)
+        noise = trainer._latent_noise(generators, trainer.program.template.draw_rollout_noise, 4)
     assert all(tensor.device == META for tensor in state)
     rollout = program.rollout(trainer.next_batch(), noise)
     assert rollout.encodings.device == rollout.predictions.device == META

@@ -205,7 +205,7 @@ def test_noise_has_the_documented_shapes():
     model = build()
     source = torch.Generator().manual_seed(0)
     device = torch.device("cpu")
-    assert model.draw_noise(source, 3, device).shape == (2 * STEPS - 1, 3, SIZE)
+    assert model.draw_latent_noise(source, 3, device).shape == (2 * STEPS - 1, 3, SIZE)
     assert model.draw_rollout_noise(source, 3, device).shape == (STEPS - 1, 3, SIZE)
 
 

@@ -41,7 +41,7 @@ def check_trains_and_rolls_out(objective, data):
     source = torch.Generator().manual_seed(0)
     size = data.states.shape[1]
     if objective.trainable:
-        losses = objective(data, objective.draw_noise(source, size, torch.device("cpu")))
+        losses = objective(data, objective.draw_latent_noise(source, size, torch.device("cpu")))
         assert losses.total.isfinite() and losses.total.requires_grad and losses.terms
     noise = objective.draw_rollout_noise(source, size, torch.device("cpu"))
     rollout = objective.eval().rollout(data.states, data.actions, noise)

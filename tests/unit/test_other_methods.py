@@ -99,7 +99,7 @@ def test_untrained_is_judged_as_it_is():
 def test_only_rssm_draws_noise(build):
     objective = build(**({"sim": 1.0} if build is vicreg else {}))
     source = torch.Generator()
-    assert objective.draw_noise(source, B, torch.device("cpu")) is None
+    assert objective.draw_latent_noise(source, B, torch.device("cpu")) is None
     assert objective.draw_rollout_noise(source, B, torch.device("cpu")) is None
 
 

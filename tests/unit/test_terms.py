@@ -61,7 +61,7 @@ METHODS = [vicreg, simclr, rssm]
 
 
 def losses_of(method):
-    noise = method.draw_noise(torch.Generator().manual_seed(0), B, torch.device("cpu"))
+    noise = method.draw_latent_noise(torch.Generator().manual_seed(0), B, torch.device("cpu"))
     return method(batch(), noise)
 
 

@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: its status (finished, failed, pruned), what was measured, and the number a search minimises.
+    """How a run ended: its status (finished, failed, pruned), what was measured, and the number a search minimises.
 
-    error, reason: of a failed job: a line for people, and a word for programs ("not_finite", "error").
+    error, reason: of a failed run: a line for people, and a word for programs ("not_finite", "error").
     """
 
     status: str
@@ -50,7 +50,7 @@ class Restored(NamedTuple):
     initial_model: dict[str, Tensor] | None  # else: weights to start with, from init_from
 
 
-class Job:
+class RunState:
     """What a run knows beside the tensors of its program: its streams, its counters and its files."""
 
     def __init__(self, plan: Plan, *, loggers: Sequence[Logger] = (), resume: bool) -> None:
@@ -144,7 +144,7 @@ class Job:
     # --- while it trains ---------------------------------------------------------------------------------------
 
     def open(self, total_steps: int) -> None:
-        """Tell the loggers that the job starts, or goes on after ``step``; damaged checkpoints are set aside first."""
+        """Tell the loggers that the run starts, or goes on after ``step``; damaged checkpoints are set aside first."""
         for path, reason in self.found.damaged if self.found else []:
             log.warning("%s; it is kept as %s", reason, checkpoint.set_aside(path).name)
         if self.found is not None and self.found.damaged:
@@ -266,7 +266,7 @@ class Job:
     def finish(self, status: str, *, error: str | None = None, reason: str | None = None) -> None:
         """Write ``result.json``, last and atomically, and close the loggers.
 
-        error, reason: of a failed job, as in :class:`Outcome`.
+        error, reason: of a failed run, as in :class:`Outcome`.
         """
         plan = self.plan
         metrics = {**self.metrics, "train_seconds": self.train_seconds}
@@ -298,9 +298,9 @@ class Job:
         self._tell(lambda logger: logger.finish(result))
 
     def abandon(self, error: BaseException, *, packed: bool = False) -> None:
-        """The trainer stops with ``error``: a signal leaves the job to be continued, anything else fails it.
+        """The trainer stops with ``error``. A signal leaves the run to be continued; any other error fails it.
 
-        packed: the error may be another job's, or that of too large a pack; this job is left to be continued, too.
+        packed: the run is one of a pack. The error may be another run's, so this one is left to be continued, too.
         """
         if self.outcome is not None:
             return
