@@ -1,4 +1,4 @@
-"""What the command line does, for notebooks and scripts: train a run, load one, tabulate many. See docs/python.md."""
+"""The Python interface: train a run, load a run, tabulate many runs. docs/python.md shows how to use it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Value = TypeVar("Value")
 
 
 def train(overrides: Sequence[str]) -> Run:
-    """Train and judge a run, as ``python -m jepa.run OVERRIDES`` does; a finished one is not trained again.
+    """Train and judge a run, as ``python -m jepa.run OVERRIDES`` does. A finished run is not trained again.
 
     Args:
         overrides: as on the command line, for example ``["model=vicreg", "dataset.noise=1"]``.
@@ -60,8 +60,8 @@ def load(folder: PathLike, device: str = "cpu") -> Run:
     """The run in ``folder``, finished or not.
 
     Args:
-        folder: a run's own, such as ``outputs/runs/vicreg-1e07bc3a24`` or a job's folder within a sweep's.
-        device: where its model and its data live, as for ``device=`` on the command line.
+        folder: the folder of a run, such as ``outputs/runs/vicreg-1e07bc3a24``, or of a job of a sweep.
+        device: the device of the model and the data, as for ``device=`` on the command line.
 
     Raises:
         ConfigError: the folder holds no run, or one of its files cannot be read.
@@ -73,9 +73,9 @@ def load(folder: PathLike, device: str = "cpu") -> Run:
 
 
 def runs(*folders: PathLike) -> pd.DataFrame:
-    """One row for each run below ``folders``: its folder, status, configuration, metrics, and what else it recorded.
+    """One row for each run below ``folders``: folder, status, configuration, metrics, and other recorded fields.
 
-    Columns have the names of ``python -m jepa.results``: ``dataset.noise``, ``prediction_rmse_px``, ``verdict``.
+    Columns have the names that ``python -m jepa.results`` uses: ``dataset.noise``, ``prediction_rmse_px``, ``verdict``.
     Metrics by time step and by dot are lists.
 
     Raises:
@@ -92,17 +92,17 @@ def runs(*folders: PathLike) -> pd.DataFrame:
 
 
 class Run:
-    """A run's files, and its frozen model. Everything is read when it is first asked for."""
+    """The files of a run, and its frozen model. Each file is read at its first use."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        """``load`` makes one."""
+        """Called by ``load``, with the same arguments."""
         self.folder = folder
         self._device_name = device
 
     def __repr__(self) -> str:
         return f"<jepa run {self.folder}: {self.status}>"
 
-    # --- what is on disk -----------------------------------------------------------------------------------------
+    # --- the files -----------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def result(self) -> dict[str, Any] | None:
@@ -124,14 +124,14 @@ class Run:
 
     @functools.cached_property
     def metrics(self) -> pd.DataFrame:
-        """``metrics.jsonl``: a row a record, with ``step``, ``epoch``, ``kind`` (train or probe) and the values."""
+        """``metrics.jsonl``, one row a record: ``step``, ``epoch``, ``kind`` (train or probe) and the values."""
         return _pandas().DataFrame(read_metrics(self.folder))
 
     # --- the model and its data ------------------------------------------------------------------------------------
 
     @functools.cached_property
     def device(self) -> torch.device:
-        """Where the model and the data live."""
+        """The device of the model and the data."""
         from jepa.plan import resolve_device
 
         return resolve_device(self._device_name)
@@ -172,16 +172,22 @@ class Run:
         return RunEnvironment(self._plan.dataset, normalizer, self._plan.config.seed, self.device)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Embeddings of frames: [T, B, C, H, W], normalised as ``environment.batch`` gives them, to [T, B, D]."""
+        """Embeddings of frames.
+
+        Args:
+            frames: [T, B, C, H, W], normalised as ``environment.batch`` returns them.
+
+        Returns:
+            [T, B, D].
+        """
         return self._rollout(frames, None)[0]
 
     def predict(self, frame: Tensor, actions: Tensor) -> Tensor:
-        """Predicted embeddings of the frames that follow.
+        """Predicted embeddings of the frames after the first.
 
         Args:
-            frame: the frame to start from [B, C, H, W]; for a predictor with a burn-in, its first frames
-                [S, B, C, H, W].
-            actions: [T-1, B, A], normalised.
+            frame: frame 0, [B, C, H, W]. For a predictor with a burn-in: the first S frames, [S, B, C, H, W].
+            actions: all actions [T-1, B, A], normalised.
 
         Returns:
             [T-1, B, D].
@@ -204,10 +210,11 @@ class Run:
         return encodings.float(), predictions.float()
 
     def probe(self, target: str = "location") -> ProbeMaps:
-        """The maps that the run was judged with, for one of its targets.
+        """The probes that the run was judged with, for one target.
 
         Raises:
-            ConfigError: no such target, a run that has not been judged or comes from an earlier version.
+            ConfigError: the run has no such target, has not been judged yet, or was made by a version that did not
+                save its probes.
         """
         from jepa.probes.maps import load_map
 
@@ -215,7 +222,7 @@ class Run:
         check_choice("target", target, targets)
         path = self.folder / layout.PROBE
         if not path.is_file():
-            raise ConfigError(f"{path}: is missing; a run keeps its probe's maps when it has been judged")
+            raise ConfigError(f"{path}: is missing; a run saves its probes when it has been judged")
         state = checkpoint.load(path)[target]
         maps = {name: load_map(state[name], self.device) for name in ("prediction", "encoder")}
         return ProbeMaps(targets[target], **maps)
@@ -230,11 +237,14 @@ class RunEnvironment(NamedTuple):
     device: torch.device
 
     def batch(self, num_sequences: int, *, seed: int | None = None) -> Batch:
-        """New sequences: ``states`` [T, B, C, H, W], ``actions`` [T-1, B, A], ``locations`` [T, B, K, 2], normalised.
+        """Sequences that the run was not trained on, normalised.
 
         Args:
             num_sequences: B.
-            seed: of the draws; None: the run's own judging sequences. Training has not seen any of them.
+            seed: the seed of the draws; None: the sequences that the run's probes are judged on.
+
+        Returns:
+            ``states`` [T, B, C, H, W], ``actions`` [T-1, B, A], ``locations`` [T, B, K, 2], and ``targets`` by name.
         """
         from jepa.data.stream import Stream
 
@@ -246,27 +256,28 @@ class RunEnvironment(NamedTuple):
         return self.dataset.unnormalize_locations(locations)
 
     def reference_lines(self) -> dict[str, Any] | None:
-        """What simple guesses of the location score here, in px; None where the environment has no such lines."""
+        """Errors of simple guesses of the location, in px; None if the environment has no reference lines."""
         return self.dataset.reference_lines()
 
 
 class ProbeMaps:
-    """The two fitted maps of a run for one target, such as the location."""
+    """The two fitted probes of a run for one target, such as the location."""
 
     def __init__(self, target: ProbeTarget, *, prediction: Any, encoder: Any) -> None:
-        """prediction, encoder: maps of one job, see ``jepa.probes.maps``."""
+        """prediction, encoder: maps of one run, see ``jepa.probes.maps``."""
         self._target = target
         self._prediction, self._encoder = prediction, encoder
 
     def prediction(self, embeddings: Tensor) -> Tensor:
-        """The prediction probe's answers for z_0 or predicted embeddings [..., D]: locations [..., K, 2] in px.
+        """The prediction probe's answers, for z_0 or predicted embeddings [..., D].
 
-        For another target what it is reported in, such as classes [...].
+        Returns:
+            Locations [..., K, 2] in px. For another target: values in the unit of the target, or classes [...].
         """
         return self._read(self._prediction, embeddings)
 
     def encoder(self, embeddings: Tensor) -> Tensor:
-        """The encoder probe's answers for encodings [..., D], likewise; it was fitted on z_0."""
+        """The encoder probe's answers, for encodings [..., D]; returned as by ``prediction``. It was fitted on z_0."""
         return self._read(self._encoder, embeddings)
 
     def _read(self, fitted: Any, embeddings: Tensor) -> Tensor:
@@ -276,7 +287,7 @@ class ProbeMaps:
 
 
 def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
-    """The configuration of an earlier run, composed anew; where defaults have changed since, with the run's values."""
+    """Compose the configuration of an earlier run again. Where defaults have changed, the run's own values are kept."""
     from omegaconf import OmegaConf
 
     cfg = compose(list(overrides), with_hydra=True)
@@ -290,7 +301,7 @@ def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfi
 
 
 def _read(read: Callable[[Path], Value], folder: Path) -> Value:
-    """What ``read`` finds in ``folder``; a damaged file is a ConfigError."""
+    """``read(folder)``, with ConfigError in place of Damaged."""
     try:
         return read(folder)
     except Damaged as damage:

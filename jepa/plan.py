@@ -1,4 +1,4 @@
-"""From a composed configuration to the components of a run, checked, before anything is written."""
+"""Checks a composed configuration and makes the components of the run. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from jepa.store import checkpoint
 from jepa.training.plan import Plan
 from jepa.types import DataShapes
 
-# What may stand where: the class that a component must be derived from, by key; of a collection's entries likewise.
+# By key: the class that a component, or each entry of a collection, must be derived from.
 BASES: dict[str, type] = {
     "dataset": Environment,
     "dataset.texture": Texture,
@@ -56,15 +56,15 @@ BASES: dict[str, type] = {
     "probe.targets": ProbeTarget,
     "logger": Logger,
 }
-MAX_PARAMETERS = 2**31  # with gradients and an optimizer's state 26 to 34 GB: more than one such program should take
-MAX_STEPS = 10**8  # years; the table of learning rates would fill the memory
+MAX_PARAMETERS = 2**31  # with gradients and the optimizer's state, such a model takes 26 to 34 GB
+MAX_STEPS = 10**8  # training takes years, and the table of learning rates would fill the memory
 
 
 def make_plan(cfg: DictConfig) -> Plan:
-    """Check ``cfg`` and make the components.
+    """Check ``cfg`` and make the components, except the model, which ``check_model`` builds.
 
     Raises:
-        ConfigError: whatever is wrong with the configuration; the model itself is not built yet.
+        ConfigError: the configuration is wrong.
     """
     config = check_closed(cfg)
     folder, sweep_name = _place(cfg, config)
@@ -100,15 +100,16 @@ def make_plan(cfg: DictConfig) -> Plan:
 
 
 def check_model(plan: Plan) -> int:
-    """Build the model without its weights, and check what depends on it.
+    """Build the model without weights, and check what depends on the model.
 
-    That is its size, its schedule, ``init_from``, the size of a batch, and the metrics that are asked for.
+    These are: the number of parameters and of steps, the schedule, ``init_from``, the batch size, and the metrics that
+    ``objective`` and ``on_probe`` name.
 
     Returns:
-        The number of its parameters.
+        The number of parameters.
 
     Raises:
-        ConfigError: what does not fit.
+        ConfigError: one of them does not fit.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         method = plan.build_method()
@@ -131,7 +132,7 @@ def check_model(plan: Plan) -> int:
 
 
 def _check_schedule(plan: Plan, num_steps: int) -> None:
-    """A warm-up that does not fit is named by the key that was set, which may be another than the schedule's."""
+    """Check the warm-up. The error names ``trainer.warmup_epochs``, unless the user set the schedule's own key."""
     try:
         plan.optimizer.schedule.check(num_steps, plan.dataset.steps_per_epoch)
     except ConfigError as error:
@@ -151,7 +152,7 @@ def _check_batch(plan: Plan, method: Method) -> None:
 
 
 def _check_metrics(plan: Plan, method: Method) -> None:
-    """Refuse an ``objective`` that the run does not measure, and an ``on_probe`` that watches such a one."""
+    """Refuse an ``objective`` or ``on_probe.objective`` that names a metric the run does not measure."""
     trained = method.trainable and plan.config.trainer.epochs > 0
     losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
     errors = [*plan.probe.metric_names, *(["head_rmse_px"] if method.has_location_head else [])]
@@ -181,18 +182,18 @@ def _check_init_from(config: RunConfig) -> None:
 
 
 def make_loggers(plan: Plan) -> list[Logger]:
-    """Where the run's numbers go: its own files first, then the screen, then what ``logger=`` has chosen."""
+    """The loggers of the run: its files, then the screen, then the loggers that ``logger=`` chose."""
     screen = [] if plan.config.progress == "none" else [ProgressDisplay(mode=plan.config.progress)]
     return [FilesLogger(), *screen, *plan.loggers]
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that ``device=name`` means here.
+    """The torch device for ``device=name``; "auto" is the first there is of cuda, mps and cpu.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: this machine does not have the device.
     """
-    # By NVML: asking CUDA would initialise it, and the processes that a sweep forks could not use it any more.
+    # Let torch ask NVML for the devices. Asking CUDA would initialise it, and forked processes could not use it then.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -210,9 +211,9 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _component(plain: Mapping[str, Any], section: str) -> Any:
-    """The component of a section, or the components by name; what a constructor refuses is named by the full key.
+    """Make the component of a section, or the components by name. Errors name the full key.
 
-    plain: the resolved configuration. Of a node of the configuration itself, Hydra would copy the whole tree above.
+    plain: the resolved configuration as plain dictionaries. Given an OmegaConf node, Hydra would copy its whole tree.
     """
     try:
         return instantiate(dict(plain[section]), _convert_="all", _execution_whitelist_=whitelist(plain["extensions"]))
@@ -225,15 +226,15 @@ def make_method(plain: Mapping[str, Any], referred: Mapping[str, str], shapes: D
 
     Args:
         plain: the resolved configuration.
-        referred: from :func:`jepa.config.check.references`: keys of the section that its parts take their values from.
-        shapes: of the data.
+        referred: the short keys of the section that give parts their values, see :func:`jepa.config.check.references`.
+        shapes: the shapes of the data.
 
     Raises:
-        ConfigError: a constructor refuses a value; it names the key that the user would set.
+        ConfigError: a constructor refuses a value; the message names the key that the user would set.
     """
     node = {key: value for key, value in plain["model"].items() if f"model.{key}" not in referred.values()}
     try:
-        # Partial first: an argument given to instantiate itself would be taken for configuration.
+        # Make a partial first: Hydra would treat an argument of instantiate as configuration.
         trusted = whitelist(plain["extensions"])
         factory = instantiate(node, _partial_=True, _convert_="all", _execution_whitelist_=trusted)
         return factory(shapes=shapes)  # type: ignore[no-any-return]
@@ -244,7 +245,7 @@ def make_method(plain: Mapping[str, Any], referred: Mapping[str, str], shapes: D
 def _explained(
     error: Exception, section: str, plain: Mapping[str, Any], referred: Mapping[str, str] | None = None
 ) -> Exception:
-    """What a constructor's ``error`` is for a user; ``error`` itself where it is none of a user's making."""
+    """Turn a constructor's ``error`` into a ConfigError if the configuration caused it; else return ``error``."""
     if isinstance(error, ConfigError):
         return qualified(error, section, plain, referred)
     if isinstance(error, HydraException):
@@ -255,10 +256,10 @@ def _explained(
 
 
 def _on_probe(config: RunConfig) -> Callable[[int, Mapping[str, float]], bool] | None:
-    """What a sweep wants called after each probe; it says whether the run should stop, as pruned.
+    """The function that a sweep wants called after each probe; it returns whether to prune the run.
 
     Raises:
-        ConfigError: the node names nothing that can be called, or arguments that it does not take.
+        ConfigError: ``on_probe`` names nothing that can be called, or gives arguments that the class does not take.
     """
     node = config.on_probe
     if node is None:
@@ -269,7 +270,7 @@ def _on_probe(config: RunConfig) -> Callable[[int, Mapping[str, float]], bool] |
         made = instantiate(dict(node), _convert_="all", _execution_whitelist_=TRUSTED_TARGETS)
     except ConfigError:
         raise
-    except Exception as error:  # whatever the constructor makes of its arguments
+    except Exception as error:  # a constructor may raise anything
         raise ConfigError(f"on_probe: {one_line(error)}") from error
     if not callable(made):
         raise ConfigError(f"on_probe._target_={node['_target_']!r}: must make something that can be called")
@@ -288,9 +289,9 @@ def _overrides(cfg: DictConfig) -> list[str]:
 
 
 def _place(cfg: DictConfig, config: RunConfig) -> tuple[Path, str | None]:
-    """The run's folder, and the sweep it belongs to: in a sweep the job's own folder, else ``folder=``.
+    """The run's folder, and the name of its sweep.
 
-    Where somebody sets ``hydra.run.dir``, that is the folder.
+    The folder is the job's folder in a sweep, else ``hydra.run.dir`` if it is set, else ``folder``.
     """
     node = _hydra(cfg)
     if node is not None:

@@ -1,6 +1,6 @@
-"""``python -m jepa.run``: one composed configuration, one run, the number that a search minimises.
+"""``python -m jepa.run``: trains and judges one run. With ``--multirun`` or ``+sweep=``, Hydra starts many.
 
-Torch is imported when a run starts, not for ``--help``, ``--cfg job`` or tab completion.
+torch is imported when a run starts. ``--help``, ``--cfg job`` and tab completion do not import torch.
 """
 
 from __future__ import annotations
@@ -41,15 +41,17 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> float:
-    """Train and judge what ``cfg`` describes, in its folder; Hydra's task function.
+    """Train and judge the run that ``cfg`` describes; Hydra's task function.
+
+    If the run's folder holds a finished result, the result is shown and nothing is trained.
 
     Returns:
-        The metric named by ``objective``. A finished result that is there already is shown again, not made again.
+        The metric named by ``objective``.
 
     Raises:
         ConfigError: the configuration cannot be run; nothing has been written.
         RunFailed: the run has started and failed; its ``result.json`` says so.
-        KeyboardInterrupt: stopped by a signal; the checkpoint is saved, and the same command continues.
+        KeyboardInterrupt: a signal asked to stop; the checkpoint is saved, and the same command continues.
     """
     others = openmp.OtherProcesses()
     from jepa.plan import check_model, make_loggers, make_plan
@@ -90,7 +92,7 @@ def run(cfg: DictConfig) -> float:
 
 
 def check(cfg: DictConfig) -> None:
-    """Everything of :func:`run` that can be found wrong without writing or training, the model's shapes included.
+    """Check all that :func:`run` checks, the model's shapes included, without writing or training.
 
     Raises:
         ConfigError: the configuration cannot be run.
@@ -113,7 +115,7 @@ def main() -> None:
 def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] | None = None) -> int:
     """Run ``arguments`` as :func:`main` does, and return the exit code.
 
-    task: what a composed configuration is handed to, instead of :func:`run`: for tests of everything around it.
+    task: called with the composed configuration instead of :func:`run`; for tests of the command line.
     """
     if "--version" in arguments:
         print(", ".join(f"{name} {version}" for name, version in provenance.versions().items()))
@@ -142,7 +144,7 @@ def command_line(arguments: Sequence[str], task: Callable[[DictConfig], float] |
 
 
 def _started(arguments: list[str], task: Callable[[DictConfig], float]) -> int:
-    """Hand the command line to Hydra; once more where a key has to be left to the jobs of a sweep."""
+    """Start Hydra. If a key exists in some jobs of a sweep only, leave it to the jobs and start Hydra again."""
     start = hydra.main(config_path=str(config_dir()), config_name="config", execution_whitelist=TRUSTED_TARGETS)
     while True:
         try:
@@ -158,7 +160,7 @@ def _started(arguments: list[str], task: Callable[[DictConfig], float]) -> int:
 
 
 class _Stopped(BaseException):
-    """Carries the error that ended a single run past Hydra, which would print lines of its own to an Exception."""
+    """Wraps the error that ended a single run. Hydra would print lines of its own for an Exception."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -176,7 +178,7 @@ def _task(cfg: DictConfig) -> float:
 
 
 def _report(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say on one line what ended the command; the exit code."""
+    """Print on one line what ended the command, and return the exit code."""
     if isinstance(error, RunFailed):
         print(f"error: the run failed: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -194,13 +196,13 @@ def _composed_keys(overrides: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def known_keys(arguments: Sequence[str]) -> list[str]:
-    """The full names of the keys that the groups chosen by ``arguments`` have."""
+    """The full names of all keys of the configuration, with the groups that ``arguments`` choose."""
     words = (text for text in arguments if text.lstrip("+").partition("=")[0] in groups())
     chosen = [text if "=[" in text else text.split(",")[0] for text in words]
     for overrides in (tuple(chosen), ()):
         try:
             return list(_composed_keys(overrides))
-        except Exception:  # the choices themselves may be what is wrong
+        except Exception:  # the chosen groups themselves may be wrong
             log.debug("cannot compose %s", overrides, exc_info=True)
     return []
 
@@ -222,7 +224,7 @@ def _shown_again(plan: Plan, earlier: Earlier) -> float:
 
 
 def _say_if_busy(others: openmp.OtherProcesses) -> None:
-    """Tell the user of a single run on a CPU that other processes slow it down; jobs of a sweep expect each other."""
+    """Tell the user if other processes slow a single run down. Jobs of a sweep, which run side by side, do not."""
     import torch
 
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -234,7 +236,7 @@ def _say_if_busy(others: openmp.OtherProcesses) -> None:
 
 
 def _announced(plan: Plan, earlier: Earlier) -> float:
-    """Say what the run would do (``dry_run=true``); nothing is written."""
+    """Print what the run would do (``dry_run=true``). Nothing is written."""
     from jepa.plan import check_model
 
     if earlier.status != "finished":
@@ -255,7 +257,7 @@ def _announced(plan: Plan, earlier: Earlier) -> float:
 
 
 def _wanted_resume(plan: Plan) -> bool | None:
-    """resume= as true, false, or None for auto."""
+    """The value of ``resume``: true, false, or None for auto."""
     resume = plan.config.resume
     return resume if isinstance(resume, bool) else {"true": True, "false": False}.get(resume)
 
@@ -279,7 +281,7 @@ def _check_resume(plan: Plan, earlier: Earlier) -> None:
 
 @contextmanager
 def _hydra_raises() -> Iterator[None]:
-    """Let Hydra raise its errors, which are explained in one line here, instead of printing them and exiting with 1."""
+    """Make Hydra raise its errors, so that :func:`_report` explains them; by default Hydra prints them and exits."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -302,7 +304,7 @@ def _argv(arguments: list[str]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    # By its own name, so that a job sent to another process finds the function that it has to run.
+    # Import main by its module's name: a job that is sent to another process must find its function there.
     from jepa.run import main as _main
 
     _main()

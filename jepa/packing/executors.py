@@ -1,4 +1,4 @@
-"""Times each way of running packed jobs with a few train steps of their own size, and chooses the fastest."""
+"""Times each executor with a few train steps of the pack itself, and chooses the fastest."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def choose_executor(program: PackedProgram, batch: Batch, latent_noise: Tensor | None) -> dict[str, float]:
-    """Set the fastest executor; leave ``program`` as it is where all of them fail.
+    """Set the executor of ``program`` to the fastest one. If every executor fails, the executor stays as it was.
 
-    An executor that fails is logged and left out. Parameters, buffers and the optimizer's state stay as they are.
+    An executor that fails is logged and left out. Parameters, buffers and the optimizer's state are restored.
 
     Args:
-        program: of J > 1 jobs.
+        program: a program of J > 1 jobs.
         batch, latent_noise: as for :meth:`PackedProgram.step`.
 
     Returns:
-        Seconds that a step takes, by executor.
+        Seconds per step, by executor.
     """
     state = {"params": program.state.params, **program.buffers, **program.state.optimizer_state}
     saved = {name: value.clone() for name, value in state.items()}
@@ -36,7 +36,7 @@ def choose_executor(program: PackedProgram, batch: Batch, latent_noise: Tensor |
         program.executor = executor
         try:
             seconds[executor] = seconds_per_step(program, batch, latent_noise)
-        except RuntimeError as error:  # no kernel for it, no memory
+        except RuntimeError as error:  # an operator is missing, or memory is too small
             log.warning("executor=%s is left out: %s", executor, str(error).partition("\n")[0])
         for name, value in saved.items():
             state[name].copy_(value)
@@ -45,7 +45,7 @@ def choose_executor(program: PackedProgram, batch: Batch, latent_noise: Tensor |
 
 
 def seconds_per_step(program: PackedProgram, batch: Batch, latent_noise: Tensor | None) -> float:
-    """The shortest of a few rounds, after steps in which libraries choose their algorithms."""
+    """Seconds per step: the shortest of three rounds of two steps, after steps for warming up."""
     learning_rate = program.state.params.new_zeros(program.num_jobs)
     rounds = []
     for steps in (WARMUP_STEPS + 1, 2, 2, 2):

@@ -1,8 +1,8 @@
-"""Convolutions and batch normalisations of packed jobs, each job's by itself, in a program that is batched otherwise.
+"""The executor "mixed": convolutions and batch normalisations run job after job; everything else is batched.
 
-``torch.func.vmap`` makes of J jobs' convolutions one of J groups, for which a device may have slow kernels, and takes a
-batch normalisation apart. This is the other way: J calls, as a single job makes them. Which is faster is found by
-measurement (:meth:`jepa.training.program.Program.measure`); the models know of neither.
+``torch.func.vmap`` turns the convolutions of J jobs into one convolution of J groups, which is slow on some devices,
+and splits a batch normalisation into elementwise operators. :class:`MapsInTurn` makes one call for each job instead.
+:func:`jepa.packing.executors.choose_executor` measures which is faster. The models do not depend on the choice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class MapsInTurn(TorchFunctionMode):
-    """While it is entered, operators on maps under one level of ``torch.func.vmap`` are called job after job."""
+    """While this mode is active under one level of ``torch.func.vmap``, operators on maps are called job after job."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -34,12 +34,12 @@ class MapsInTurn(TorchFunctionMode):
 def _normalize(
     maps: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, **settings: Any
 ) -> Tensor:
-    """Batch normalisation of one job's maps [N, C, H, W]; all others [C], mean and variance running ones."""
+    """Batch normalisation of one job's maps [N, C, H, W]. The others are [C]; mean and variance are running ones."""
     return F.batch_norm(maps, mean, variance, weight=weight, bias=bias, **settings)
 
 
 class _InTurn(torch.autograd.Function):
-    """A call whose rule for vmap is a loop over jobs; autograd sees the calls in that loop."""
+    """A call whose rule for vmap is a loop over jobs. Autograd differentiates the calls in the loop."""
 
     @staticmethod
     def forward(call: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
@@ -47,7 +47,7 @@ class _InTurn(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is kept: there is no backward pass outside of vmap."""
+        """Save nothing: ``backward`` is never called under vmap."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -57,16 +57,16 @@ class _InTurn(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], call: Callable[..., Tensor], *tensors: Tensor | None
     ) -> tuple[Tensor, int]:
-        """The first of ``tensors`` are maps [J, N, C, H, W]; so is what is returned."""
+        """``call`` for each job; the first of ``tensors``, and the output, are maps [J, N, C, H, W]."""
         jobs = zip(
             *(_per_job(tensor, dim, info.batch_size) for tensor, dim in zip(tensors, in_dims[1:], strict=True)),
             strict=True,
         )
-        # On a CPU channels-last maps would be normalised by an operator that knows no jobs.
+        # On a CPU, batch normalisation of channels-last maps would use an operator that has no rule for vmap.
         layout = torch.contiguous_format if tensors[0].device.type == "cpu" else torch.channels_last  # type: ignore[union-attr]
         return torch.stack([call(maps.contiguous(memory_format=layout), *rest) for maps, *rest in jobs]), 0
 
 
 def _per_job(tensor: Tensor | None, dim: int | None, num_jobs: int) -> Any:
-    """The slices of J jobs; what they share, J times."""
+    """The slices of J jobs; a value that the jobs share is repeated J times."""
     return [tensor] * num_jobs if tensor is None or dim is None else tensor.unbind(dim)

@@ -35,20 +35,21 @@ from jepa.training.step import autocast
 
 log = logging.getLogger(__name__)
 
-# Of free memory, how much a pack may plan to fill; what a step needs at its fullest, in units of what one job alone
-# keeps for the backward pass (benchmarks/packing.py measured 2.8 for VICReg and 2.0 for RSSM, batched, on a CPU).
+# The share of free memory that a pack may use.
 MEMORY_SHARE = 0.8
+# The largest memory of a step, divided by what the forward pass saves for the backward pass. benchmarks/packing.py
+# measured 2.8 for VICReg and 2.0 for RSSM, batched, on a CPU.
 STEP_OVERHEAD = 3.0
-# On a CPU a larger pack gains nothing, and its working set leaves the caches.
+# On a CPU a larger pack is no faster, because its working set does not fit in the caches.
 LARGEST_CPU_PACK = 8
 
 
 @dataclass(frozen=True)
 class PackOptions:
-    """How packs are run; ``conf/hydra/launcher/packed.yaml`` explains each."""
+    """How packs are run; ``conf/hydra/launcher/packed.yaml`` explains each option."""
 
     pack_size: int | None  # None: as many as fit in memory
-    executor: str | None  # one of EXECUTORS, or measured; None: measured on a GPU, loop on a CPU
+    executor: str | None  # one of EXECUTORS, or "measured"; None: "measured" on a GPU, "loop" on a CPU
     common_random_numbers: bool
 
     def executor_on(self, device: torch.device) -> str:
@@ -57,15 +58,18 @@ class PackOptions:
 
 
 class PackFailed(RuntimeError):
-    """A pack of several jobs cannot go on as one; its jobs are as their last checkpoints left them."""
+    """A pack of several jobs cannot go on. Each job can be continued from its last checkpoint."""
 
 
 def group(plans: Sequence[Plan], *, pack_size: int) -> list[list[int]]:
-    """Indices of the jobs of each pack, in order of their first job.
+    """Divide jobs into packs.
 
     Args:
-        plans: jobs, not finished yet.
+        plans: jobs that are not finished yet.
         pack_size: the largest number of jobs in a pack.
+
+    Returns:
+        For each pack, the indices of its jobs in ``plans``; packs in the order of their first jobs.
     """
     groups: dict[Hashable, list[int]] = {}
     for index, plan in enumerate(plans):
@@ -74,7 +78,10 @@ def group(plans: Sequence[Plan], *, pack_size: int) -> list[list[int]]:
 
 
 def pack_key(plan: Plan) -> Hashable:
-    """What jobs of one pack have in common: all of the configuration that is not a number held in a tensor."""
+    """A key that is equal for jobs that fit in one pack.
+
+    The key holds every part of the configuration, but not the numbers that a program holds in tensors.
+    """
     with torch.device("meta"):
         method = plan.build_method()
     numbers = {"seed", *(f"dataset.{key}" for key in plan.dataset.hyperparameter_names)}
@@ -86,7 +93,7 @@ def pack_key(plan: Plan) -> Hashable:
 
 
 def automatic_pack_size(plan: Plan) -> int:
-    """How many jobs like ``plan`` fit in the memory that is free now, at least 1."""
+    """How many jobs like ``plan`` fit in the memory that is free now; at least 1."""
     fits = int(MEMORY_SHARE * free_bytes(plan.device) / bytes_per_job(plan))
     if plan.device.type == "cpu":
         fits = min(fits, LARGEST_CPU_PACK)
@@ -94,7 +101,7 @@ def automatic_pack_size(plan: Plan) -> int:
 
 
 def bytes_per_job(plan: Plan) -> int:
-    """Memory that a job adds to a pack: parameters, gradients, optimizer state, and what a step keeps."""
+    """Memory that a job adds to a pack, in bytes: parameters, gradients, optimizer state, and activations."""
     method = plan.initial_method().to(plan.device)
     install(method, device=plan.device, precision=plan.config.precision, batched=True)
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in method.parameters())
@@ -117,7 +124,7 @@ def bytes_per_job(plan: Plan) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be taken on ``device`` now."""
+    """Memory that is free on ``device`` now, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     available = _meminfo().get("MemAvailable")
@@ -128,15 +135,16 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
     """Train and judge the jobs of one pack, each in its own folder.
 
     Args:
-        plans: jobs that agree (see :func:`group`).
+        plans: jobs with equal :func:`pack_key`.
+        options: how the pack is run.
 
     Returns:
-        Their outcomes, in order; each has been written to its job's folder.
+        The outcomes, in order; each has been written to its job's folder.
 
     Raises:
-        PackFailed: the program of several jobs died, or the folder of one cannot be used: smaller packs may do.
-        ConfigError: the folder or checkpoint of a single job cannot be used.
-        KeyboardInterrupt: a signal; every job's checkpoint has been saved.
+        PackFailed: a pack of several jobs failed, or the folder of one of them cannot be used; smaller packs may work.
+        ConfigError: ``plans`` is a single job, whose folder or checkpoint cannot be used.
+        KeyboardInterrupt: a signal asked to stop; every job's checkpoint has been saved.
     """
     try:
         return _run_pack(plans, options)
@@ -175,16 +183,16 @@ def _run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
 
 
 def _step(plan: Plan) -> int:
-    """The step an interrupted run goes on at; jobs of one pack start together."""
+    """The step at which the run continues; -1 if its checkpoints cannot be used. Jobs of one pack start at one step."""
     try:
         state = None if plan.config.rerun else checkpoint.latest(plan.folder, plan.config_hash).state
     except ConfigError:
-        return -1  # the job itself will say so
+        return -1  # the job raises the same error when it starts
     return 0 if state is None else int(state["step"])
 
 
 def _meminfo() -> dict[str, int]:
-    """Linux's /proc/meminfo in bytes; empty elsewhere."""
+    """Linux's /proc/meminfo, in bytes by name; empty on other systems."""
     path = Path("/proc/meminfo")
     if not path.is_file():
         return {}

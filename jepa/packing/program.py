@@ -1,8 +1,7 @@
-"""J structurally equal models trained as one program.
+"""J models of one structure trained as one program.
 
-The parameters of all jobs lie in one tensor [J, P], their buffers in tensors [J, ...]. A train step is that of a single
-run (:func:`jepa.training.step.train_step`): the model it calls is J models as one, batched by ``torch.func.vmap`` or
-called job after job, whichever is faster on the device.
+The parameters of all jobs are one tensor [J, P]; their buffers are tensors [J, ...]. The train step is that of a single
+run (:func:`jepa.training.step.train_step`). It calls J models as one: batched by ``torch.func.vmap``, or job after job.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from jepa.training.runtime import prepare_compilation
 from jepa.training.step import State, autocast, hyper_tensor, train_step
 from jepa.types import Batch, Losses, Rollout
 
-# How jobs run. vmap: batched kernels. mixed: batched kernels, but operators on maps are called job after job.
-# loop: whole jobs one after another.
+# How jobs run. vmap: every operator is batched over jobs. mixed: operators are batched, but those on maps are called
+# job after job. loop: whole models are called job after job.
 EXECUTORS = ("vmap", "mixed", "loop")
 _Output = TypeVar("_Output")
 
 
 class PackedProgram:
-    """The trainable state of J jobs and the step that advances them together. Every tensor has the axis J in front."""
+    """The state of J jobs, and the train step that advances all of them. Every tensor has the axis J in front."""
 
     def __init__(
         self,
@@ -50,10 +49,10 @@ class PackedProgram:
         Args:
             methods: J models that agree in every shape; numbers held in buffers may differ.
             optimizers: J optimizers of one class; their numeric hyperparameters may differ.
-            device: where the program lives.
+            device: the device of the program.
             precision: "fp32", "tf32" or "bf16" (autocast).
             executor: how the jobs run, one of ``EXECUTORS``.
-            kernels: names of the kernels that may take the place of parts of the models.
+            kernels: names of the kernels that may replace parts of the models (``jepa.kernels``).
 
         Raises:
             ValueError: the jobs do not agree in names or shapes.
@@ -92,7 +91,7 @@ class PackedProgram:
 
     @property
     def executor(self) -> str:
-        """How the jobs run. One that is set holds from the next step on; a recorded step is recorded anew."""
+        """How the jobs run, one of ``EXECUTORS``. Setting it takes effect at the next step, which is recorded anew."""
         return self._executor
 
     @executor.setter
@@ -108,12 +107,12 @@ class PackedProgram:
         self._model.losses = torch.compile(self._model.losses)
 
     def replay_steps(self, record: Callable[[Callable[[], Losses]], Replay] = record_cuda_graph) -> None:
-        """Record the train step after its first calls and replay it from then on: see :class:`GraphedStep`."""
+        """Record the train step after its first calls, then replay it; see :class:`GraphedStep`."""
         self._recorder = record
         self._reset_step()
 
     def use_kernels(self, names: Collection[str]) -> None:
-        """Use the kernels of these names where they suit, and no others; holds from the next step on."""
+        """Allow the kernels of these names, and no others, from the next step on."""
         self._allowed_kernels = names
         self._reset_step()
 
@@ -131,9 +130,15 @@ class PackedProgram:
     # --- the train step ----------------------------------------------------------------------------------------
 
     def step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
-        """One update of each job. batch: [J, T, B, ...]; latent_noise: stacked likewise, or None; learning_rate: [J].
+        """Take one train step with every job.
 
-        Returns the losses before the update, each [J]; they hold until the next step.
+        Args:
+            batch: [J, T, B, ...].
+            latent_noise: the jobs' latent noise stacked over J, or None.
+            learning_rate: [J].
+
+        Returns:
+            The losses before the update, each [J]. The next step may overwrite them.
         """
         return self._step(batch, latent_noise, learning_rate)
 
@@ -142,7 +147,7 @@ class PackedProgram:
         return train_step(self._model, self.state, batch, latent_noise, learning_rate, precision=self.precision)
 
     def gradients(self, batch: Batch, latent_noise: Tensor | None) -> tuple[Losses, dict[str, Tensor]]:
-        """Losses and gradients by parameter name of one training-mode pass, without an update (for tests)."""
+        """Losses, and gradients by parameter name, in training mode and without an update (for tests)."""
         self.template.train()
         losses = self._model(batch, latent_noise)
         grads = torch.autograd.grad(
@@ -160,14 +165,14 @@ class PackedProgram:
 
     @torch.no_grad()
     def apply_eval(self, name: str, *inputs: Any) -> Any:
-        """Call another function of the frozen models, for example the supervised head, under each job's weights."""
+        """Call another function of the frozen models, for example the supervised head, with each job's weights."""
         self.template.eval()
         return self.apply(name, *inputs)
 
-    # --- jobs come, go and are saved ---------------------------------------------------------------------------
+    # --- saving, loading and removing jobs ---------------------------------------------------------------------
 
     def saved(self, job: int) -> dict[str, dict[str, Tensor]]:
-        """The state of one job as if it ran alone: ``model`` by parameter name, and ``optimizer``."""
+        """Copies for the checkpoint of one job, as :meth:`jepa.training.program.Program.saved` makes them."""
         tensors = {**self.leaves, **self.buffers}
         model = {name: tensors[name][job].detach().clone() for name in self.saved_names}
         optimizer = {name: value[job].clone() for name, value in self.state.optimizer_state.items()}
@@ -175,20 +180,20 @@ class PackedProgram:
 
     @torch.no_grad()
     def load(self, job: int, saved: dict[str, dict[str, Tensor]]) -> None:
-        """Put what :meth:`saved` gave in place for one job; shapes must agree exactly."""
+        """Continue one job from :meth:`saved`; names and shapes must agree exactly."""
         self.load_model(job, saved["model"])
         for name, value in self.state.optimizer_state.items():
             value[job].copy_(saved["optimizer"][name])
 
     @torch.no_grad()
     def load_model(self, job: int, model: dict[str, Tensor]) -> None:
-        """Put parameters and persistent buffers in place for one job."""
+        """Load parameters and persistent buffers of one job."""
         tensors = {**self.leaves, **self.buffers}
         for name in self.saved_names:
             tensors[name][job].copy_(model[name])
 
     def select(self, jobs: Sequence[int]) -> None:
-        """Keep only the rows ``jobs``. The others have left the program; those that stay are unchanged."""
+        """Keep the jobs with the indices ``jobs`` and remove all others. The kept jobs' states do not change."""
         index = torch.tensor(list(jobs), device=self.device)
         before = self.state
         self.buffers = {name: value.index_select(0, index) for name, value in self.buffers.items()}
@@ -198,20 +203,20 @@ class PackedProgram:
         self.state.optimizer_state = kept
         self._reset_step()
 
-    # --- how J jobs become one call ----------------------------------------------------------------------------
+    # --- calling J models as one -------------------------------------------------------------------------------
 
     def apply(self, name: str, *inputs: Any) -> Any:
-        """The template's function ``name`` for every job, under its own weights; outputs have the axis J in front."""
+        """Call the method's function ``name`` with every job's weights; outputs have the axis J in front."""
         function = _Function(self.template, name)
 
         def call(state: dict[str, Tensor], *arguments: Any) -> Any:
             output = functional_call(function, {f"inner.{key}": value for key, value in state.items()}, arguments)
-            return next(iter(state.values())).new_zeros(()) if output is None else output  # vmap wants a tensor back
+            return next(iter(state.values())).new_zeros(()) if output is None else output  # vmap must return a tensor
 
         return self.map(call, inputs)
 
     def map(self, function: Callable[..., _Output], inputs: tuple[Any, ...]) -> _Output:
-        """``function(state, *inputs)`` for every job; state: its parameters and buffers by name."""
+        """``function(state, *inputs)`` for every job; state: the job's parameters and buffers by name."""
         state = {**self.leaves, **self.buffers}
         if self.executor == "loop":
             outputs = [function(_row(state, job), *_row(inputs, job)) for job in range(self.num_jobs)]
@@ -238,13 +243,13 @@ class _Jobs:
         return self._program.map(self.losses, (batch, latent_noise))
 
     def after_step(self) -> None:
-        """Every job's; a method without one costs nothing."""
+        """Call every job's ``after_step``, if the method has one."""
         if self._has_after_step:
             self._program.apply("after_step")
 
 
 class _Function(torch.nn.Module):
-    """A module whose forward is another function of ``inner``, so that ``functional_call`` reaches it."""
+    """A module whose forward is the function ``name`` of ``inner``, so that ``functional_call`` can call it."""
 
     def __init__(self, inner: torch.nn.Module, name: str) -> None:
         super().__init__()

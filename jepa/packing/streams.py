@@ -1,4 +1,4 @@
-"""The batches of J packed jobs: each job's own draws, or one job's draws at every job's coefficients."""
+"""The batches of J packed jobs: from each job's own draws, or from one job's draws with every job's coefficients."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _Tree = TypeVar("_Tree")
 
 
 class JobStreams:
-    """J streams as one."""
+    """J streams as one; a batch has the axis J in front."""
 
     def __init__(self, streams: Sequence[Stream], *, common: bool) -> None:
-        """Take the streams of J jobs whose data sets differ in nothing but noise coefficients.
+        """Stack the jobs' coefficients and normalisation.
 
         Args:
-            streams: each job's own, for one purpose.
-            common: every job is given the first stream's dots and overlays (common random numbers); the other
-                streams stay where they are.
+            streams: one for each job, all for one purpose. Their environments differ in coefficients alone.
+            common: every job is given the first stream's draws (common random numbers). The other streams do not
+                advance.
         """
         self.streams = list(streams)
         self.common = common
@@ -50,6 +50,6 @@ class JobStreams:
 
 
 def _stacked(rows: Sequence[_Tree]) -> _Tree:
-    """Trees of one structure as one tree: each of its tensors stacked over J."""
+    """One tree from J trees of one structure: their tensors are stacked over J."""
     stacked: _Tree = tree_map(lambda *tensors: torch.stack(tensors), *rows)
     return stacked

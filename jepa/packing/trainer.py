@@ -1,4 +1,4 @@
-"""The trainer of a pack: J jobs that agree in structure go through one loop and one program."""
+"""The trainer of a pack: J jobs of one structure, trained by one loop and one program."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class StepsDiffer(RuntimeError):
-    """The checkpoints of a pack's jobs are of different steps; jobs of one step can share a pack."""
+    """The checkpoints of a pack's jobs were saved at different steps, so the jobs cannot share a pack."""
 
 
 class PackTrainer(Trainee):
-    """Trains, probes and saves J jobs together; each leaves the files that it would leave alone."""
+    """Trains, probes and saves J jobs together. Each job writes the same files as a run of its own."""
 
     def __init__(
         self,
@@ -40,18 +40,18 @@ class PackTrainer(Trainee):
         executor: str = "vmap",
         common_random_numbers: bool = False,
     ) -> None:
-        """Build the program and, where asked, continue from checkpoints.
+        """Build the program. With ``resume``, continue from the jobs' checkpoints.
 
         Args:
-            plans: jobs that agree in everything but numbers (seed, coefficients, learning rates).
-            loggers: of each job; none where nothing is given.
-            resume: for each job, whether it continues from its checkpoint; none does where nothing is given.
-            executor: how the jobs run, see :class:`PackedProgram`, or "measured".
-            common_random_numbers: all jobs are given the dots and overlays of the first, each at its own coefficients.
+            plans: jobs that differ in numbers alone (seed, coefficients, learning rates).
+            loggers: the loggers of each job; empty: no loggers.
+            resume: for each job, whether it continues from its checkpoint; empty: no job does.
+            executor: how the jobs run: one of ``EXECUTORS``, or "measured".
+            common_random_numbers: all jobs are given the draws of the first job, each with its own coefficients.
 
         Raises:
             ConfigError: as for :class:`jepa.training.loop.Trainer`.
-            StepsDiffer: the jobs cannot go on together.
+            StepsDiffer: the jobs' checkpoints were saved at different steps.
         """
         self.plan = plans[0]
         self.common_random_numbers = common_random_numbers
@@ -101,7 +101,7 @@ class PackTrainer(Trainee):
             self._load_tallies(tallies)
 
     def _load_tallies(self, tallies: Sequence[dict[str, object]]) -> None:
-        """Continue from the jobs' sums; they were saved at one step, so their counts agree."""
+        """Stack the jobs' saved sums over J. The jobs were saved at one step, so their counts agree."""
         rows = []
         for state in tallies:
             self.tally.load(state, self.plan.device)
@@ -109,20 +109,20 @@ class PackTrainer(Trainee):
         self.tally.sums = torch.stack([row for row in rows if row is not None]) if rows[0] is not None else None
 
     def _bind(self) -> None:
-        """What follows from the set of jobs: their streams, and their learning rates [steps, J]."""
+        """Rebuild what depends on which jobs are left: the learning rates [steps, J], and the streams."""
         rates = [job.plan.learning_rates(self.total_steps) for job in self.jobs]
         self.learning_rates = torch.stack(rates, dim=1)
         self.streams = JobStreams([job.stream for job in self.jobs], common=self.common_random_numbers)
 
     def _choose_executor(self) -> None:
-        """Take the executor that is fastest with the jobs' own sizes, in steps on draws that are not training's."""
+        """Time every executor on a batch of the pack's own size, and take the fastest. No training data is used up."""
         latent_noise = self._train_noise([job.generator("probe/model") for job in self.jobs])
         seconds = choose_executor(self.program, self._streams_for("probe_fit").next(), latent_noise)
         shown = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
         log.info("a step of %d jobs: %s", len(self.jobs), shown)
 
     def note(self, **entries: object) -> None:
-        """Entries for the result of every job."""
+        """Add ``entries`` to the result of every job."""
         for job in self.jobs:
             job.record.update(entries)
 
@@ -131,7 +131,10 @@ class PackTrainer(Trainee):
         return super().is_over or not self.jobs
 
     def run(self) -> list[Outcome]:
-        """Train to the end and judge every job; the outcomes, in order, have been written to the jobs' folders already.
+        """Train to the end, judge every job, and write each outcome to the job's folder.
+
+        Returns:
+            The outcomes, in order.
 
         Raises:
             KeyboardInterrupt: a signal asked to stop; every job's checkpoint has been saved.
@@ -185,7 +188,7 @@ class PackTrainer(Trainee):
             job.save({**self.program.saved(row), "tally": tally, "epoch_pending": self.epoch_pending})
 
     def _drop_ended(self) -> None:
-        """Take jobs that have ended out of the program; streams and states of the others go on unchanged."""
+        """Remove jobs that have ended from the program. Streams and states of the others do not change."""
         keep = [row for row, job in enumerate(self.jobs) if job.outcome is None]
         if len(keep) == len(self.jobs):
             return
@@ -196,7 +199,7 @@ class PackTrainer(Trainee):
             self._bind()
 
     def _probe(self) -> list[ProbeReport]:
-        """Fit and judge the probes of every job on streams that training never sees; the same ones at every call."""
+        """Fit and judge every job's probes on streams that training never uses; every call uses the same sequences."""
         template = self.program.template
         model_generators = [job.generator("probe/model") for job in self.jobs]
 
@@ -217,11 +220,11 @@ class PackTrainer(Trainee):
             predict_locations if template.has_location_head else None,
             context_frames=template.context_frames,
         )
-        self.say_warnings(reports[0])  # one probe fits all jobs
+        self.say_warnings(reports[0])  # the warnings depend on sizes alone, which the jobs share
         return reports
 
     def _streams_for(self, purpose: str) -> JobStreams:
-        """Fresh streams of all jobs, apart from those that they train on."""
+        """Fresh streams of all jobs for one purpose."""
         return JobStreams([job.separate_stream(purpose) for job in self.jobs], common=self.common_random_numbers)
 
     def _train_noise(self, generators: Sequence[torch.Generator]) -> Tensor | None:
@@ -232,6 +235,6 @@ class PackTrainer(Trainee):
     def _latent_noise(
         self, generators: Sequence[torch.Generator], draw: Callable[..., Tensor | None], batch_size: int
     ) -> Tensor | None:
-        """The models' own draws, stacked over J."""
+        """Each job's latent noise, stacked over J; None if the method has none."""
         draws = [draw(generator, batch_size, self.plan.device) for generator in generators]
         return torch.stack([one for one in draws if one is not None]) if draws[0] is not None else None

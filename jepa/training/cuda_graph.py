@@ -1,7 +1,8 @@
-"""A train step recorded once as a CUDA graph and replayed: one launch in place of a thousand.
+"""Record a train step once as a CUDA graph, then replay it: one launch instead of about a thousand.
 
-At a small batch a GPU waits for launches, not for arithmetic. A graph needs the same memory at every step: the
-program's state is updated in place and stays where it is; the inputs are copied to where the recorded step reads them.
+At a small batch size the GPU is idle most of the time, because the CPU launches kernels too slowly. A graph reads and
+writes the same memory at every step. The program therefore updates its state in place, and each step's inputs are
+copied to the memory that the recorded step reads.
 Source: "CUDA Graphs" in PyTorch's notes on CUDA semantics (whole-network capture).
 """
 
@@ -18,16 +19,19 @@ from jepa.types import Batch, Losses
 Step = Callable[[Batch, Tensor | None, Tensor], Losses]
 Replay = Callable[[], Losses]
 
-# Steps taken as they are before one is recorded: libraries choose their algorithms and claim their workspaces in them.
+# Steps that run normally before one is recorded. In these, libraries choose algorithms and allocate workspaces.
 WARMUP_STEPS = 3
 
 
 class GraphedStep:
-    """``step`` for as long as its state stays in place; the shapes of its inputs must not change.
+    """Calls ``step`` a few times, then records and replays it.
+
+    The tensors of the state must stay in the same memory, and the shapes of the inputs must not change.
 
     Args:
-        step: advances the state in place and returns losses; must neither wait for the device nor draw random numbers.
-        record: makes of a call a function that repeats it and returns its losses, always in the same memory.
+        step: advances the state in place and returns losses. It must not wait for the device or draw random numbers.
+        record: takes a call and returns a function that repeats it. That function returns the losses, always in the
+            same memory.
     """
 
     def __init__(self, step: Step, *, record: Callable[[Callable[[], Losses]], Replay]) -> None:
@@ -38,7 +42,7 @@ class GraphedStep:
         self._replay: Replay | None = None
 
     def __call__(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
-        """One step. The losses are to be read before the next call, which overwrites them."""
+        """Take one step. The next call overwrites the losses, so read them before."""
         if self._replay is None:
             self._steps += 1
             if self._steps <= WARMUP_STEPS:
@@ -51,7 +55,11 @@ class GraphedStep:
 
 
 def record_cuda_graph(call: Callable[[], Losses]) -> Replay:
-    """Record ``call`` as a CUDA graph, without running it. RuntimeError where it waits for the device."""
+    """Record ``call`` as a CUDA graph, without running it.
+
+    Raises:
+        RuntimeError: ``call`` waits for the device.
+    """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         losses = call()
@@ -64,7 +72,7 @@ def record_cuda_graph(call: Callable[[], Losses]) -> Replay:
 
 
 def _copy(given: object, kept: object) -> None:
-    """Copy every tensor of one tree to where the other, of the same structure, has it."""
+    """Copy every tensor of ``given`` into the tensor of ``kept`` in the same place; the trees agree in structure."""
     sources, targets = (tree_leaves(tree) for tree in (given, kept))
     for source, target in zip(sources, targets, strict=True):
         if isinstance(source, Tensor):

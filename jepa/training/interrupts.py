@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as a request that a training loop answers between two steps."""
+"""Turns SIGINT, SIGTERM and SIGHUP into a request that the training loop checks between two steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def heeded() -> list[signal.Signals]:
-    """The signals that ask this process to stop: without SIGHUP under ``nohup``, which ignores that one."""
+    """The signals that ask this process to stop. Under ``nohup``, which ignores SIGHUP, SIGHUP is not among them."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
 
@@ -19,8 +19,8 @@ def heeded() -> list[signal.Signals]:
 class StopRequest:
     """While active, the first signal only sets :attr:`requested`; the next SIGINT or SIGTERM acts as usual.
 
-    A terminal that is closed sends SIGHUP more than once (the kernel and the shell do), so a second one changes
-    nothing. Outside the main thread, where Python installs no handlers, :attr:`requested` stays false.
+    A second SIGHUP changes nothing, because closing a terminal sends SIGHUP twice (from the kernel and the shell).
+    Python installs signal handlers in the main thread only; in another thread :attr:`requested` stays false.
     """
 
     def __init__(self) -> None:

@@ -24,16 +24,17 @@ from jepa.types import Batch, Rollout
 
 log = logging.getLogger(__name__)
 
-# trainer.compile=auto, in bf16 on a CPU: half a minute of compiling saves a quarter of each step; in fp32, nothing.
+# trainer.compile=auto compiles only in bf16 on a CPU: it takes half a minute and saves a quarter of each step. In fp32
+# compiling saves nothing.
 STEPS_WORTH_COMPILING = 5000
 
 
 class Trainee(ABC):
-    """What the loop drives: a single run (:class:`Trainer`), or a pack of runs (``jepa.packing.trainer``).
+    """What :func:`train` trains: a single run (:class:`Trainer`), or a pack of runs (``jepa.packing.trainer``).
 
-    plan: tells how long to train and how often to look and to save.
-    total_steps: of the whole training.
-    step: steps taken so far.
+    plan: says how long to train, and how often to log, to probe and to save.
+    total_steps: number of steps of the whole training.
+    step: number of steps taken so far.
     epoch_pending: an epoch is over, and its probe and checkpoint have not been made yet.
     """
 
@@ -45,7 +46,7 @@ class Trainee(ABC):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether training is over."""
         return self.step >= self.total_steps
 
     def say_warnings(self, report: ProbeReport) -> None:
@@ -56,15 +57,15 @@ class Trainee(ABC):
 
     @abstractmethod
     def advance(self) -> None:
-        """One train step."""
+        """Take one train step."""
 
     @abstractmethod
     def charge(self, seconds: float) -> None:
-        """Count time that training took."""
+        """Add to the time that training has taken."""
 
     @abstractmethod
     def log(self) -> None:
-        """Record the losses since the last record. What is no longer a number ends the run."""
+        """Record the mean losses since the last record. A loss that is not finite ends the run."""
 
     @abstractmethod
     def probe_between(self, epoch: int) -> None:
@@ -76,7 +77,7 @@ class Trainee(ABC):
 
 
 def train(trainee: Trainee, stop: StopRequest) -> None:
-    """Take steps until the end of training, until nothing is left to train, or until a signal.
+    """Take steps until training is over or a signal arrives, with the records, probes and checkpoints due in between.
 
     Raises:
         KeyboardInterrupt: a signal asked to stop; the checkpoint has been saved.
@@ -109,7 +110,7 @@ def train(trainee: Trainee, stop: StopRequest) -> None:
 
 
 def _between_epochs(trainee: Trainee) -> None:
-    """Probes and checkpoints at the intervals asked for."""
+    """After an epoch: probe and save, if ``probe_every_epochs`` and ``checkpoint.every_epochs`` say so."""
     epoch = trainee.step // trainee.plan.dataset.steps_per_epoch
     every = trainee.plan.config.trainer.probe_every_epochs
     if every and epoch % every == 0:
@@ -124,16 +125,16 @@ class Trainer(Trainee):
     """Trains, probes and saves one run."""
 
     def __init__(self, plan: Plan, *, loggers: Sequence[Logger] = (), resume: bool = False) -> None:
-        """Build the program and, where asked, continue from the folder's checkpoint.
+        """Build the program. With ``resume``, continue from the folder's checkpoint.
 
         Args:
             plan: the run.
-            loggers: where its numbers go.
-            resume: continue from the checkpoint, where there is one.
+            loggers: they receive the run's numbers.
+            resume: continue from the checkpoint, if there is one.
 
         Raises:
-            ConfigError: ``init_from`` is missing, damaged or of another shape; a checkpoint of another configuration;
-                missing images.
+            ConfigError: ``init_from`` is missing, is damaged or has other shapes; the checkpoint belongs to another
+                configuration; images are missing.
         """
         self.plan = plan
         method = plan.initial_method()
@@ -168,7 +169,7 @@ class Trainer(Trainee):
         return super().is_over or self.run_state.outcome is not None
 
     def run(self) -> Outcome:
-        """Train to the end and judge the model; the outcome has been written to the run's folder already.
+        """Train to the end, judge the model, and write the outcome to the run's folder.
 
         Raises:
             KeyboardInterrupt: a signal asked to stop; the checkpoint has been saved.
@@ -212,7 +213,7 @@ class Trainer(Trainee):
             self.run_state.save(saved)
 
     def _probe(self) -> ProbeReport:
-        """Fit and judge the probes on streams that training never sees; the same ones at every call."""
+        """Fit and judge the probes on streams that training never uses. Every call uses the same sequences."""
         run_state, method = self.run_state, self.program.method
         model_generator = run_state.generator("probe/model")
 
@@ -241,7 +242,10 @@ class Trainer(Trainee):
 
 
 def is_to_be_compiled(plan: Plan, method: Method, total_steps: int) -> bool:
-    """Whether the steps of this run, however often it is interrupted, go through ``torch.compile``."""
+    """Whether to compile the train step with ``torch.compile``.
+
+    The answer depends on the whole run's length, so a resumed run gets the same answer.
+    """
     wanted = str(plan.config.trainer.compile).lower()
     if wanted != "auto":
         return wanted == "true"

@@ -1,4 +1,4 @@
-"""How torch's CPU threads wait for each other, and how much of the machine other processes use. Torch-free."""
+"""How torch's CPU threads wait for each other, and how many cores other processes use. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import sys
 import time
 from pathlib import Path
 
-# Turns that a thread of GNU OpenMP spins before it sleeps. GNU's own value, 300 000, costs nothing on an idle machine.
-# Beside other busy processes the spinning threads take the cores that the thread they wait for needs.
+# How often a waiting thread of GNU OpenMP checks before it sleeps. GNU's default, 300 000, costs nothing on an idle
+# machine. On a busy machine the spinning threads occupy the cores that the awaited thread needs.
 SPIN_COUNT = 1000
 _STAT = Path("/proc/stat")
 
 
 def shorten_spin() -> None:
-    """Let waiting threads of this process, and of those it starts, sleep soon. Settings of the user's own stay.
+    """Let waiting threads of this process and its children sleep soon. Variables that the user has set stay as set.
 
-    GNU OpenMP reads the variable when it is loaded: after torch has been imported the call changes nothing here.
-    ``python benchmarks/busy.py`` measures what the setting does.
+    GNU OpenMP reads the variable when torch loads it, so the call has no effect once torch has been imported.
+    ``python benchmarks/busy.py`` measures what the setting saves.
     """
     if "OMP_WAIT_POLICY" not in os.environ and "torch" not in sys.modules:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
 
 
 class OtherProcesses:
-    """Measures how many cores other processes have used since it was made."""
+    """Measures how many cores other processes have used since this object was made."""
 
     def __init__(self) -> None:
         self._began = _usage()
 
     def cores(self) -> float | None:
-        """Cores used by other processes, on average; None where the system does not say (not Linux)."""
+        """Cores used by other processes, on average; None where the system is not Linux."""
         now = _usage()
         if now is None or self._began is None or now[0] <= self._began[0]:
             return None
@@ -39,12 +39,12 @@ class OtherProcesses:
 
 
 def busy_words(other_cores: float | None, threads: int, cores: int) -> str | None:
-    """One line for the screen where other processes slow a run of ``threads`` threads down; None where they do not.
+    """One line for the screen if other processes slow the run down, else None.
 
     Args:
         other_cores: from :meth:`OtherProcesses.cores`.
-        threads: that the run computes with.
-        cores: of the machine, as far as this process may use them.
+        threads: number of threads of the run.
+        cores: number of cores of the machine.
     """
     if other_cores is None or other_cores + min(threads, cores) <= cores + 0.5:
         return None
@@ -52,7 +52,7 @@ def busy_words(other_cores: float | None, threads: int, cores: int) -> str | Non
 
 
 def _usage() -> tuple[float, float, float] | None:
-    """Seconds by the clock, processor seconds of all processes, and of this one and its children; None: not Linux."""
+    """Clock time, CPU time of all processes, and CPU time of this process and its children, in s; None: not Linux."""
     try:
         words = _STAT.read_text(encoding="ascii").split()[1:9]
         user, nice, system, _, _, irq, softirq, _ = map(int, words)

@@ -1,4 +1,4 @@
-"""The one record of a run: its configuration, its components and its place, checked, before anything is written."""
+"""The record that describes a run before it starts: its checked configuration, its components and its folder."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from jepa.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Plan:
-    """A run whose configuration holds; ``jepa.plan.make_plan`` makes it."""
+    """A run whose configuration has been checked; ``jepa.plan.make_plan`` makes it."""
 
     config: RunConfig
     plain: Mapping[str, Any]  # the whole configuration, resolved
-    scientific: Mapping[str, Any]  # the part of it that the hash covers
+    scientific: Mapping[str, Any]  # the part of the configuration that the hash covers
     config_hash: str
     overrides: list[str]
-    sweep_name: str | None  # of the sweep that this is a job of
+    sweep_name: str | None  # None: the run is not a job of a sweep
     folder: Path
     device: torch.device
     dataset: Environment
     optimizer: Optimizer
     probe: Probe
-    loggers: Sequence[Logger]  # beside the files and the screen
+    loggers: Sequence[Logger]  # those of logger=; the loggers of files and screen are not among them
     build_method: Callable[[], Method]  # draws initial weights from torch's global generator
-    short_keys: frozenset[str]  # keys that only name the values of others, such as model.sim_coeff
-    on_probe: Callable[[int, Mapping[str, float]], bool] | None  # (epoch, metrics) -> stop, as pruned
+    short_keys: frozenset[str]  # short spellings of other keys, such as model.sim_coeff
+    on_probe: Callable[[int, Mapping[str, float]], bool] | None  # (epoch, metrics) -> whether to prune the run
 
     def initial_method(self) -> Method:
-        """The method with initial weights that follow from the seed alone, whatever was drawn before."""
+        """The method with its initial weights, which depend on the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.config.seed, "init"))
             return self.build_method()
 
     def total_steps(self, method: Method) -> int:
-        """Train steps of the whole run; 0 for a method that is not trained."""
+        """Number of train steps of the whole run; 0 for a method that is not trained."""
         return self.config.trainer.epochs * self.dataset.steps_per_epoch if method.trainable else 0
 
     def learning_rates(self, total_steps: int) -> torch.Tensor:
-        """The learning rate of each step, [steps], on the device: no step waits for a number."""
+        """The learning rate of each step, [steps], on the device, so that no step waits for a transfer."""
         if total_steps == 0:
             return torch.zeros(0)
         factors = self.optimizer.schedule.factors(total_steps, self.dataset.steps_per_epoch)
@@ -59,7 +59,7 @@ class Plan:
         return rates.to(torch.float32).to(self.device)
 
     def record(self) -> dict[str, Any]:
-        """What ``result.json`` says of the run before it has begun."""
+        """The entries of ``result.json`` that are known before the run starts."""
         return {
             "seed": self.config.seed,
             "config_hash": self.config_hash,

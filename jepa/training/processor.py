@@ -1,31 +1,31 @@
-"""What this CPU can do with bfloat16, as Linux tells it."""
+"""Which bfloat16 instructions this CPU has, from Linux's /proc/cpuinfo."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
 
-# Instructions that make a product of bfloat16 matrices faster than one of float32.
+# Instructions with which a product of bfloat16 matrices is faster than one of float32 matrices.
 _MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-# On x86, those that oneDNN (torch's library of products) needs for bfloat16 at all: what comes without them is a plain
-# loop, which was seen to take 16 times the time of a train step in single precision (Zen 3).
+# Instructions of x86 that oneDNN (torch's matrix library) needs for its bfloat16 kernels. Without them torch multiplies
+# in a plain loop; on Zen 3 a train step then took 16 times as long as in single precision.
 _HANDLES_BF16 = {"avx512bw", "avx_ne_convert"}
 _IS_X86 = "sse2"
 
 
 def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices by instructions of its own; false where Linux does not tell."""
+    """Whether this CPU has instructions that multiply bfloat16 matrices; false where the system is not Linux."""
     return bool(_MULTIPLIES_BF16 & _instructions())
 
 
 def crawls_in_bf16() -> bool:
-    """Whether torch is known to make products of bfloat16 matrices one number after another on this CPU."""
+    """Whether torch multiplies bfloat16 matrices in a plain loop on this CPU, as far as is known."""
     return _IS_X86 in _instructions() and not _HANDLES_BF16 & _instructions()
 
 
 @functools.cache
 def _instructions() -> frozenset[str]:
-    """The extensions that the first core lists; none where this is not Linux."""
+    """The instruction sets that the first core lists; empty where the system is not Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

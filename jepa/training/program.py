@@ -1,4 +1,4 @@
-"""A method, its optimizer and its state on a device: what the loop trains, saves and shows to probes."""
+"""A method, its optimizer and its state on a device. The trainer steps, saves and probes it."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Program:
     def compile(self) -> None:
         """Compile the forward and backward pass with ``torch.compile``; worth it for runs of thousands of steps.
 
-        What was compiled for other programs of this process is dropped: torch keeps only a few variants of a function
-        and would run the steps of the next program uncompiled.
+        This drops the code compiled for earlier programs of the process. Otherwise torch, which keeps a few variants
+        of a function only, would run this program uncompiled.
         """
         prepare_compilation()
         torch.compiler.reset()
         self._model = cast(Model, torch.compile(self.method))
 
     def replay_steps(self, record: Callable[[Callable[[], Losses]], Replay] = record_cuda_graph) -> None:
-        """Record the train step after its first calls and replay it from then on: see :class:`GraphedStep`."""
+        """Record the train step after its first calls, then replay it; see :class:`GraphedStep`."""
         self._step = GraphedStep(self._take_step, record=record)
 
     def step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
-        """One update: see :func:`jepa.training.step.train_step`. The losses hold until the next step."""
+        """Take one train step, see :func:`jepa.training.step.train_step`. The next step may overwrite the losses."""
         return self._step(batch, latent_noise, learning_rate)
 
     def _take_step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
@@ -77,5 +77,5 @@ class Program:
             value.copy_(saved["optimizer"][name])
 
     def load_model(self, model: dict[str, Tensor]) -> None:
-        """Put parameters and persistent buffers in place."""
+        """Load parameters and persistent buffers."""
         self.method.load_state_dict(model)

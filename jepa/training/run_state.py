@@ -1,4 +1,4 @@
-"""One run beside its tensors: how far it is, its random streams, and what it leaves in its folder."""
+"""The state of a run besides the tensors of its program: counters, random streams, and the files in its folder."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from jepa.training.plan import Plan
 
 log = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its status (finished, failed, pruned), what was measured, and the number a search minimises.
+    """How a run ended: its status (finished, failed, pruned), its metrics, and the number that a search minimises.
 
-    error, reason: of a failed run: a line for people, and a word for programs ("not_finite", "error").
+    error, reason: why the run failed: a line for people, and a word for programs ("not_finite", "disk_full", "error").
     """
 
     status: str
@@ -46,41 +47,41 @@ class Outcome:
 class Restored(NamedTuple):
     """Where a run begins."""
 
-    state: dict[str, Any] | None  # the checkpoint that it continues from
-    initial_model: dict[str, Tensor] | None  # else: weights to start with, from init_from
+    state: dict[str, Any] | None  # the checkpoint that the run continues from
+    initial_model: dict[str, Tensor] | None  # without a checkpoint: the weights of init_from, if given
 
 
 class RunState:
-    """What a run knows beside the tensors of its program: its streams, its counters and its files."""
+    """The streams, counters, metrics and files of a run; the program holds the tensors."""
 
     def __init__(self, plan: Plan, *, loggers: Sequence[Logger] = (), resume: bool) -> None:
-        """loggers: where numbers go. resume: continue from the folder's checkpoint, where there is one."""
+        """loggers: they receive the run's numbers. resume: continue from the folder's checkpoint, if there is one."""
         self.plan = plan
         self.loggers = list(loggers)
-        self.record = plan.record()  # provenance that goes into result.json as it is
+        self.record = plan.record()  # provenance, copied into result.json
         self.found = checkpoint.latest(plan.folder, plan.config_hash) if resume else None
         self.step = 0
         self.train_seconds = 0.0
         self.metrics: dict[str, Any] = {}
         self.outcome: Outcome | None = None
         self._loss_weights: Mapping[str, str] = {}  # how each term enters the total, for the plots
-        self._context_frames: int | None = None  # how many frames predictions start from, where that is known
+        self._context_frames: int | None = None  # number of leading frames that predictions depend on; None: unknown
         self._warnings: tuple[str, ...] = ()  # of the last probe
         self._seconds_at_log = 0.0
 
     def describe(self, method: Method) -> None:
-        """Note what plots and reference lines say of the method."""
+        """Note the properties of the method that plots and reference lines show."""
         self._loss_weights, self._context_frames = method.loss_weights(), method.context_frames
 
     # --- streams and state -------------------------------------------------------------------------------------
 
     def restore(self, current: Mapping[str, Tensor], *, total_steps: int) -> Restored:
-        """Streams and counters from the checkpoint, or fresh; and what the program has to load.
+        """Restore streams and counters from the checkpoint, or make fresh ones; return what the program has to load.
 
-        current: the model's tensors as they are, by name.
+        current: the model's present tensors, by name.
 
         Raises:
-            ConfigError: ``init_from`` is missing, damaged or of another shape; images are missing.
+            ConfigError: ``init_from`` is missing, is damaged or has other shapes; images are missing.
         """
         state = None if self.found is None else self.found.state
         if state is not None:
@@ -106,11 +107,11 @@ class RunState:
         return generator(self.plan.config.seed, purpose, self.plan.device)
 
     def separate_stream(self, purpose: str) -> Stream:
-        """A fresh stream beside that of training, for example for judging probes (``probe_judge``)."""
+        """A fresh stream for one purpose, for example for judging probes (``probe_judge``)."""
         return Stream(self.plan.dataset, self.plan.config.seed, purpose, self.normalizer, self.plan.device)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the tensors of the program."""
+        """The entries of a checkpoint besides the tensors of the program."""
         return {
             "config_hash": self.plan.config_hash,
             "step": self.step,
@@ -120,19 +121,19 @@ class RunState:
             "train_seconds": self.train_seconds,
             "seconds_at_log": self._seconds_at_log,
             **{name: self.record.get(name) for name in ("started", "resumed", "code")},
-            # A run that is stopped after its last step, while it is judged, logs no losses again.
+            # A run that is stopped while it is judged, after its last step, logs no losses when it is resumed.
             "metrics": {name: value for name, value in self.metrics.items() if isinstance(value, float)},
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where :meth:`state` was taken."""
+        """Continue from ``state``, which :meth:`state` returned."""
         saved = state["normalizer"]
         self._make_streams(None if saved is None else Normalizer.of(saved, self.plan.device))
         self.stream.load_state_dict(state["stream"])
         self.model_generator.set_state(state["model_generator"])
         self.step = state["step"]
         self.train_seconds = state["train_seconds"]
-        self._seconds_at_log = state.get("seconds_at_log", math.nan)  # a checkpoint from before: no rate is known
+        self._seconds_at_log = state.get("seconds_at_log", math.nan)  # an older checkpoint: the rate is unknown
         self.metrics.update(state["metrics"])
         if state.get("started"):  # keep the time of the first start, and note this one as a resume
             now = self.record["started"]
@@ -141,10 +142,10 @@ class RunState:
         if begun_by and made_by({"code": begun_by}) == "other":
             log.warning("%s: begun by other code (%s)", self.plan.folder, other_code({"code": begun_by}))
 
-    # --- while it trains ---------------------------------------------------------------------------------------
+    # --- during training ---------------------------------------------------------------------------------------
 
     def open(self, total_steps: int) -> None:
-        """Tell the loggers that the run starts, or goes on after ``step``; damaged checkpoints are set aside first."""
+        """Set damaged checkpoints aside; then tell the loggers that the run starts, or continues after ``step``."""
         for path, reason in self.found.damaged if self.found else []:
             log.warning("%s; it is kept as %s", reason, checkpoint.set_aside(path).name)
         if self.found is not None and self.found.damaged:
@@ -161,7 +162,7 @@ class RunState:
         self._tell(lambda logger: logger.start(run))
 
     def log(self, means: Mapping[str, float], num_steps: int, learning_rate: float) -> None:
-        """Write the means of the losses over the last ``num_steps``; a total that is not finite fails the run."""
+        """Record the losses' means over the last ``num_steps`` steps. A total that is not finite fails the run."""
         seconds = self.train_seconds - self._seconds_at_log
         sequences = num_steps * self.plan.dataset.batch_size
         self.metrics.update(means)
@@ -178,18 +179,18 @@ class RunState:
             self.finish("failed", error=f"the loss was not finite by step {self.step}", reason="not_finite")
 
     def report(self, epoch: int, report: ProbeReport) -> None:
-        """Record a probe between epochs; the run ends here as pruned where the search says so."""
+        """Record a probe between epochs. If ``on_probe`` returns true, the run ends here as pruned."""
         self._take(report)
         stop = self.plan.on_probe
         if stop is not None and stop(epoch, {k: v for k, v in self.metrics.items() if isinstance(v, float)}):
             self.finish("pruned")
 
     def save(self, program: Mapping[str, Any]) -> None:
-        """Write a checkpoint. program: what the program and the loop add to :meth:`state`."""
+        """Write a checkpoint. program: the entries of the program and of the trainer, beside those of :meth:`state`."""
         checkpoint.save(self.plan.folder, {**program, **self.state()})
 
     def judge(self, report: ProbeReport) -> None:
-        """Take the final probe, keep its maps, draw the plots, and finish."""
+        """Record the final probe, save its maps, draw the plots, and finish."""
         self._take(report)
         self._keep_maps(report)
         if self.plan.config.plots:
@@ -202,14 +203,14 @@ class RunState:
             self.finish("finished")
 
     def _keep_maps(self, report: ProbeReport) -> None:
-        """Save the fitted maps, so that locations can be read out again. Nothing but that depends on the file."""
+        """Save the fitted maps, with which ``run.probe`` reads locations out. Nothing else reads the file."""
         try:
             checkpoint.write(self.plan.folder / layout.PROBE, dict(report.maps))
         except OSError as error:
-            log.warning("the probe's maps could not be saved, the run goes on without them: %s", error)
+            log.warning("the fitted probes could not be saved, the run goes on without them: %s", error)
 
     def _draw(self, report: ProbeReport) -> list[Path]:
-        """Draw the plots. What goes wrong with a picture costs the picture, not the run."""
+        """Draw the plots. If drawing fails, log a warning and go on without plots."""
         try:
             prepare_matplotlib()
             from jepa.results.run_plots import draw_all
@@ -228,7 +229,7 @@ class RunState:
             return []
 
     def _tell(self, act: Callable[[Logger], None]) -> None:
-        """Call every logger. One that raises is left out from then on, unless the run cannot do without it."""
+        """Call every logger. A logger that raises is not called again; the error of an essential logger is raised."""
         for logger in list(self.loggers):
             try:
                 act(logger)
@@ -239,12 +240,12 @@ class RunState:
                 log.warning("%s: the run goes on without it: %s", type(logger).__name__, _words(error))
 
     def _reference(self) -> Mapping[str, Any] | None:
-        """The data set's reference lines, where it has some and there is an error to compare with them."""
+        """The environment's reference lines; None where there are none, or no location error to compare with them."""
         if "prediction_rmse_px" not in self.metrics:
             return None
         try:
             lines = self.plan.dataset.reference_lines()
-        except Exception as error:  # the result is worth more than what it is compared with
+        except Exception as error:  # the result is kept without its reference lines
             log.warning("the reference lines could not be computed, the run goes on without them: %s", _words(error))
             return None
         if lines is not None and self._context_frames is not None and self._context_frames > 1:
@@ -264,9 +265,9 @@ class RunState:
     # --- the end -----------------------------------------------------------------------------------------------
 
     def finish(self, status: str, *, error: str | None = None, reason: str | None = None) -> None:
-        """Write ``result.json``, last and atomically, and close the loggers.
+        """Write ``result.json`` atomically, after all other files, and close the loggers.
 
-        error, reason: of a failed run, as in :class:`Outcome`.
+        status, error, reason: as in :class:`Outcome`.
         """
         plan = self.plan
         metrics = {**self.metrics, "train_seconds": self.train_seconds}
@@ -291,16 +292,17 @@ class RunState:
             "error": error,
             "reason": reason,
         }
-        if status == "finished":  # before the result: a run killed in between would keep it for ever
+        if status == "finished":  # before the result is written: nothing would delete it after a kill in between
             checkpoint.drop_previous(plan.folder)
         write_result(plan.folder, result)
         self.outcome = Outcome(status, objective, metrics, error, reason)
         self._tell(lambda logger: logger.finish(result))
 
     def abandon(self, error: BaseException, *, packed: bool = False) -> None:
-        """The trainer stops with ``error``. A signal leaves the run to be continued; any other error fails it.
+        """End the run after ``error``: a KeyboardInterrupt leaves it unfinished; any other error makes it failed.
 
-        packed: the run is one of a pack. The error may be another run's, so this one is left to be continued, too.
+        packed: the run is one of a pack. Another run of the pack may have caused the error, so this run is left
+          unfinished and can be continued.
         """
         if self.outcome is not None:
             return
@@ -309,7 +311,7 @@ class RunState:
             return
         try:
             self.finish("failed", error=_words(error), reason="disk_full" if is_disk_full(error) else "error")
-        except OSError as second:  # a full disk takes no result either; the folder stays that of an interrupted run
+        except OSError as second:  # the disk is too full for a result; the run can be continued
             log.warning("%s: the failure could not be recorded: %s", self.plan.folder, second)
             self._tell(lambda logger: logger.finish({"status": "interrupted"}))
 

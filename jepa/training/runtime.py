@@ -1,4 +1,4 @@
-"""Settings of the process: those that make a train step fast, and the precision of CUDA's products."""
+"""Settings of the process: threads, memory allocator, compiler, and the precision of matrix products on CUDA."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _GIB = 1 << 30
 
 
 def prepare(*, device: torch.device, threads: int | None, precision: str) -> None:
-    """Make ready for training on ``device``: thread count, allocator, how CUDA multiplies single-precision matrices.
+    """Set the thread count, the allocator and CUDA's precision for training on ``device``.
 
-    Warns of a precision that is no gain but a great loss on this CPU.
+    Warns if ``precision`` makes training much slower on this CPU.
 
     Args:
-        device: where the model will live.
+        device: the device of the model.
         threads: CPU threads for torch's operators; None leaves torch's choice.
-        precision: fp32, tf32 or bf16; without tf32 no product of single-precision numbers is rounded to it, although
-            torch would by itself allow that in convolutions.
+        precision: fp32, tf32 or bf16. Only tf32 lets CUDA round single-precision factors to TF32; torch's default
+            does so in convolutions.
     """
     # torch raises RuntimeError if its old and its new TF32 settings disagree, so set both.
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -49,7 +49,7 @@ def prepare(*, device: torch.device, threads: int | None, precision: str) -> Non
 
 
 def wait(device: torch.device) -> None:
-    """Until ``device`` has done all it was given; for measuring, never within a train step."""
+    """Wait until ``device`` has finished its work. Only for timing, never within a train step."""
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).synchronize()
 
@@ -57,25 +57,27 @@ def wait(device: torch.device) -> None:
 def keep_freed_memory() -> bool:
     """Let glibc's allocator keep large freed blocks for the next step instead of returning them to the kernel.
 
-    A train step allocates and frees the same activations again and again; under glibc's defaults those above 32 MiB
-    are mapped anew, zeroed page by page, at every step. Returns whether the C library took the settings (glibc does,
-    others have no such call).
+    Every train step allocates and frees activations of the same sizes. With glibc's defaults each block above 32 MiB
+    is mapped and zeroed again at every step.
+
+    Returns:
+        Whether the C library accepted the settings; only glibc has them.
     """
     return set_malloc_thresholds(mmap_bytes=_GIB, trim_bytes=2 * _GIB - 1)
 
 
 def has_cpp_compiler() -> bool:
-    """Whether the compiler is there that ``torch.compile`` uses for a CPU: $CXX, else clang++ on a Mac and g++."""
+    """Whether the C++ compiler of ``torch.compile`` is installed: $CXX, else clang++ on a Mac and g++ elsewhere."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
     return shutil.which(os.environ.get("CXX") or usual) is not None
 
 
 def prepare_compilation() -> None:
-    """Settings of ``torch.compile``, before its first use in this process.
+    """Set up ``torch.compile`` before its first use in this process.
 
-    Compile in as many processes as this one has threads; with one thread, in this process. Hide torch's warnings about
-    itself. tqdm, which torch loads, would make a lock between processes that a forked process never gives back: give it
-    a lock between threads.
+    torch compiles in as many processes as this process has threads; with one thread, in this process. Warnings about
+    torch's own code are hidden. torch loads tqdm, whose default lock between processes is never released by a forked
+    process, so tqdm is given a lock between threads.
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
     warnings.filterwarnings("ignore", "`torch._prims_common.check` is deprecated", FutureWarning)
@@ -85,7 +87,10 @@ def prepare_compilation() -> None:
 
 
 def set_malloc_thresholds(*, mmap_bytes: int, trim_bytes: int) -> bool:
-    """Set from which size glibc maps blocks, and how much free memory it keeps; both in bytes, below 2 GiB."""
+    """Set two thresholds of glibc: the size above which blocks are mapped, and the free memory that is kept.
+
+    Both in bytes, below 2 GiB. Returns whether the C library accepted them.
+    """
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None, use_errno=True)

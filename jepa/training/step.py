@@ -1,4 +1,4 @@
-"""The train step of one run: losses, gradients, one update. Packing calls the same function (jepa.packing.program)."""
+"""The train step: losses, gradients, one update. A single run and a pack (jepa.packing.program) both call it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from jepa.types import Batch, Losses
 
 
 class Model(Protocol):
-    """What a step trains: a :class:`jepa.methods.base.Method`, or J of them as one."""
+    """What a step trains: a :class:`jepa.methods.base.Method`, or the methods of a pack as one."""
 
     def __call__(self, batch: Batch, latent_noise: Tensor | None, /) -> Losses:
         """The training losses of a batch."""
 
     def after_step(self) -> None:
-        """Update state that is not trained."""
+        """Update state that is not trained, such as averaged weights."""
 
 
 class State:
-    """What a step changes, in place: the weights, flat in one tensor, and the state of the optimizer."""
+    """What a step changes in place: all weights as one flat tensor, and the state of the optimizer."""
 
     def __init__(
         self,
@@ -35,10 +35,12 @@ class State:
         optimizer: Optimizer,
         hyper: dict[str, Tensor],
     ) -> None:
-        """layout: where each parameter lies in ``params``.
+        """A pack's tensors have one axis more, in front.
 
+        layout: the place of each parameter in ``params``.
         params: [P].
-        leaves: the parameters that autograd differentiates, in the order of ``layout``; they share ``params``' memory.
+        leaves: the parameters with respect to which autograd differentiates, in the order of ``layout``. They share
+          the memory of ``params``.
         hyper: the optimizer's hyperparameters, each [].
         """
         self.layout = layout
@@ -49,13 +51,13 @@ class State:
         self.optimizer_state = optimizer.init_state(params)
 
     def update(self, grads: Sequence[Tensor], learning_rate: Tensor) -> None:
-        """Move the weights. grads: one for each leaf; learning_rate: []."""
+        """Update the weights. grads: one for each leaf, of its shape; learning_rate: []."""
         flat = self.layout.flatten(grads, leading=self.params.ndim - 1)
         self.optimizer.update(self.params, flat, self.optimizer_state, learning_rate, self.hyper, self.layout)
 
 
 def bound_state(method: nn.Module, optimizer: Optimizer, device: torch.device) -> State:
-    """The state of ``method``, whose parameters become views of one flat tensor on ``device``."""
+    """The state of ``method``. The parameters of ``method`` become views of one flat tensor on ``device``."""
     parameters = dict(method.named_parameters())
     layout = FlatLayout.of(parameters)
     params = layout.flatten([parameter.detach() for parameter in parameters.values()]).to(device)
@@ -66,12 +68,12 @@ def bound_state(method: nn.Module, optimizer: Optimizer, device: torch.device) -
 
 
 def hyper_tensor(value: float | Sequence[float], device: torch.device) -> Tensor:
-    """Hyperparameters in float64, or in float32 where the device has nothing finer."""
+    """Hyperparameters as float64; as float32 on Apple's mps, which has no float64."""
     return torch.tensor(value, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Matrix products and convolutions in bfloat16 where ``precision`` is "bf16"; else nothing changes."""
+    """Context for a forward pass: with "bf16", matrix products and convolutions are computed in bfloat16."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -92,7 +94,7 @@ def train_step(
     """
     with autocast(batch.states.device, precision):
         losses = model(batch, latent_noise)
-    # packed jobs share no weight, so the gradient of their sum holds the gradient of each
+    # The jobs of a pack share no weights, so the gradient of the summed losses holds each job's own gradient.
     grads = torch.autograd.grad(losses.total.sum(), state.leaves, allow_unused=True, materialize_grads=True)
     state.update(grads, learning_rate)
     with torch.no_grad():
