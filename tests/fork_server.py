@@ -4,7 +4,7 @@ It reads one request a line from its standard input and answers each with one li
 ``{"start": {...}}`` -> ``{"pid": 123}`` and ``{"poll": 123}`` -> ``{"code": null}`` while the command runs, afterwards
 its exit code or minus the signal's number. Run by :class:`harness.Server`.
 
-A started command is the leader of a session of its own. The keys of ``start``: ``module`` (``run``, ``results``, or
+A started command is the leader of a session of its own. The keys of ``start``: ``module`` (one of ``ENTRIES``, or
 ``script``, whose path is the first argument), ``arguments``, ``folder`` (its working folder), ``out`` and ``err``
 (files), ``environment``, ``at`` (a time of the monotonic clock to wait for), and what
 :func:`file_operations.watch` takes.
@@ -27,8 +27,13 @@ from file_operations import watch
 PRELOADED = (
     *("torch", "optuna", "numpy", "matplotlib.figure", "rich.progress", "hydra.core.plugins", "jepa.run"),
     *("jepa.training.loop", "jepa.plan", "jepa.sweep.searching", "jepa.sweep.packed_core", "jepa.results.cli"),
+    "jepa.import_config",
 )
-ENTRIES = {"run": ("jepa.run", "command_line"), "results": ("jepa.results.cli", "main")}
+ENTRIES = {
+    "run": ("jepa.run", "command_line"),
+    "results": ("jepa.results.cli", "main"),
+    "import_config": ("jepa.import_config", "command_line"),
+}
 
 
 def main() -> None:

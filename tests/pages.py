@@ -20,6 +20,7 @@ PROGRAMS = (
     "pip",
     "jepa-run",
     "jepa-results",
+    "jepa-import-config",
     "optuna-dashboard",
     "tensorboard",
     "wandb",

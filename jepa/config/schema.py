@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from jepa.config.extensions import check_package
+from jepa.config.original import NAMES_HERE
 from jepa.errors import ConfigError, check_choice, check_count, check_number, check_path, is_text, nearest, shown
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -169,39 +170,17 @@ def check_text(key: str, value: Any) -> None:
 
 # What people call a key who come from the original code or from other programs.
 ELSEWHERE = {
-    "adam_lr": "optimizer.base_lr",
-    "arch": "model/encoder",
-    "backbone_arch": "model/encoder",
-    "backbone_mlp": "model.encoder.mlp",
-    "backbone_width_factor": "model.encoder.width_factor",
+    **NAMES_HERE,
     "checkpoint_path": "init_from",
-    "dataset_type": "dataset",
-    "embedding_dim": "model.encoder.embedding_size",
     "encoder": "model/encoder",
     "encoder_arch": "model/encoder",
     "encoder_mlp": "model.encoder.mlp",
     "encoder_width_factor": "model.encoder.width_factor",
-    "epochs": "trainer.epochs",
-    "eval_every_n_epochs": "trainer.probe_every_epochs",
     "learning_rate": "optimizer.base_lr",
-    "load_checkpoint_path": "init_from",
     "lr": "optimizer.base_lr",
     "method": "model",
-    "model_type": "model",
-    "n_steps": "dataset.num_steps",
     "n_trials": "sweep.n_trials",
     "output_dir": "folder",
-    "output_path": "folder",
-    "output_root": "folder",
-    "predictor": "model/predictor",
-    "probe_epochs": "probe.epochs",
-    "probe_lr": "probe.learning_rate",
-    "projector": "model/projector",
-    "repr_dim": "model.encoder.embedding_size",
-    "rnn_layers": "model.predictor.num_layers",
-    "run_name": "folder",
-    "save_every_n_epochs": "checkpoint.every_epochs",
-    "warmup": "trainer.warmup_epochs",
     "wd": "optimizer.weight_decay",
 }
 _LONGEST_NAME = 60

@@ -36,8 +36,8 @@ def _data_dir(name: str, marker: str) -> Path:
     return _PACKAGE / name
 
 
-def read_sweep_file(path: Path) -> tuple[str, DictConfig]:
-    """The text of a sweep file, and what it holds.
+def read_mapping(path: Path, *, like: str) -> tuple[str, DictConfig]:
+    """The text of a yaml file that holds a mapping, and the mapping; like: an example of one, for messages.
 
     Raises:
         ConfigError: no text, no yaml, or no mapping; names the file and the line.
@@ -62,8 +62,13 @@ def read_sweep_file(path: Path) -> tuple[str, DictConfig]:
         words = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path}: {words}") from error
     if not isinstance(config, DictConfig):
-        raise ConfigError(f"{path}: must be a mapping, as in 'axes: {{seed: [0, 1]}}'")
+        raise ConfigError(f"{path}: must be a mapping, as in {like!r}")
     return text, config
+
+
+def read_sweep_file(path: Path) -> tuple[str, DictConfig]:
+    """The text of a sweep file, and what it holds. Raises as :func:`read_mapping`."""
+    return read_mapping(path, like="axes: {seed: [0, 1]}")
 
 
 class SweepFiles(ConfigSource):

@@ -63,7 +63,8 @@ def kind(words: list[str]) -> tuple[str, list[str]]:
         return arguments[1], arguments[2:]
     if program.endswith("python"):
         return arguments[0], arguments[1:]
-    return {"jepa-run": "jepa.run", "jepa-results": "jepa.results"}.get(program, program), arguments
+    scripts = {"jepa-run": "jepa.run", "jepa-results": "jepa.results", "jepa-import-config": "jepa.import_config"}
+    return scripts.get(program, program), arguments
 
 
 def is_sweep(arguments: list[str]) -> bool:
@@ -95,6 +96,8 @@ def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> 
     elif program == "jepa.results":
         samples(arguments, tmp_path)
         done = server.run(arguments, tmp_path, module="results")
+    elif program == "jepa.import_config":
+        done = server.run([*arguments, "--add", "dry_run=true"], tmp_path, module="import_config")
     elif program.startswith("docs/"):
         for folder in (word for word in arguments if word.startswith("outputs/")):
             made = run_small(server, [f"folder={folder}"], tmp_path, plots="false")
@@ -165,6 +168,9 @@ def test_shown_output_is_what_is_printed(found: Found, server: Server, tmp_path:
     if program == "jepa.results":
         samples(arguments, tmp_path)
         done = server.run(arguments, tmp_path, module="results")
+    elif program == "jepa.import_config":
+        lay_out(page_of(found), tmp_path)
+        done = server.run(arguments, tmp_path, module="import_config")
     elif program == "make" and arguments[:1] == ["run"]:
         enough = {"probe.fit_sequences": "1100", "plots": "true"}  # for a probe without a warning
         done = run_small(server, [], tmp_path, **enough)

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from original_samples import name_of, rows, value_of
 
 from jepa.config.compose import compose, register, resolved
 from jepa.config.search_path import config_dir, group_options
 from jepa.run import command_line
 from jepa.store.run_folder import flat
 
-TABLE = Path(__file__).parents[1] / "golden" / "published_settings.csv"
-
 
 @pytest.fixture(autouse=True)
 def registered() -> None:
     register()
-
-
-def rows() -> list[dict[str, str]]:
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def name_of(row: dict[str, str]) -> str:
-    coefficient = f"{float(row['noise_coefficient']):g}"
-    return f"{row['noise_motion']}_{row['noise_texture']}/{coefficient}/{row['method']}"
-
-
-def value_of(text: str) -> Any:
-    """A cell of the table as yaml would read it; "" is None."""
-    if text in ("True", "False", ""):
-        return {"True": True, "False": False, "": None}[text]
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def expected(row: dict[str, str]) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""Reads configuration files of the original code: several are merged, and every value is checked. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from jepa.config.messages import one_line
+from jepa.config.original import KEYS, SECTIONS, known
+from jepa.config.search_path import read_mapping
+from jepa.errors import ConfigError, shown, shown_path
+
+
+def read(files: Sequence[Path], pairs: Sequence[str] = (), *, ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """The values that files, then pairs ``key=value`` set, by the original's full names.
+
+    The last one that sets a key wins. A key that is null counts as not set.
+
+    Args:
+        files: in the original's format.
+        pairs: with sections as in ``vicreg.sim_coeff=25``.
+        ignored: keys that are left out unread.
+
+    Raises:
+        ConfigError: a file is missing or damaged, a key is unknown, a value is of a wrong type; names the place.
+    """
+    raw: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for place, node in [*((shown_path(path), _file(path)) for path in files), *(_pair(text) for text in pairs)]:
+        found: dict[str, Any] = {}
+        for name, value in _entries(node, place, ignored):
+            if name in found and found[name] != value:
+                raise ConfigError(f"{name}: is set twice, by two of its names (in {place})")
+            found[name] = value
+        raw.update(found)
+        places.update(dict.fromkeys(found, place))
+    checked = {}
+    for name in raw:
+        try:
+            value = _resolved(raw, name)
+            if value is not None:
+                checked[name] = KEYS[name].check(name, value)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (in {places[name]})") from None
+    return checked
+
+
+def _file(path: Path) -> DictConfig:
+    return read_mapping(path, like="model_type: VICReg")[1]
+
+
+def _pair(text: str) -> tuple[str, DictConfig]:
+    key, separator, _ = text.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--values {shown(text)}: must be key=value, as in vicreg.sim_coeff=25")
+    try:
+        return "--values", OmegaConf.from_dotlist([text])
+    except Exception as error:  # yaml and OmegaConf have no common base of their errors
+        raise ConfigError(f"--values {shown(text)}: cannot be read ({one_line(error)})") from error
+
+
+def _entries(node: DictConfig, place: str, ignored: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """(full name, value as it is written) of everything in ``node``."""
+    plain = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(plain, Mapping)
+    for key, value in plain.items():
+        name = str(key)
+        if name not in SECTIONS:
+            entries = [(name, value)]
+        elif isinstance(value, Mapping) or value is None:
+            entries = [(f"{name}.{inner}", item) for inner, item in (value or {}).items()]
+        else:
+            raise ConfigError(f"{name}={shown(value)}: must be a section of keys (in {place})")
+        for full, item in entries:
+            if name not in ignored and full not in ignored:
+                yield _known(full, place), item
+
+
+def _known(name: str, place: str) -> str:
+    try:
+        return known(name)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (in {place}; --ignore {shown_path(name)} leaves it out)") from None
+
+
+def _resolved(raw: Mapping[str, Any], name: str) -> Any:
+    """The value of ``name``; references to other keys, such as ``${run_name}``, are replaced."""
+    if not isinstance(raw[name], str) or not ("${" in raw[name] or raw[name] == "???"):
+        return raw[name]
+    config = OmegaConf.create({})
+    for key, value in raw.items():
+        OmegaConf.update(config, key, value)
+    try:
+        return OmegaConf.select(config, name, throw_on_missing=True, throw_on_resolution_failure=True)
+    except Exception as error:  # a resolver raises what comes up
+        raise ConfigError(f"{name}={shown(raw[name])}: {one_line(error)}") from error
