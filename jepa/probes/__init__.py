@@ -1,4 +1,4 @@
-"""How a frozen representation is judged: fit maps from embeddings to targets, judge them on new data."""
+"""Probes judge a frozen representation: they fit maps from embeddings to targets, and judge the maps on new data."""
 
 from jepa.probes.adam import AdamProbe
 from jepa.probes.base import Probe

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class AdamProbe(Probe):
     """Probes fitted by Adam on minibatches of the stream's batch size, without weight decay or schedule.
 
-    Source: the original's protocol (docs/science.md): lr 1e-3, 30 epochs of 10 000 fresh sequences. Deviation, unless
-    ``fresh``: one set of ``fit_sequences`` is embedded once and its features are kept and reshuffled every epoch.
+    Source: the original's protocol (docs/science.md): learning rate 1e-3, 30 epochs of 10 000 fresh sequences.
+    Deviation, unless ``fresh``: ``fit_sequences`` are embedded once, and their features are shuffled in every epoch.
     """
 
     def __init__(
@@ -43,11 +43,14 @@ class AdamProbe(Probe):
         fresh: bool,
         cache_gib: float,
     ) -> None:
-        """learning_rate, epochs: Adam's, for all probes.
+        """Check the settings; all others are those of :class:`Probe`.
 
-        hidden: widths of hidden layers, "a-b" (Linear, BatchNorm, ReLU each); "" for a linear map.
-        fresh: embed new sequences in every epoch, as the original does.
-        cache_gib: the most memory that a job's kept features may take; where they do not fit, as ``fresh``.
+        Args:
+            learning_rate, epochs: of Adam, for all maps.
+            hidden: widths of the hidden layers, "a-b" (Linear, BatchNorm and ReLU each); "" for a linear map.
+            fresh: embed new sequences in every epoch, as the original does.
+            cache_gib: the largest memory, in GiB, of a job's stored features; if they need more, new sequences are
+                embedded in every epoch.
         """
         super().__init__(
             targets=targets,
@@ -69,7 +72,7 @@ class AdamProbe(Probe):
     def fit(
         self, targets: Mapping[str, ProbeTarget], fit_pass: FitPass, generators: Sequence[torch.Generator]
     ) -> dict[str, FittedMaps]:
-        """Both maps of each target, together."""
+        """Fit all maps of all targets together."""
         opening = fit_pass()
         first = next(opening)
         num_jobs, _, _, embedding_size = first.trajectory.shape
@@ -88,7 +91,7 @@ class AdamProbe(Probe):
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
         for minibatches in self._epochs(fit_pass, first, opening, generators):
             for features in minibatches:
-                if features.trajectory.shape[2] > 1:  # a rest of one sequence has no batch statistics
+                if features.trajectory.shape[2] > 1:  # skip a last batch of one sequence: it has no batch statistics
                     _step(optimizer, targets, maps, features)
         return {name: FittedMaps(*(one.frozen() for one in pair)) for name, pair in maps.items()}
 
@@ -99,9 +102,9 @@ class AdamProbe(Probe):
         opening: Iterator[Features],
         generators: Sequence[torch.Generator],
     ) -> Iterator[Iterator[Features]]:
-        """The minibatches of each epoch; ``first`` and ``opening`` are the first pass, already begun."""
+        """The minibatches of each epoch. The first pass has begun: ``first``, then the batches of ``opening``."""
         begun = itertools.chain([first], opening)
-        size_gib = 4 * self.fit_sequences * first.trajectory[0, :, 0].numel() / 2**30  # a job's, in float32
+        size_gib = 4 * self.fit_sequences * first.trajectory[0, :, 0].numel() / 2**30  # of one job, in float32
         if not self.fresh and size_gib > self.cache_gib:
             log.warning(
                 "probe.cache_gib=%g: a job's features take %.2f GiB; embedding new sequences in each of %d epochs",
@@ -120,10 +123,11 @@ class AdamProbe(Probe):
 
 
 class PackedMLP:
-    """``J`` multilayer perceptrons as one: Linear, BatchNorm, ReLU; then a Linear (docs/science.md).
+    """``J`` multilayer perceptrons as one: layers of Linear, BatchNorm and ReLU; then a Linear (docs/science.md).
 
-    Every parameter has a leading ``J``; jobs share no number, so each trains as it would alone. The hidden Linears
-    have no bias: BatchNorm takes it away again, so its gradient is rounding noise, which Adam would amplify.
+    Every parameter has a leading ``J``. Jobs share no parameter, so each trains as it would alone. The hidden Linears
+    have no bias. BatchNorm would subtract the bias again, so the bias would have a gradient of rounding noise, which
+    Adam amplifies.
     """
 
     def __init__(
@@ -134,9 +138,9 @@ class PackedMLP:
         *,
         constant: bool = False,
     ) -> None:
-        """widths: input, hidden ..., output. Each job's start is drawn from its generator, as torch's Linear does.
+        """Draw initial weights as torch's Linear does, for each job from its own generator.
 
-        constant: the last Linear has a bias, which starts at 0.
+        widths: of the input, the hidden layers and the output. constant: the last Linear has a bias, which starts at 0.
         """
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self._weights = [_uniform((fan_in, out), fan_in, generators, device) for fan_in, out in pairs]
@@ -151,16 +155,16 @@ class PackedMLP:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """What is trained."""
+        """The trained tensors."""
         constant = [] if self._constant is None else [self._constant]
         return [*self._weights, *self._gains, *self._offsets, *constant]
 
     def frozen(self) -> FrozenMLP:
-        """The perceptrons as they are, with BatchNorm's running statistics."""
+        """The perceptrons with their present parameters and BatchNorm's running statistics."""
         return FrozenMLP(self._weights, self._gains, self._offsets, self._means, self._variances, self._constant)
 
     def train(self, features: Tensor) -> Tensor:
-        """[J, M, D] -> [J, M, N] with the batch's statistics; updates the running ones."""
+        """[J, M, D] -> [J, M, N] with the batch's statistics; updates the running statistics."""
         values = features.float()
         norms = zip(self._means, self._variances, self._gains, self._offsets, strict=True)
         for weight, norm in zip(self._weights[:-1], norms, strict=True):
@@ -170,7 +174,7 @@ class PackedMLP:
 
 
 def _own_generators(generators: Sequence[torch.Generator], target: str) -> Sequence[torch.Generator]:
-    """One a job for the start of a target's maps: adding a target leaves the numbers of the others as they are."""
+    """A generator for each job, for the initial maps of ``target``. Adding a target does not change other targets."""
     if target == LOCATION:
         return generators
     return [generator(one.initial_seed(), target, one.device) for one in generators]
@@ -182,7 +186,7 @@ def _step(
     maps: Mapping[str, tuple[PackedMLP, PackedMLP]],
     features: Features,
 ) -> None:
-    """One step of all maps. The loss is a sum over jobs and targets: the gradients of two maps do not mix."""
+    """One step of all maps. The loss is a sum over jobs, targets and maps, which share no parameters."""
     with torch.enable_grad():
         losses = []
         for name, (prediction, encoder) in maps.items():
@@ -198,13 +202,13 @@ def _step(
 def _uniform(
     shape: tuple[int, ...], fan_in: int, generators: Sequence[torch.Generator], device: torch.device
 ) -> Tensor:
-    """[J, *shape], uniform in ±1/sqrt(fan_in), each job's from its own generator."""
+    """[J, *shape], uniform in ±1/sqrt(fan_in), drawn for each job from its own generator."""
     draws = torch.stack([torch.rand(shape, generator=g, device=g.device).to(device) for g in generators])
     return ((2 * draws - 1) / math.sqrt(fan_in)).requires_grad_()
 
 
 def _keep(batches: Iterator[Features], num_sequences: int) -> Features:
-    """All features of a pass, sequences first: [J, N, T, D], [J, N, 1, D], [J, N, T, ...]; the z_0 are not copied."""
+    """The features of all N sequences of a pass: [J, N, T, D], [J, N, 1, D], and by target [J, N, T, ...]."""
     kept: dict[str, Tensor] = {}
     done = 0
     for batch in batches:
@@ -222,7 +226,7 @@ def _keep(batches: Iterator[Features], num_sequences: int) -> Features:
 
 
 def _shuffled(kept: Features, batch_size: int, generators: Sequence[torch.Generator]) -> Iterator[Features]:
-    """Minibatches of kept features in a new order, each job's from its own generator."""
+    """Minibatches of the stored features in a random order, drawn for each job from its own generator."""
     device, num_sequences = kept.trajectory.device, kept.trajectory.shape[1]
     order = torch.stack([torch.randperm(num_sequences, generator=g, device=g.device).to(device) for g in generators])
     jobs = torch.arange(len(generators), device=device).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""The frame of every probe: fit two maps for each target on one stream, judge them on another, report errors."""
+"""The base class of probes: fit two maps for each target on one stream, judge them on another, report errors."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from jepa.probes.targets.base import ProbeTarget
 from jepa.probes.targets.location import Location
 from jepa.types import Batch, Rollout
 
-# Judged sequences of which the encoder probe sees every frame: the error of its error is below 2 %, and encoding the
-# frames of more of them would take longer than all the rest of probing.
+# The encoder probe is judged on every frame of this many sequences. The sampling error of its RMSE is then below 2 %.
+# Encoding every frame of more sequences would take longer than the rest of probing.
 EVERY_FRAME_SEQUENCES = 2000
 
-# With fewer rows for each feature, a fitted map answers new data far worse than its representation allows: 512 random
-# features of a clean dot give 5.6 px from 10 000 sequences, 7.5 px from 1024, 19 px from 600 and 113 px from 512.
+# With fewer rows for each feature the fitted map overfits, and its error says little about the representation. For 512
+# random features of a clean dot the error is 5.6 px when fitted on 10 000 sequences, 7.5 px on 1024, 19 px on 600 and
+# 113 px on 512.
 ROWS_PER_FEATURE = 2
 
-# One more pass over fresh fitting sequences; each call goes on where the stream stands.
+# Each call draws fresh fitting sequences from the stream.
 FitPass = Callable[[], Iterator[Features]]
 
 
 class Probe(ABC):
     """Fits maps from frozen embeddings to its targets and judges them on new data (docs/science.md).
 
-    Each target has two: the prediction probe and the encoder probe. Every sequence is embedded once for all. Jobs that
-    are packed along a leading axis ``J`` are fitted and judged together; each job's report is the one that the job
-    alone gives (to rounding: 1e-9 relative for least squares, which works in float64, and 1e-4 for Adam, which works in
-    float32).
+    Each target has two maps: the prediction probe and the encoder probe. Every sequence is embedded once, for all maps.
+    Packed jobs (leading axis ``J``) are fitted and judged together. Each job's report equals that of the job alone, up
+    to rounding: 1e-9 relative for least squares, which works in float64, and 1e-4 for Adam, which works in float32.
     """
 
     def __init__(
@@ -52,13 +52,15 @@ class Probe(ABC):
         every_frame: bool,
         num_samples: int,
     ) -> None:
-        """targets: what is asked for, by name; the location is one of them.
+        """Check the settings.
 
-        fit_sequences, judge_sequences: how many sequences the maps are fitted on and judged with.
-
-        every_frame: judge the encoder probe on frame 0, and on all T frames of the first EVERY_FRAME_SEQUENCES judged
-          sequences; false: on frame 0 alone.
-        num_samples: how many judged sequences the report keeps for plots (at most one batch).
+        Args:
+            targets: the targets by name; ``location`` is one of them.
+            fit_sequences: number of sequences that the maps are fitted on.
+            judge_sequences: number of sequences that the maps are judged on.
+            every_frame: judge the encoder probe on frame 0 of all sequences, and on all T frames of the first
+                EVERY_FRAME_SEQUENCES of them; false: on frame 0 alone.
+            num_samples: number of judged sequences that the report holds for plots (at most one batch).
         """
         self.targets = _check_targets(targets)
         self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2, maximum=10**8)
@@ -67,7 +69,7 @@ class Probe(ABC):
         self.num_samples = check_count("probe.num_samples", num_samples, minimum=0, maximum=1000)
 
     def asked(self, environment: Environment) -> dict[str, ProbeTarget]:
-        """The targets, by name, for the data of ``environment``.
+        """The targets by name, bound to ``environment``.
 
         Raises:
             ConfigError: the environment does not offer one of them.
@@ -76,7 +78,7 @@ class Probe(ABC):
 
     @property
     def metric_names(self) -> list[str]:
-        """The numbers that a report holds: those of the location, then those of the other targets."""
+        """Names of the numbers in a report: those of the location first, then those of the other targets."""
         names = sorted(self.targets, key=lambda name: name != LOCATION)
         measured = [(name, m) for name in names for m in (self.targets[name].measure, self.targets[name].comparison)]
         return [metric_name(probe, name, m) for name, m in measured if m for probe in ("prediction", "encoder")]
@@ -116,20 +118,24 @@ class Probe(ABC):
         *,
         context_frames: int | None = None,
     ) -> list[ProbeReport]:
-        """Probe ``J`` jobs; one report a job, in order.
+        """Probe ``J`` jobs.
 
-        rollout: the frozen model in evaluation mode: a batch as the streams give it -> encodings [J, T, B, D] and
-          predictions [J, T-1, B, D] (both without ``J`` for one job). Given only the first E frames, it returns
-          encodings [J, E, B, D] and all T-1 predictions.
-        fit_stream, judge_stream: give batches with or without ``J``; without, all jobs share what is asked for.
-        environment: of the batches; it knows their units and labels.
-        generators: one a job: what is random in fitting is drawn from it (least squares draws nothing).
-        predict_locations: a model's own head: a rollout -> normalised locations [J, T, B, K, 2] (``J`` as in the
-          rollout), judged as ``head_rmse_px``.
-        context_frames: how many leading frames the predictions depend on (1, or a predictor's burn-in). Given, the
-          other frames are not encoded where no probe needs them; None: ``rollout`` is always shown all T frames.
+        Do not call this under ``torch.inference_mode``: Adam needs gradients of the maps' parameters.
 
-        Not to be called under ``torch.inference_mode`` (Adam needs gradients of its own parameters).
+        Args:
+            rollout: the frozen model in evaluation mode. Takes a batch and returns encodings [J, T, B, D] and
+                predictions [J, T-1, B, D], both without ``J`` for one job. From the first E frames alone it returns
+                encodings [J, E, B, D] and all T-1 predictions.
+            fit_stream, judge_stream: give batches with or without ``J``; without, the jobs share batches.
+            environment: the environment of the batches, for units and labels.
+            generators: one for each job, for random numbers in fitting (least squares draws none).
+            predict_locations: the model's own head, judged as ``head_rmse_px``. Takes a rollout and returns normalised
+                locations [J, T, B, K, 2], with ``J`` if the rollout has it.
+            context_frames: number of leading frames that the predictions depend on (1, or a predictor's burn-in).
+                Frames after these are encoded only where a probe needs them. None: all T frames are always encoded.
+
+        Returns:
+            One report for each job, in order.
         """
         targets = self.asked(environment)
         sizes: set[tuple[int, int]] = set()  # of the features: (T, D)
@@ -159,16 +165,14 @@ class Probe(ABC):
 
     @property
     def fit_passes(self) -> int:
-        """How many times ``fit`` draws new fitting sequences."""
+        """How often ``fit`` calls ``fit_pass``, and so draws ``fit_sequences`` new sequences."""
         return 1
 
     def _warnings(self, num_steps: int, num_features: int) -> tuple[str, ...]:
-        """A sentence for each probe that is fitted on too few rows for its error to say much.
-
-        It says the same of every target.
+        """A sentence for each of the two probes that is fitted on too few rows; it holds for all targets.
 
         Args:
-            num_steps: T. A sequence is T rows for the prediction probe, and one for the encoder probe.
+            num_steps: T. A sequence gives T rows to the prediction probe, and one row to the encoder probe.
             num_features: D.
         """
         drawn = self.fit_sequences * self.fit_passes
@@ -191,9 +195,12 @@ class Probe(ABC):
         """Fit both maps of each target; called under ``torch.no_grad``.
 
         Args:
-            targets: what is asked for, by name.
+            targets: the targets by name.
             fit_pass: draws the fitting sequences and gives their features, batch by batch.
-            generators: one a job: what is random is drawn from it.
+            generators: one for each job, for random numbers in fitting.
+
+        Returns:
+            The two maps of each target, by name.
         """
 
 

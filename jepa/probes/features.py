@@ -1,4 +1,4 @@
-"""The embeddings that probes are fitted on and judged with, batch by batch; one code path with and without ``J``."""
+"""The embeddings that probes are fitted and judged on, batch by batch; with or without the axis ``J``."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class BatchStream(Protocol):
-    """A source of batches; packed ones carry a leading ``J`` in every tensor."""
+    """A source of batches. In a pack, every tensor has a leading ``J``."""
 
     def next(self) -> Batch:
         """The next batch."""
 
 
 class Features(NamedTuple):
-    """What probes see of ``b`` sequences of ``J`` jobs (``J`` = 1 for a job alone)."""
+    """The inputs of probes for ``b`` sequences of ``J`` jobs (``J`` = 1 for a job alone)."""
 
     trajectory: Tensor  # [J, T, b, D]: z_0, then the predictions of z_1 ... z_{T-1}
     encodings: Tensor  # [J, E, b, D]: z_0 ... z_{E-1}
-    values: dict[str, Tensor]  # by target: [J, T, b, N], what is to be answered
+    values: dict[str, Tensor]  # by target: the true values [J, T, b, N]
 
 
 class Judged(NamedTuple):
-    """One batch as it is judged: the batch as drawn, what the model made of it, and both as features."""
+    """One judged batch: the batch, the model's rollout, and the features made of both."""
 
     batch: Batch
     rollout: Rollout
@@ -49,10 +49,12 @@ def iterate(
     """Draw and embed exactly ``num_sequences`` sequences, each once.
 
     Args:
-        rollout: the frozen model. It is called on whole batches; the last one is cut afterwards.
-        targets: what is asked for, by name.
-        num_frames: how many leading frames the model is shown; None: all.
-        whole_sequences: of so many first sequences (and the rest of their last batch) it is shown all frames.
+        rollout: the frozen model. It is called on whole batches; the features of the last batch are cut afterwards.
+        stream: the source of batches.
+        targets: the targets by name.
+        num_sequences: number of sequences.
+        num_frames: number of leading frames that the model is shown; None: all.
+        whole_sequences: the model is shown all frames in every batch that holds one of this many first sequences.
     """
     left = num_sequences
     while left > 0:
@@ -65,17 +67,17 @@ def iterate(
 
 
 def with_jobs(tensor: Tensor, ndim: int, num_jobs: int = 1) -> Tensor:
-    """``tensor`` itself if it has ``ndim`` axes, else with a leading ``J`` of ``num_jobs`` equal entries."""
+    """``tensor`` if it has ``ndim`` axes; else ``num_jobs`` equal entries along a new leading axis ``J``."""
     return tensor if tensor.ndim == ndim else tensor.unsqueeze(0).expand(num_jobs, *tensor.shape)
 
 
 def to_float64(tensor: Tensor) -> Tensor:
-    """``tensor`` in float64, where it is; on the CPU where the device has no float64 (Apple's mps)."""
+    """``tensor`` in float64 on its device; on the CPU if the device has no float64 (Apple's mps)."""
     return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
 
 
 def _leading_frames(batch: Batch, num_frames: int) -> Batch:
-    time = batch.states.ndim - 5  # 0, or 1 behind J
+    time = batch.states.ndim - 5  # index of the axis T: 0, or 1 after J
     return batch._replace(states=batch.states.narrow(time, 0, min(num_frames, batch.states.shape[time])))
 
 

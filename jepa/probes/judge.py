@@ -1,4 +1,4 @@
-"""Sums of errors over judged batches, and the reports they end in."""
+"""Sums errors over the judged batches, and makes the reports."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from jepa.probes.targets.base import ProbeTarget
 
 
 class Judge:
-    """Accumulates errors on the device in float64; nothing is read back before ``reports``."""
+    """Accumulates errors on the device, in float64. Only ``reports`` waits for the device."""
 
     def __init__(self, targets: Mapping[str, ProbeTarget], num_samples: int) -> None:
         self._targets = targets
         self._num_samples = num_samples
-        # By target and by what is judged: "prediction", "encoder" (z_0), "frames" (the encoder probe on every frame),
-        # "head", and "statistics" (what a target's comparison needs).
-        self._counts: dict[tuple[str, str], int] = {}  # sequences
-        self._sums: dict[tuple[str, str], Tensor] = {}  # [J, S, P] each, over sequences
-        self._samples: list[ProbeSamples] = []  # one a job, of the first batch
+        # Keys: the target, and "prediction", "encoder" (z_0), "frames" (the encoder probe on every frame), "head", or
+        # "statistics" (for the target's comparison).
+        self._counts: dict[tuple[str, str], int] = {}  # number of sequences
+        self._sums: dict[tuple[str, str], Tensor] = {}  # sums over sequences, [J, S, P] each
+        self._samples: list[ProbeSamples] = []  # of the first batch, one for each job
 
     def add(
         self, features: Features, fitted: Mapping[str, FittedMaps], *, states: Tensor, own: Tensor | None
     ) -> None:
-        """Judge one batch; encodings [J, E, b, D] may be those of all frames or, in later batches, of the first ones.
+        """Judge one batch.
 
         Args:
-            features: of the batch.
+            features: the features of the batch; the encodings may be those of all frames, or of leading frames only.
             fitted: the maps, by target.
-            states: [(J,) T, B, C, H, W].
-            own: locations by the model's own head [(J,) T, B, K, 2], normalised, or None.
+            states: frames [(J,) T, B, C, H, W].
+            own: locations from the model's own head [(J,) T, B, K, 2], normalised, or None.
         """
         for name, target in self._targets.items():
             true = target.true(features.values[name])
@@ -53,7 +53,7 @@ class Judge:
                 self._keep_samples(states, true, predicted, encoded)
 
     def reports(self) -> list[ProbeReport]:
-        """One report a job."""
+        """One report for each job."""
         means = {key: (total / self._counts[key]).cpu().numpy() for key, total in self._sums.items()}
         return [
             ProbeReport(
@@ -80,13 +80,13 @@ class Judge:
 
 
 def _answers(target: ProbeTarget, fitted: Callable[[Tensor], Tensor], embeddings: Tensor) -> Tensor:
-    """What a map answers for embeddings [J, S, b, D], in the target's unit: [J, S, b, ...]."""
+    """The answers of a map for embeddings [J, S, b, D], in the target's unit: [J, S, b, ...]."""
     answers = fitted(embeddings.flatten(1, 2))
     return target.read(answers.view(*embeddings.shape[:3], answers.shape[-1]))
 
 
 def _metrics(target: ProbeTarget, mean: Mapping[str, FloatArray]) -> Metrics:
-    """The report of one target of one job, from the means [S, P] over sequences."""
+    """The metrics of one target of one job, from the means over sequences, [S, P] each."""
     prediction, encoder = mean["prediction"], mean["encoder"][0]  # [T, P], [P]
     frames = [encoder, *mean["frames"][1:]] if "frames" in mean else [encoder]  # z_0 of all sequences
     per_step = {"prediction": [step.mean() for step in prediction], "encoder": [step.mean() for step in frames]}

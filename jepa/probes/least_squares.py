@@ -13,18 +13,18 @@ from jepa.probes.features import to_float64
 from jepa.probes.maps import FittedMaps, LinearMap
 from jepa.probes.targets.base import ProbeTarget
 
-# Eigenvalues of the features' correlation matrix below this share of the largest count as zero. Its root, 1e-6, is
-# about what rounding float32 features leaves of a direction in which they do not vary.
+# Eigenvalues of the features' correlation matrix below this share of the largest count as zero. Along a direction in
+# which float32 features do not vary, rounding leaves a standard deviation of about the root, 1e-6.
 RELATIVE_CUTOFF = 1e-12
 
 
 class LeastSquares(Probe):
-    """Linear probes, fitted exactly; no matrix of all features is ever held.
+    """Linear probes, fitted exactly, without holding all features in memory.
 
-    Sums of h hᵀ [D, D], which all targets share, and of h yᵀ [D, N] for each are accumulated in float64 (on the
+    Sums of h hᵀ [D, D], which all targets share, and of h yᵀ [D, N] for each target are accumulated in float64 (on the
     features' device; on the CPU for mps). A target with a constant has one more feature, which is 1.
-    Embeddings that span less than D dimensions (collapsed, dead or repeated features) have many minimisers: the one
-    of smallest norm is taken. A job with non-finite embeddings gets NaN, and leaves the other jobs alone.
+    Embeddings that span fewer than D dimensions (collapsed, dead or repeated features) have many minimisers; the one
+    with the smallest norm is taken. A job with non-finite embeddings gets NaN; other jobs are not affected.
     """
 
     def __init__(
@@ -37,7 +37,10 @@ class LeastSquares(Probe):
         num_samples: int,
         ridge: float,
     ) -> None:
-        """ridge: weight of the squared norm of the map, on features scaled to unit mean square; 0: none."""
+        """ridge: weight of the map's squared norm, for features scaled to unit mean square; 0: none.
+
+        The other arguments are those of :class:`Probe`.
+        """
         super().__init__(
             targets=targets,
             fit_sequences=fit_sequences,
@@ -50,7 +53,7 @@ class LeastSquares(Probe):
     def fit(
         self, targets: Mapping[str, ProbeTarget], fit_pass: FitPass, generators: Sequence[torch.Generator]
     ) -> dict[str, FittedMaps]:
-        """Both maps of each target, in one pass."""
+        """Fit both maps of each target in one pass."""
         prediction, encoder = NormalEquations(targets), NormalEquations(targets)
         for features in fit_pass():
             values = features.values.items()
@@ -61,7 +64,7 @@ class LeastSquares(Probe):
 
 
 class NormalEquations:
-    """Running sums over rows, for ``J`` jobs at once: h hᵀ, and h yᵀ of each target; Σ h and Σ y for constants."""
+    """Sums over rows, for ``J`` jobs at once: h hᵀ, and h yᵀ for each target; for constants also Σ h and Σ y."""
 
     def __init__(self, targets: Mapping[str, ProbeTarget]) -> None:
         self._targets = targets
@@ -71,7 +74,7 @@ class NormalEquations:
         self._num_rows = 0
 
     def add(self, features: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Add the rows of features [J, M, D] and, by target, values [J, M, N]."""
+        """Add M rows: features [J, M, D] and, by target, values [J, M, N]."""
         features = to_float64(features)
         transposed = features.transpose(1, 2)
         self._add_product("gram", transposed, features)
@@ -115,14 +118,14 @@ class NormalEquations:
 
 
 class NormalInverse:
-    """Takes moments to the minimiser of mean |W̃ᵀh̃ - y|² + ridge·|W̃|², where h̃ is h scaled to unit mean square.
+    """The minimiser of mean |W̃ᵀh̃ - y|² + ridge·|W̃|², from moments; h̃ is h scaled to unit mean square.
 
-    Scaling first makes the cut-off indifferent to the features' units (and is within a factor of D of the best
-    conditioning that scaling can give: van der Sluis 1969).
+    With scaled features the cut-off does not depend on the features' units. This scaling is within a factor of D of the
+    best conditioning that any scaling gives (van der Sluis 1969).
     """
 
     def __init__(self, gram: Tensor, ridge: float = 0.0) -> None:
-        """gram: Σ h hᵀ [J, D, D], float64, of any number of rows."""
+        """gram: Σ h hᵀ over rows, [J, D, D], float64."""
         self._finite = gram.isfinite().all(-1).all(-1)[:, None, None]  # [J, 1, 1]
         identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
         gram = torch.where(self._finite, gram, identity)  # eigh raises on NaN, for all jobs
@@ -134,9 +137,9 @@ class NormalInverse:
         self._inverse = torch.where(kept, 1 / torch.where(kept, eigenvalues + ridge, 1.0), 0.0).unsqueeze(-1)
 
     def __call__(self, moment: Tensor) -> Tensor:
-        """W [J, D, N] with y ≈ Wᵀh for moments Σ h yᵀ [J, D, N], float64.
+        """W [J, D, N] with y ≈ Wᵀh, for the moments Σ h yᵀ [J, D, N], float64.
 
-        Among several minimisers the one with the smallest W̃; NaN for a job with non-finite sums.
+        Of several minimisers, the one with the smallest norm of W̃. NaN for a job with non-finite sums.
         """
         vectors = self._vectors
         weight = self._scale * (vectors @ (self._inverse * (vectors.transpose(1, 2) @ (self._scale * moment))))

@@ -1,4 +1,4 @@
-"""Fitted maps from embeddings to what is asked for: applied to J jobs at once, saved one job at a time."""
+"""Fitted maps from embeddings to targets: applied to J jobs at once, saved one job at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from jepa.probes.features import to_float64
 
-MapState = dict[str, Any]  # strings, and tensors or lists of tensors without the job axis: what torch.save can hold
+MapState = dict[str, Any]  # for torch.save: strings, and tensors or lists of tensors without the axis J
 
 
 class FittedMap(Protocol):
-    """Features [J, M, D] -> answers [J, M, N], each job by a map of its own."""
+    """Features [J, M, D] -> answers [J, M, N], with a map of its own for each job."""
 
     def __call__(self, features: Tensor, /) -> Tensor:
         """Apply the maps."""
@@ -32,7 +32,7 @@ class FittedMaps(NamedTuple):
 
 
 class LinearMap:
-    """One matrix a job and, where there is one, a constant; applied in float64."""
+    """A matrix for each job and, optionally, a constant; applied in float64."""
 
     def __init__(self, weight: Tensor, constant: Tensor | None = None) -> None:
         """weight: [J, D, N], float64; constant: [J, 1, N], float64, or None."""
@@ -49,7 +49,7 @@ class LinearMap:
 
 
 class FrozenMLP:
-    """Linear, batch norm with running statistics, ReLU; then a Linear. All parameters carry J."""
+    """Layers of Linear, batch norm with running statistics, and ReLU; then a Linear. All parameters have the axis J."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class FrozenMLP:
         variances: Sequence[Tensor],
         constant: Tensor | None = None,
     ) -> None:
-        """weights: [J, in, out] a layer; the others [J, out], one for each hidden layer; constant: [J, 1, N]."""
+        """weights: [J, in, out] for each layer; the others: [J, out] for each hidden layer; constant: [J, 1, N]."""
         self.constant = constant
         self.parts = {
             "weights": weights,
@@ -96,9 +96,9 @@ def _constant_state(constant: Tensor | None, job: int) -> MapState:
 def batch_norm(
     values: Tensor, mean: Tensor, variance: Tensor, gain: Tensor, offset: Tensor, *, training: bool
 ) -> Tensor:
-    """Batch norm over M of values [J, M, N], the jobs' features side by side as channels; the others are [J, N].
+    """Batch norm over M of values [J, M, N]: the features of all jobs are channels of one call. The others: [J, N].
 
-    training: use the batch's statistics and update ``mean`` and ``variance``; false: use these.
+    training: use the batch's statistics and update ``mean`` and ``variance``; false: use ``mean`` and ``variance``.
     """
     flat = values.transpose(0, 1).flatten(1)  # [M, J·N]
     normalised = functional.batch_norm(
@@ -108,7 +108,7 @@ def batch_norm(
 
 
 def load_map(state: Mapping[str, Any], device: torch.device | str) -> FittedMap:
-    """The map of one job (J = 1) that ``job_state`` gave."""
+    """The map of one job (J = 1), from ``job_state``."""
     constant = state["constant"].to(device).unsqueeze(0) if "constant" in state else None
     if state["kind"] == "linear":
         return LinearMap(state["weight"].to(device).unsqueeze(0), constant)

@@ -1,4 +1,4 @@
-"""What a probe found, as plain numbers and arrays: written to files, plotted and compared without torch."""
+"""The result of a probe as plain numbers and arrays, to be written, plotted and compared without torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCATION = "location"  # the target that every run is judged by
 
 @dataclass(frozen=True)
 class ProbeSamples:
-    """A few of the judged sequences, to look at; locations in pixels."""
+    """A few of the judged sequences, for plots; n sequences, locations in px."""
 
     frames: FloatArray  # [T, n, C, H, W], as the model sees them (normalised, with their noise)
     true_px: FloatArray  # [T, n, K, 2]
@@ -36,14 +36,14 @@ class ProbeReport:
     - ``prediction_rmse_px_per_step`` [T]; ``encoder_rmse_px_per_step`` [E], the encoder probe on z_0 ... z_{E-1},
       where E is T or 1;
     - ``prediction_rmse_px_per_dot`` and ``encoder_rmse_px_per_dot`` [K];
-    - ``head_rmse_px``, of the model's own location head, where it has one; averaged as ``prediction_rmse_px``.
+    - ``head_rmse_px``, of the model's own location head, if it has one; averaged as ``prediction_rmse_px``.
 
-    Those of another target are the same with its name and its measure: ``encoder_start_rmse_px``.
+    The metrics of another target are named likewise, by its name and its measure: ``encoder_start_rmse_px``.
     """
 
     metrics: Mapping[str, Metrics]
     samples: ProbeSamples = field(repr=False)
-    warnings: tuple[str, ...] = ()  # why the errors may say little, a sentence each
+    warnings: tuple[str, ...] = ()  # why the errors may say little about the representation; a sentence each
     maps: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # by target: "prediction", "encoder"
 
     def as_metrics(self) -> Metrics:

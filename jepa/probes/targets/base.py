@@ -1,4 +1,4 @@
-"""What a probe may ask an embedding for: the base class of every target, and that of numbers in a unit."""
+"""Base classes of probe targets: of any target, and of targets that are numbers with a unit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Array = npt.NDArray[np.floating]
 
 
 class ProbeTarget(ABC):
-    """Something that maps from embeddings are fitted to answer. Its name is its key below ``probe.targets``.
+    """Abstract: a quantity that probes predict from embeddings. Its name is its key below ``probe.targets``.
 
-    ``measure`` names what is reported, with its unit, such as ``rmse_px``. ``comparison`` names a second number that
-    says how good the first is (None: there is none). ``part`` names what a target has several of, such as ``dot``
-    (None: errors are not reported by part). ``constant`` says whether the maps have a constant term.
+    ``measure`` names the reported number, with its unit, such as ``rmse_px``. ``comparison`` names a second number to
+    which the first can be compared (None: there is none). ``part`` names the parts of the target, such as ``dot``, for
+    errors by part (None: no errors by part). ``constant`` says whether the maps have a constant term.
 
     Shapes: ``J`` packed jobs (in ``values`` only where the batch has it), ``S`` frames, ``P`` parts.
     """
@@ -32,14 +32,14 @@ class ProbeTarget(ABC):
     part: str | None = None
     constant: bool = True
 
-    name: str  # both are set by ``of``
-    environment: Environment
+    name: str  # set by ``of``
+    environment: Environment  # set by ``of``
 
     def of(self, name: str, environment: Environment) -> ProbeTarget:
-        """This target under its name, for the data of ``environment``.
+        """A copy of this target that is bound to its name and to ``environment``.
 
         Raises:
-            ConfigError: the environment does not offer it.
+            ConfigError: the environment does not offer the target.
         """
         target = copy.copy(self)
         target.name, target.environment = name, environment
@@ -47,51 +47,57 @@ class ProbeTarget(ABC):
         return target
 
     def check(self) -> None:
-        """Refuse a target that ``environment`` does not offer, by a ConfigError."""
+        """Raise ConfigError if ``environment`` does not offer the target."""
         return None
 
     @abstractmethod
     def values(self, batch: Batch) -> Tensor:
-        """What is to be answered of each frame: [(J,) T, B, N], numbers or classes."""
+        """The true values of each frame: [(J,) T, B, N], numbers or classes."""
 
     def regressed(self, values: Tensor) -> Tensor:
-        """The numbers that a map answers with, for values [..., N]: [..., M]."""
+        """The numbers [..., M] that a map is fitted to, for values [..., N]."""
         return values
 
     @abstractmethod
     def loss(self, answers: Tensor, values: Tensor) -> Tensor:
-        """What Adam minimises, for answers [J, R, M] and values [J, R, N] of R rows: mean over rows, sum over jobs."""
+        """The loss that Adam minimises: the mean over R rows, summed over jobs.
+
+        answers: [J, R, M]; values: [J, R, N]; returns [].
+        """
 
     @abstractmethod
     def read(self, answers: Tensor) -> Tensor:
-        """The answers [..., M] of a map, in the target's unit."""
+        """Convert the answers [..., M] of a map to the target's unit."""
 
     @abstractmethod
     def true(self, values: Tensor) -> Tensor:
-        """The values [..., N], in the target's unit."""
+        """Convert values [..., N] to the target's unit."""
 
     @abstractmethod
     def errors(self, answered: Tensor, true: Tensor) -> Tensor:
-        """Of each sequence, from what ``read`` and ``true`` return: [J, S, B, P], float64; NaN where not finite."""
+        """Errors of each sequence, from the outputs of ``read`` and ``true``: [J, S, B, P], float64.
+
+        NaN where an answer is not finite.
+        """
 
     @abstractmethod
     def report(self, mean_error: float) -> float:
-        """The number reported as ``measure``, from the mean of the errors."""
+        """The number that is reported as ``measure``, from the mean of the errors."""
 
     def statistics(self, true: Tensor) -> Tensor:
-        """What ``compare`` needs the mean of: [J, S, B, M], float64."""
+        """The quantities whose means ``compare`` takes: [J, S, B, M], float64."""
         raise NotImplementedError(f"{type(self).__name__} has a comparison and no statistics")
 
     def compare(self, mean_error: float, mean_statistics: Array) -> float:
-        """The number reported as ``comparison``, from the mean error and the mean [M] of the statistics."""
+        """The number that is reported as ``comparison``, from the mean error and the means [M] of the statistics."""
         raise NotImplementedError(f"{type(self).__name__} has a comparison and nothing to compare with")
 
 
 class Regression(ProbeTarget):
-    """Numbers in a unit: reported as RMSE, and as R², the share of the variance that is explained.
+    """Abstract: numbers with a unit. Reported are the RMSE, and R², the share of the variance that is explained.
 
-    A value of ``components`` numbers is a vector, such as (x, y); squared differences are summed over its components
-    and averaged over vectors. R² of a value that never varies is 0.
+    ``components`` numbers form a vector, such as (x, y). Squared differences are summed over the components of a vector
+    and averaged over vectors. R² is 0 if the values do not vary.
     """
 
     unit = ""  # "px"; "": no unit
@@ -104,7 +110,7 @@ class Regression(ProbeTarget):
         return f"rmse_{self.unit}" if self.unit else "rmse"
 
     def in_unit(self, values: Tensor) -> Tensor:
-        """Values [..., P, components], as ``values`` gives them, in the unit."""
+        """Convert values [..., P, components] from the scale of ``values`` to the unit."""
         return values
 
     def loss(self, answers: Tensor, values: Tensor) -> Tensor:
@@ -121,15 +127,15 @@ class Regression(ProbeTarget):
         return self.read(values)
 
     def errors(self, answered: Tensor, true: Tensor) -> Tensor:
-        """Squared distances."""
+        """Squared distances, [J, S, B, P]."""
         return (answered - true).square().sum(-1)
 
     def report(self, mean_error: float) -> float:
-        """The root."""
+        """The root of the mean squared distance."""
         return float(np.sqrt(mean_error))
 
     def statistics(self, true: Tensor) -> Tensor:
-        """Every number, and its square."""
+        """Every number, then the square of every number."""
         flat = true.flatten(-2)
         return torch.cat([flat, flat.square()], -1)
 

@@ -1,4 +1,4 @@
-"""Which of a number of classes: a label that the environment gives, such as the background's identity."""
+"""A label that the environment gives to each frame, such as the number of the background."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ from jepa.types import Batch
 
 
 class Label(ProbeTarget):
-    """The label that the environment calls like this target, a whole number for each frame: reported as accuracy.
+    """The environment's label of the target's name: a whole number for each frame. Reported is the accuracy.
 
-    Least squares fits a map to each class's 0 or 1, Adam minimises the cross-entropy; both with a constant. The
-    largest answer is taken. ``chance`` is the share of the most frequent class.
+    Least squares fits a map to 0 or 1 for each class; Adam minimises the cross-entropy. Both maps have a constant. The
+    class with the largest answer is taken. ``chance`` is the share of the most frequent class.
     """
 
     measure = "accuracy"
@@ -22,11 +22,11 @@ class Label(ProbeTarget):
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """Number of classes."""
         return self.environment.classes[self.name]
 
     def check(self) -> None:
-        """Refuse a label that the environment does not give."""
+        """Raise ConfigError if the environment has no label of this name."""
         offered = self.environment.classes
         if self.name in offered:
             return
@@ -40,7 +40,7 @@ class Label(ProbeTarget):
         return batch.targets[self.name].unsqueeze(-1)
 
     def regressed(self, values: Tensor) -> Tensor:
-        """[..., classes]: 1 for the class, 0 for the others."""
+        """[..., classes]: 1 for the true class, 0 for the others."""
         return functional.one_hot(values[..., 0], self.classes).to(torch.float32)
 
     def loss(self, answers: Tensor, values: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ class Label(ProbeTarget):
 
     def true(self, values: Tensor) -> Tensor:
         """The class [...]."""
-        return to_float64(values[..., 0]).long()  # where the answers are
+        return to_float64(values[..., 0]).long()  # on the device of the answers
 
     def errors(self, answered: Tensor, true: Tensor) -> Tensor:
-        """1 where right, 0 where wrong: [J, S, B, 1]."""
+        """1 for a right answer, 0 for a wrong one, NaN for one that is not finite: [J, S, B, 1]."""
         right = (answered == true).double()
         return torch.where(answered < 0, torch.nan, right).unsqueeze(-1)
 

@@ -1,4 +1,4 @@
-"""Where the dots are: what the papers' figures report."""
+"""The dots' locations, whose error the papers' figures report."""
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ class Location(Regression):
     components = 2
     part = "dot"
     constant = False
-    comparison = None  # the reference lines say more
+    comparison = None  # the reference lines are compared with instead
 
     def values(self, batch: Batch) -> Tensor:
         """[(J,) T, B, 2K], normalised."""

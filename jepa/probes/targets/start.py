@@ -1,4 +1,4 @@
-"""Where the dots began: whether later embeddings still know it."""
+"""The dots' start: can it still be read from later embeddings?"""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from jepa.types import Batch
 
 
 class Start(Regression):
-    """(x, y) of every dot in frame 0, asked of every frame. In frame 0 it is the location."""
+    """(x, y) of every dot in frame 0, as the target for every frame. In frame 0 it equals the location."""
 
     unit = "px"
     components = 2
