@@ -281,3 +281,11 @@ def test_checkpoints_that_cannot_be_used_are_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=r"short.pt \(1000 bytes\): cut short or no checkpoint"):
         execute(tmp_path / "cut", f"init_from={short}")
     assert not (tmp_path / "wider").exists() and not (tmp_path / "cut").exists()
+
+
+def test_kernels_are_recorded_and_can_be_left_out(tmp_path: Path) -> None:
+    values = [execute(tmp_path / word, "model=vicreg", f"trainer.kernels={word}") for word in ("true", "false")]
+    with_kernels, without = (result(tmp_path / word) for word in ("true", "false"))
+    assert "recurrence" in with_kernels["kernels"] and without["kernels"] == []
+    assert with_kernels["config_hash"] == without["config_hash"]
+    assert values[0] == pytest.approx(values[1], rel=1e-3)  # the same mathematics, rounded otherwise
