@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from jepa.config.compose import compose, register
 from jepa.data.stream import Stream
+from jepa.kernels import folded_norm
 from jepa.methods.base import Method
-from jepa.models import encoders
 from jepa.packing.executors import MEASURED
 from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, bytes_per_job, group, run_pack
 from jepa.packing.program import EXECUTORS
@@ -402,7 +402,7 @@ def test_memory_of_a_job_is_that_of_a_batched_one(tmp_path: Path, monkeypatch: p
     spec = plan(tmp_path / "job", "dataset.batch_size=64", "dataset.size=64")
     planned = []
     for folded_from in (0, 1 << 40):
-        monkeypatch.setattr(encoders, "_FOLDED_FROM", folded_from)
+        monkeypatch.setattr(folded_norm, "FOLDED_FROM", folded_from)
         planned.append(bytes_per_job(spec))
     assert planned[0] == planned[1]
 
