@@ -1,1 +1,1 @@
-"""Data: how dots move, how they are drawn, what distracts from them, and the streams of batches made of it."""
+"""Data: the motion of dots, their images, distractors, normalisation, and streams of batches."""

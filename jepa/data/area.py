@@ -1,4 +1,4 @@
-"""Where locations lie, and what "normalised" means for them (docs/science.md)."""
+"""The area in which dots move, and the normalisation of locations (docs/science.md)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-UNIFORM_STD = math.sqrt(1 / 12)  # of a location that is uniform on [0, 1]
+UNIFORM_STD = math.sqrt(1 / 12)  # standard deviation of a number that is uniform on [0, 1]
 
 
 class Area(NamedTuple):
-    """Where a location may lie: a margin away from the borders of an image."""
+    """The square in which locations lie: the image without a margin at its borders."""
 
     padding: float  # the margin, px
     image_size: int  # H = W, px
@@ -36,19 +36,15 @@ class Area(NamedTuple):
         """The coordinate of the image's centre, px."""
         return (self.image_size - 1) / 2
 
-    @property
-    def location_scale(self) -> float:
-        """Pixels per normalised unit of location: what an error in normalised units is multiplied by."""
-        return self.width * UNIFORM_STD
 
     def locate(self, uniforms: Tensor) -> Tensor:
-        """Locations [..., 2] (px) that are uniform in the area, from ``uniforms`` [..., 2] on [0, 1)."""
+        """Map ``uniforms`` [..., 2] in [0, 1) to locations [..., 2] in px, uniform in the area."""
         return uniforms * self.width + self.padding
 
     def normalize(self, locations: Tensor) -> Tensor:
-        """Normalised locations of ``locations`` [..., 2] in px: mean 0 and variance 1 for a uniform location."""
+        """Normalise ``locations`` [..., 2] in px. A location that is uniform in the area gets mean 0 and variance 1."""
         return ((locations - self.padding) / self.width - 0.5) / UNIFORM_STD
 
     def unnormalize(self, locations: Tensor) -> Tensor:
-        """Locations [..., 2] in px of normalised ``locations``."""
+        """Convert normalised ``locations`` [..., 2] to px."""
         return (locations * UNIFORM_STD + 0.5) * self.width + self.padding

@@ -13,17 +13,21 @@ from jepa.errors import check_number
 
 
 class BouncingDots(DotWorld):
-    """Dots that each action pushes; ``conf/dataset/bouncing.yaml`` holds the values.
+    """Dots that actions push; ``conf/dataset/bouncing.yaml`` holds the values.
 
-    A dot starts at rest. A push adds to the velocity, friction takes a share of it, and a border reflects it. Pushes
-    are independent of each other: directions uniform on the circle, lengths uniform from 0 to ``push``. Locations stay
-    uniform in the area at every step, since pushes have no preferred direction. Source: docs/science.md.
+    A dot starts at rest. An action (a push) is added to the velocity, friction reduces the velocity, and a border
+    reflects it. Pushes are independent: directions are uniform on the circle, lengths uniform from 0 to ``push``. At
+    every step locations are uniform in the area, because pushes have no preferred direction. Source: docs/science.md.
     """
 
     def __init__(self, *, friction: float, push: float, **shared: Any) -> None:
-        """friction: share of the velocity that is lost at each step, 0 to 1. push: the longest push, px a frame.
+        """Args:
+            friction: share of the velocity that is lost at each step, 0 to 1.
+            push: the largest length of a push, px a frame.
+            shared: the arguments of :class:`DotWorld`.
 
-        shared: the keys of :class:`DotWorld`. Raises ConfigError for a value that cannot be used.
+        Raises:
+            ConfigError: a value is out of range.
         """
         super().__init__(**shared)
         self.friction = check_number("dataset.friction", friction, minimum=0, maximum=1)
@@ -31,7 +35,7 @@ class BouncingDots(DotWorld):
 
     @property
     def action_std(self) -> float:
-        """√(push² / 6): half of a push's mean square, push² / 3, falls to each coordinate."""
+        """√(push² / 6): the mean square length, push² / 3, is shared by two coordinates."""
         return self.push / math.sqrt(6)
 
     @property
@@ -58,10 +62,11 @@ class BouncingDots(DotWorld):
 
 
 def reflected(locations: Tensor, velocities: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Locations and velocities after reflection at ``low`` and ``high`` (px), as often as it takes.
+    """Locations and velocities after any number of reflections at ``low`` and ``high`` (px).
 
-    A location beyond a border is folded back; each fold turns the velocity's sign. Of any shape, element by element.
+    A location beyond a border is folded back; each fold changes the sign of the velocity. Both tensors have one shape;
+    the function works element by element.
     """
     width = high - low
-    rest = width - torch.remainder(locations - low, 2 * width)  # in (-width, width]; below 0 after an odd fold
+    rest = width - torch.remainder(locations - low, 2 * width)  # in (-width, width]; < 0 after an odd number of folds
     return high - rest.abs(), torch.where(rest < 0, -velocities, velocities)

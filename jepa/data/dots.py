@@ -1,4 +1,4 @@
-"""Worlds of dots: what they share, whatever the law that dots move by."""
+"""The base class of environments with dots. A subclass says by which law the dots move."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ from jepa.data.textures.base import Images, Texture
 from jepa.errors import ConfigError, check_count, check_flag, check_number
 from jepa.types import Batch, DataShapes
 
-MAX_BATCH_NUMBERS = 2**31  # 8 GiB of frames, before a model has seen them
-START_ROWS = 2  # uniforms of a dot's start, x and y
+MAX_BATCH_NUMBERS = 2**31  # numbers in the frames of a batch: 8 GiB
+START_ROWS = 2  # uniform numbers for a dot's start: x and y
 
 
 class DotDraws(NamedTuple):
-    """All that is random in a batch."""
+    """All random numbers of a batch."""
 
     motion: Tensor  # [START_ROWS + num_uniforms, B, K], uniform on [0, 1)
-    overlays: dict[str, Any]  # by distractor, what its ``draw`` gave; without those that are not drawn
+    overlays: dict[str, Any]  # by name of a distractor, the output of its ``draw``; only distractors that are drawn
 
 
 class DotWorld(Environment):
     """Abstract: Gaussian dots that move by a law, each in an image of its own, under distractors.
 
-    A law starts each dot uniformly in ``area``. ``sample_actions`` says what is asked of a moving dot, ``step`` what
-    follows. A law with more state than the location also overrides ``start`` and ``location_of``. Every dot of an index
-    from ``num_moving_dots`` on rests.
+    Each dot starts uniformly in ``area``. ``sample_actions`` draws the actions of a moving dot; ``step`` applies one. A
+    law whose state is more than the location also overrides ``start`` and ``location_of``. Dots from index
+    ``num_moving_dots`` on rest.
     """
 
     image_size: ClassVar[int] = 28  # H = W, px; pixel centres at 0 ... 27
-    # the model is given the first dot's actions; the third never moves
-    dot_names: ClassVar[tuple[str, ...]] = ("action", "random", "stationary")
-    num_moving_dots: ClassVar[int] = 2  # dots of a higher index are stationary
+    dot_names: ClassVar[tuple[str, ...]] = ("action", "random", "stationary")  # the model sees the first dot's actions
+    num_moving_dots: ClassVar[int] = 2  # dots from this index on are stationary
 
     def __init__(
         self,
@@ -64,7 +63,11 @@ class DotWorld(Environment):
         size: int,
         normalize: bool,
     ) -> None:
-        """All arguments as in ``conf/dataset/single.yaml``. Raises ConfigError for a value that cannot be used."""
+        """``conf/dataset/single.yaml`` explains each argument.
+
+        Raises:
+            ConfigError: a value is of another type or out of range.
+        """
         self.num_dots = check_count("dataset.num_dots", num_dots, maximum=len(self.dot_names))
         self.channels = _check_channels(channels, num_dots)
         self.num_steps = check_count("dataset.num_steps", num_steps, minimum=2, maximum=10_000)
@@ -90,7 +93,7 @@ class DotWorld(Environment):
         self.size = check_count("dataset.size", size, minimum=batch_size, maximum=10**9)
         self.normalize = check_flag("dataset.normalize", normalize)
         _check_memory(num_steps, batch_size, channels * self.image_size**2)
-        self.padding = 2 * self.dot_std  # px; no dot's centre comes closer to the border
+        self.padding = 2 * self.dot_std  # px, the smallest distance of a dot's centre from the border
         self.area = Area(self.padding, self.image_size)
 
     @property
@@ -116,16 +119,16 @@ class DotWorld(Environment):
     @property
     @abstractmethod
     def action_std(self) -> float:
-        """Standard deviation of a coordinate of a moving dot's actions, px; their mean is 0."""
+        """Standard deviation of each coordinate of a moving dot's actions, px; the mean is 0."""
 
     @property
     @abstractmethod
     def num_uniforms(self) -> int:
-        """How many uniform numbers ``sample_actions`` needs for a dot."""
+        """Number of uniform numbers that ``sample_actions`` needs for a dot."""
 
     @abstractmethod
     def sample_actions(self, uniforms: Tensor) -> Tensor:
-        """Actions [T-1, B, K, 2] in px of moving dots, from ``uniforms`` [num_uniforms, B, K] in [0, 1)."""
+        """Actions [T-1, B, K, 2] of moving dots, px, from ``uniforms`` [num_uniforms, B, K] in [0, 1)."""
 
     def start(self, locations: Tensor) -> Tensor:
         return locations
@@ -135,14 +138,14 @@ class DotWorld(Environment):
         return states
 
     def guesses(self, start: Tensor, actions: Tensor) -> dict[str, Tensor]:
-        """Further simple guesses of the locations, by name, for the reference lines.
+        """Further guesses of one coordinate of the location, by name, for the reference lines.
 
         Args:
-            start: [N], a coordinate of the first location about the image's centre, px, float64.
-            actions: [T-1, N], of that coordinate, px.
+            start: [N], the coordinate of the first location relative to the image's centre, px, float64.
+            actions: [T-1, N], the same coordinate of the actions, px.
 
         Returns:
-            [T, N] each, about the image's centre.
+            [T, N] each, relative to the image's centre, px.
         """
         return {}
 
@@ -176,10 +179,9 @@ class DotWorld(Environment):
         )
 
     def draw_motion(self, generator: torch.Generator, batch_size: int, num_dots: int) -> Tensor:
-        """All uniforms that :meth:`trajectories` needs, in one draw: [START_ROWS + num_uniforms, B, K], float32.
+        """All uniform numbers that :meth:`trajectories` needs, in one draw: [START_ROWS + num_uniforms, B, K], float32.
 
-        Rows: start x, start y, then those of the law. A stationary dot's last rows go unused, so that the layout is the
-        same for every dot.
+        Rows: start x, start y, then those for ``sample_actions``, which a stationary dot does not use.
         """
         rows = START_ROWS + self.num_uniforms
         return torch.rand(rows, batch_size, num_dots, generator=generator, device=generator.device)
@@ -201,7 +203,7 @@ class DotWorld(Environment):
         return locations, actions
 
     def walk(self, start: Tensor, actions: Tensor) -> Tensor:
-        """Locations [T, ..., 2] (px) that ``actions`` [T-1, ..., 2] lead to from ``start`` [..., 2]."""
+        """Locations [T, ..., 2] of dots that start at ``start`` [..., 2] and follow ``actions`` [T-1, ..., 2]; px."""
         states = [self.start(start)]
         for action in actions.unbind(0):
             states.append(self.step(states[-1], action))
@@ -213,7 +215,7 @@ class DotWorld(Environment):
             normalizer = identity_normalizer(draws.motion)
         states = self._frames(locations, draws, coefficients, normalizer)
         targets = self.overlays.targets(draws.overlays, self.num_steps)
-        actions = actions[:, :, 0]  # the model is told the action dot's actions alone
+        actions = actions[:, :, 0]  # the model sees the actions of the first dot only
         if not self.normalize:
             return Batch(states, actions, locations, targets)
         return Batch(states, actions / self.action_std, self.area.normalize(locations), targets)
@@ -221,14 +223,15 @@ class DotWorld(Environment):
     def _frames(
         self, locations: Tensor, draws: DotDraws, coefficients: Coefficients, normalizer: Normalizer
     ) -> Tensor:
-        """Noisy normalised frames [T, B, C, H, W] of ``locations`` [T, B, K, 2] px.
+        """Noisy normalised frames [T, B, C, H, W] of ``locations`` [T, B, K, 2] in px.
 
-        ``(clean + m · Σ coefficient · overlay - mean) / std``, the division done on the small factors of the images.
+        Frames are ``(clean + m · Σ coefficient · overlay - mean) / std``, where m is the brightest clean pixel of the
+        batch. The factors of the images are divided by std, because they are smaller than the images.
         """
         columns, rows = gaussian_profiles(locations, self.image_size, self.dot_std)
         gain = 1 / normalizer.state_std + self.overlays.nothing(coefficients)
-        unit = brightest(columns, rows) * gain  # m, over all images of the batch
-        num_summed = self.num_dots // self.channels  # images that add up to one channel share the mean between them
+        unit = brightest(columns, rows) * gain  # m / std
+        num_summed = self.num_dots // self.channels  # images summed in a channel; each gets its share of the mean
         frames = (rows * gain).unsqueeze(-1) * columns.unsqueeze(-2)
         frames.sub_(normalizer.state_mean * gain / num_summed)
         self.overlays.add_to(frames, draws.overlays, coefficients, unit)
@@ -236,10 +239,6 @@ class DotWorld(Environment):
 
     # --- units, and what probes are compared with --------------------------------------------------------------------
 
-    @property
-    def location_scale_px(self) -> float:
-        """Pixels per unit of a batch's locations; 1 where data are not normalised."""
-        return self.area.location_scale if self.normalize else 1.0
 
     def unnormalize_locations(self, locations: Tensor) -> Tensor:
         return self.area.unnormalize(locations) if self.normalize else locations

@@ -1,4 +1,4 @@
-"""The generators that a batch's random numbers are drawn from: one for each purpose and part."""
+"""The random generators of an environment: one for each purpose, and in it for the motion and for each distractor."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch import Tensor
 from jepa.errors import check_choice
 from jepa.seeding import generator
 
-JUDGING_PURPOSES = ("probe_judge", "plots")  # see test images; the others see training images
+JUDGING_PURPOSES = ("probe_judge", "plots")  # use test images; the others use training images
 PURPOSES = ("train", "probe_fit", *JUDGING_PURPOSES, "normalization")
-MOTION = "motion"  # the name of the generator of what moves
+MOTION = "motion"  # the name of the generator for motion
 
-# The numbers that enter a batch as tensors, by name: [] each, since packed jobs differ in them. Of a distractor: how
-# strongly it is added, in units of the brightest clean pixel.
+# Numbers that enter a batch as tensors [], by name, because packed jobs may differ in them. For a distractor: its
+# strength, in units of the brightest clean pixel.
 Coefficients = dict[str, Tensor]
 
 
 class Streams:
-    """The generators of one purpose of one run: of motion, and of each distractor.
+    """The generators of one purpose of one run: for motion, and for each distractor.
 
-    They are separate, so that a run without one kind of overlay sees the same motion as a run with it.
+    Each has a generator of its own, so that runs with and without a distractor see the same motion.
     """
 
     def __init__(
         self, *, seed: int, purpose: str, device: torch.device | str, distractors: Iterable[str] = ()
     ) -> None:
         """Args:
-        seed: the run's.
+        seed: the run's seed.
         purpose: one of PURPOSES.
-        device: where the numbers are drawn.
-        distractors: the names of the data set's.
+        device: the device on which numbers are drawn.
+        distractors: the names of the environment's distractors.
         """
         check_choice("purpose", purpose, PURPOSES)
         names = (MOTION, *distractors)
@@ -43,7 +43,7 @@ class Streams:
         return {name: source.get_state() for name, source in self.generators.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from ``state_dict``'s result. Raises ValueError where a generator is missing or unknown."""
+        """Continue from ``state_dict``. Raises ValueError if a generator is missing or unknown."""
         if set(state) != set(self.generators):
             raise ValueError(f"random streams {sorted(state)} do not fit: expected {sorted(self.generators)}")
         for name, source in self.generators.items():

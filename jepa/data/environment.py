@@ -1,4 +1,4 @@
-"""What an environment must offer: all that methods, trainer, packing, probes and results use of a data set."""
+"""The interface of environments, which methods, training, packing, probes and planning use."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from jepa.types import Batch, DataShapes
 
 
 class Environment(ABC):
-    """Abstract: makes batches of noisy sequences, reproducible from a seed and fit to be packed.
+    """Abstract: makes batches of noisy sequences that depend on the seed alone.
 
-    Making a batch has two halves. ``draw`` takes everything random from named generators. ``assemble`` is a pure
-    function from those draws to a batch. The halves allow jobs to be packed: each job draws from its own streams, then
-    one ``torch.func.vmap`` of ``assemble`` over stacked draws makes all batches at once::
+    A batch is made in two steps. ``draw`` draws all random numbers from named generators. ``assemble`` is a pure
+    function from these draws to a batch. Packed jobs draw from their own streams; then one ``torch.func.vmap`` of
+    ``assemble`` over stacked draws makes all batches::
 
         stacked = tree_map(lambda *tensors: torch.stack(tensors), *draws)
         batches = torch.func.vmap(dataset.assemble)(stacked, coefficients, normalizer)
 
-    ``jepa.data.dots.DotWorld`` does most of this for dots that move by a law.
+    ``jepa.data.dots.DotWorld`` implements most of this for dots that move by a law.
     """
 
     batch_size: int  # sequences in a batch
@@ -34,18 +34,18 @@ class Environment(ABC):
     @property
     @abstractmethod
     def shapes(self) -> DataShapes:
-        """What a model needs to know of the batches."""
+        """The sizes of a batch's tensors that a model needs."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in ``size`` sequences."""
+        """Number of whole batches in ``size`` sequences."""
         return self.size // self.batch_size
 
     @property
     def hyperparameter_names(self) -> tuple[str, ...]:
-        """The configuration keys, below ``dataset.``, of numbers that jobs of one pack may differ in.
+        """The configuration keys, below ``dataset.``, of numbers in which jobs of one pack may differ.
 
-        These numbers enter ``assemble`` as tensors, by ``coefficients``; all others are structure.
+        ``coefficients`` passes these numbers to ``assemble`` as tensors. Jobs of one pack agree in all other keys.
         """
         return ()
 
@@ -61,48 +61,51 @@ class Environment(ABC):
         """The generators of one purpose of a run of ``seed``, at their beginning."""
 
     def images(self, judging: bool, device: torch.device | str) -> Any:
-        """What ``draw`` takes images from, read once a stream; None where there are none.
+        """The images that ``draw`` uses, loaded once for each stream; None if it uses none.
 
-        ``judging``: the images that probes are judged on, else those to train on. Raises ConfigError where they are
+        judging: load the images that probes are judged on, else those for training. Raises ConfigError if images are
         missing.
         """
         return None
 
     @property
     def drawn(self) -> frozenset[str]:
-        """The names of the optional parts that ``draw`` draws by itself, such as distractors above zero."""
+        """The names of the optional parts that ``draw`` draws by default, such as distractors above zero."""
         return frozenset()
 
     def coefficients(self, device: torch.device | str) -> Coefficients:
-        """The numbers that ``assemble`` takes, by name, as tensors [] on ``device``."""
+        """The numbers for ``assemble``, by name, as tensors [] on ``device``."""
         return {}
 
     @abstractmethod
     def draw(
         self, streams: Streams, images: Any, batch_size: int | None = None, *, drawn: Collection[str] | None = None
     ) -> Any:
-        """Draw what is random in a batch from ``streams``, on their device: a pytree of tensors.
+        """Draw all random numbers of a batch, on the device of ``streams``.
 
         Args:
-            streams: where the numbers come from.
+            streams: the generators.
             images: the result of :meth:`images`.
-            batch_size: replaces the data set's.
-            drawn: the optional parts to draw; None: :attr:`drawn`. A pack draws what any of its jobs needs; a
-                coefficient of zero then adds exactly nothing.
+            batch_size: B; None: the environment's ``batch_size``.
+            drawn: the optional parts to draw; None: :attr:`drawn`. A pack draws every part that one of its jobs needs.
+                For the other jobs the part's coefficient is zero, which adds exactly zero.
+
+        Returns:
+            A pytree of tensors.
         """
 
     @abstractmethod
     def assemble(self, draws: Any, coefficients: Coefficients, normalizer: Normalizer | None) -> Batch:
-        """The batch that ``draws`` and ``coefficients`` make; a pure function, fit for ``torch.func.vmap``.
+        """Make a batch from ``draws`` and ``coefficients``; a pure function that works under ``torch.func.vmap``.
 
-        ``normalizer`` None leaves frames as they are; locations and actions are normalised as ``normalize`` says.
+        normalizer: of the frames; None leaves frames unnormalised. Locations and actions follow ``normalize``.
         """
 
     def estimate_normalizer(self, seed: int, device: torch.device | str, num_batches: int = 100) -> Normalizer:
-        """Mean and standard deviation of noisy frames over ``num_batches`` training batches of ``seed``.
+        """Estimate mean and standard deviation of noisy frames from ``num_batches`` batches of training data.
 
-        The one normalizer of a run: for training, probe fitting and judging. Changes nothing where data are not
-        normalised. Raises ConfigError where images are missing. Source: docs/science.md.
+        A run uses this one normalizer for training, probe fitting and judging. With ``normalize`` false it is the
+        identity. Raises ConfigError if images are missing. Source: docs/science.md.
         """
         coefficients = self.coefficients(device)
         if not self.normalize:
@@ -121,17 +124,17 @@ class Environment(ABC):
 
     @abstractmethod
     def unnormalize_locations(self, locations: Tensor) -> Tensor:
-        """Locations [..., 2] in px of a batch's ``locations``."""
+        """Convert a batch's ``locations`` [..., 2] to px."""
 
     @abstractmethod
     def unnormalize_actions(self, actions: Tensor) -> Tensor:
-        """Actions [..., A], in the units that ``step`` takes, of a batch's ``actions``."""
+        """Convert a batch's ``actions`` [..., A] to the unit that ``step`` takes."""
 
     def reference_lines(self) -> dict[str, Any] | None:
-        """What simple guesses of the locations score here, in px; None where there are no such lines.
+        """Errors of simple guesses of the locations, in px; None if the environment has no reference lines.
 
-        The entries are those of ``jepa.data.reference.reference_lines``. "no_verdict", where it is there, says why no
-        verdict may be given. Draws from no stream of a run.
+        The entries are those of ``jepa.data.reference.reference_lines``. An entry "no_verdict" says why no verdict may
+        be given. The function draws from no stream of a run.
         """
         return None
 
@@ -141,10 +144,10 @@ class Environment(ABC):
     def start(self, locations: Tensor) -> Tensor:
         """The states [..., S] of sequences that begin at ``locations`` [..., 2], px.
 
-        A state is all that the next state depends on, besides the action. Its first two numbers are the location, in
-        px, of what the actions move. Further ones are the environment's own, such as a velocity.
+        The next state depends on the state and the action alone. The first two numbers of a state are the location, in
+        px, of the dot that actions move. Further numbers are the environment's own, such as a velocity.
         """
 
     @abstractmethod
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
-        """The states [..., S] that follow ``states`` [..., S] under ``actions`` [..., A], not normalised."""
+        """The states [..., S] after one step from ``states`` [..., S] with unnormalised ``actions`` [..., A]."""

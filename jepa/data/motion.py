@@ -1,7 +1,7 @@
-"""How moving dots are told to move: steps around a mean direction (docs/science.md).
+"""The actions of moving dots: steps around a mean direction (docs/science.md).
 
-Everything is a pure function of tensors. Random numbers enter as uniforms in [0, 1), drawn once for all steps; the rest
-runs under ``torch.func.vmap`` and never waits for the device.
+All functions are pure. Random numbers enter as uniforms in [0, 1), drawn once for all steps. The functions work under
+``torch.func.vmap`` and do not wait for the device.
 """
 
 from __future__ import annotations
@@ -13,18 +13,23 @@ import torch
 from torch import Tensor
 
 MAX_STEP_PX = 4.0  # lengths of steps ~ U[0, MAX_STEP_PX]
-DIRECTION_CONCENTRATION = 0.2  # kappa of the von Mises law of directions around a sequence's mean direction
-ACTION_STD = 0.4102 * MAX_STEP_PX + 1e-7  # px, of a coordinate of an action; the original's constant
+DIRECTION_CONCENTRATION = 0.2  # kappa of the von Mises distribution of directions around a sequence's mean direction
+ACTION_STD = 0.4102 * MAX_STEP_PX + 1e-7  # standard deviation of an action's coordinate, px; the original's constant
 
 _QUANTILE_TERMS = 12  # the truncated sine series is within 1e-8 rad for kappa = 0.2
 _QUADRATURE_POINTS = 256  # the trapezoid rule is exact to rounding for a periodic analytic integrand
 
 
 def sample_actions(mean_uniforms: Tensor, direction_uniforms: Tensor, length_uniforms: Tensor) -> Tensor:
-    """Actions [T-1, B, K, 2] in px: (x, y) displacements asked for, before clipping.
+    """Actions from uniform numbers in [0, 1). Source: docs/science.md.
 
-    ``mean_uniforms`` [B, K] give each sequence's mean direction, ``direction_uniforms`` [T-1, B, K] the steps'
-    von Mises deviations from it, ``length_uniforms`` [T-1, B, K] the steps' lengths. Source: docs/science.md.
+    Args:
+        mean_uniforms: [B, K], for the mean direction of each sequence.
+        direction_uniforms: [T-1, B, K], for the steps' deviations from the mean direction, by von Mises.
+        length_uniforms: [T-1, B, K], for the steps' lengths.
+
+    Returns:
+        Displacements (x, y) before clipping, [T-1, B, K, 2], px.
     """
     directions = 2 * math.pi * mean_uniforms + von_mises_quantile(direction_uniforms)
     lengths = MAX_STEP_PX * length_uniforms
@@ -32,11 +37,11 @@ def sample_actions(mean_uniforms: Tensor, direction_uniforms: Tensor, length_uni
 
 
 def von_mises_quantile(uniforms: Tensor, concentration: float = DIRECTION_CONCENTRATION) -> Tensor:
-    """The angle (rad, mean 0) below which a share ``uniforms`` of the von Mises law lies; shape as given.
+    """Quantiles of the von Mises distribution with mean 0, in rad, at ``uniforms``; the shape is kept.
 
-    Exact inversion, so that one uniform gives one angle without rejection or a data-dependent branch. The quantile
-    is ``v + sum_j b_j sin(j v)`` with ``v = 2 pi u - pi``; the series is summed by Clenshaw's recurrence.
-    Meant for the small concentrations of this environment: the error is below 1e-8 rad up to kappa = 0.2.
+    Inversion turns one uniform number into one angle, without rejection or a data-dependent branch. The quantile is
+    ``v + sum_j b_j sin(j v)`` with ``v = 2 pi u - pi``; the series is summed by Clenshaw's recurrence. The error is
+    below 1e-8 rad for concentrations up to 0.2, which is what this environment uses.
     """
     base = 2 * math.pi * uniforms - math.pi
     twice_cosine = 2 * base.cos()

@@ -10,7 +10,7 @@ from jepa.data.motion import ACTION_STD, sample_actions
 
 
 class MovingDots(DotWorld):
-    """Dots that each step moves by an action; ``conf/dataset/single.yaml`` holds the values and explains each.
+    """Dots that move by one action a step; ``conf/dataset/single.yaml`` holds and explains the values.
 
     Source: Sobal et al. 2022 (arXiv 2211.10831), section 3, and docs/science.md.
     """
@@ -21,14 +21,14 @@ class MovingDots(DotWorld):
 
     @property
     def num_uniforms(self) -> int:
-        """The mean direction, then T-1 directions, then T-1 lengths."""
+        """One for the mean direction, T-1 for directions, T-1 for lengths."""
         return 1 + 2 * (self.num_steps - 1)
 
     def sample_actions(self, uniforms: Tensor) -> Tensor:
         return sample_actions(uniforms[0], *uniforms[1:].chunk(2))
 
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
-        """The state is the location; each step ends with a clip to the area, coordinate by coordinate."""
+        """Add the action to the location and clip each coordinate to the area. The state is the location."""
         return (states + actions).clamp(self.area.low, self.area.high)
 
     def guesses(self, start: Tensor, actions: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What "normalised" means for frames: estimates of their mean and standard deviation (docs/science.md)."""
+"""The normalisation of frames by estimates of their mean and standard deviation (docs/science.md)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 class Normalizer(NamedTuple):
-    """Mean and standard deviation of noisy frames: a pytree of tensors, so that packed jobs stack theirs."""
+    """Mean and standard deviation of noisy frames; a pytree, so that packed jobs can stack their normalizers."""
 
     state_mean: Tensor  # []
     state_std: Tensor  # []
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Both by name, on the CPU, for a checkpoint."""
+        """Both tensors by name, on the CPU, for a checkpoint."""
         return {name: value.cpu() for name, value in self._asdict().items()}
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor] | Sequence[Tensor], device: torch.device | str) -> Normalizer:
-        """The normalizer of :meth:`state_dict`; older checkpoints hold the two values without names."""
+        """The normalizer from :meth:`state_dict`. Older checkpoints hold the two tensors without names."""
         values = [state[name] for name in cls._fields] if isinstance(state, Mapping) else list(state)
         return cls(*(value.to(device) for value in values))
 
@@ -32,9 +32,9 @@ def identity_normalizer(like: Tensor) -> Normalizer:
 
 
 def pooled_normalizer(means: Tensor, variances: Tensor) -> Normalizer:
-    """The normalizer of several batches of equal size, from their means [N] and variances [N], pooled in float64.
+    """Pool the means [N] and variances [N] of N batches of equal size, in float64.
 
-    The result lies on the device of ``means``, as float32.
+    The result is float32, on the device of ``means``.
     """
     means_cpu, variances_cpu = means.cpu().double(), variances.cpu().double()  # not every device has float64
     variance = variances_cpu.mean() + means_cpu.var(correction=0)

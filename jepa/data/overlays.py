@@ -1,4 +1,4 @@
-"""The distractors of an environment as one part: drawn together, and added up."""
+"""All distractors of an environment: draws their overlays and adds them to frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOURCES = ("cifar10", "photos")
 
 
 class Overlays:
-    """Distractors by name, and the texture of those that have none of their own."""
+    """Distractors by name, and the texture of the distractors that have no texture of their own."""
 
     def __init__(self, distractors: Mapping[str, Distractor], texture: Texture, image_size: int) -> None:
         """image_size: H = W, px."""
@@ -41,7 +41,7 @@ class Overlays:
 
     @property
     def classes(self) -> dict[str, int]:
-        """How many overlays there are, of each distractor that numbers them."""
+        """The number of overlays of each distractor that numbers its overlays."""
         return {name: part.num_classes for name, part in self.distractors.items() if part.num_classes is not None}
 
     def coefficients(self, device: torch.device | str) -> Coefficients:
@@ -49,7 +49,7 @@ class Overlays:
         return {name: torch.tensor(part.coeff, device=device) for name, part in self.distractors.items()}
 
     def images(self, *, num_dots: int, judging: bool, device: torch.device | str) -> dict[str, Images]:
-        """What each distractor draws from. Raises ConfigError where images are missing."""
+        """The images that each distractor draws from. Raises ConfigError if images are missing."""
         shared = self._loader(self.texture)
         return {
             name: part.images(
@@ -62,7 +62,7 @@ class Overlays:
         }
 
     def _loader(self, texture: Texture) -> Load:
-        """Loads ``texture`` when first asked for it."""
+        """A function that loads ``texture`` at its first call, and returns the same images after that."""
 
         @functools.cache
         def load(judging: bool, device: torch.device | str) -> Images:
@@ -73,7 +73,7 @@ class Overlays:
     def draw(
         self, streams: Streams, images: Mapping[str, Images], extent: Extent, drawn: Collection[str] | None
     ) -> dict[str, Any]:
-        """What is random in a batch's overlays, by distractor. drawn: the distractors to draw; None: :attr:`drawn`."""
+        """Draw the overlays of a batch, by distractor. drawn: the distractors to draw; None: :attr:`drawn`."""
         wanted = self.drawn if drawn is None else drawn
         return {
             name: part.draw(images[name], extent, streams.generators[name])
@@ -82,23 +82,23 @@ class Overlays:
         }
 
     def nothing(self, coefficients: Coefficients) -> Tensor:
-        """Zero [], which depends on every coefficient.
+        """A zero [] that depends on every coefficient.
 
-        What is added to carries vmap's job axis by it, which adding in place needs.
+        Added to a tensor, it gives the tensor vmap's job axis, which adding overlays in place requires.
         """
         return 0 * functools.reduce(operator.add, coefficients.values())
 
     def add_to(self, frames: Tensor, drawn: Mapping[str, Any], coefficients: Coefficients, unit: Tensor) -> None:
         """Add ``unit · coefficient · overlay`` of every distractor to ``frames`` [T, B, K, H, W], in place.
 
-        Only operations for which vmap has rules are used (``addcmul_`` has none), and the same in a run by itself, so
-        that packed jobs see the same bits.
+        A single run uses the same operations as a pack, so that packed jobs get the same bits. vmap has no rule for
+        ``addcmul_``, so it is not used.
         """
         for name, values in drawn.items():
             frames.add_(self.distractors[name].frames(values, frames.shape[0]) * (unit * coefficients[name]))
 
     def targets(self, drawn: Mapping[str, Any], num_steps: int) -> dict[str, Tensor]:
-        """The labels of the overlays by distractor, int64 [T, B]."""
+        """The labels of the overlays by distractor, int64 [T, B] each."""
         labels = {name: self.distractors[name].label(drawn[name]) for name in self.classes if name in drawn}
         return {name: label.expand(num_steps, -1) for name, label in labels.items()}
 
@@ -112,9 +112,10 @@ def published_overlays(
     texture: Texture,
     image_size: int,
 ) -> Overlays:
-    """The fixed and the changing process, which have short names in the configuration, and any others.
+    """The fixed and the changing distractor, which have short keys in the configuration, and ``distractors``.
 
-    Raises ConfigError for a name that is taken.
+    Raises:
+        ConfigError: a name of ``distractors`` is taken.
     """
     own: dict[str, Distractor] = {
         "static": Fixed(coeff=static_noise, speed=static_noise_speed),
@@ -129,9 +130,10 @@ def published_overlays(
 def chosen_texture(
     texture: Texture | None, *, structured_noise: bool, structured_source: str | None, cifar10_folder: str | None
 ) -> Texture:
-    """``texture`` itself, or the one that the short spelling of the other keys means.
+    """``texture`` if it is given, else the texture that the short keys choose.
 
-    Raises ConfigError for values that cannot be used, and where both spellings choose.
+    Raises:
+        ConfigError: a value cannot be used, or ``texture`` and the short keys both choose.
     """
     check_flag("dataset.structured_noise", structured_noise)
     if structured_source is not None:

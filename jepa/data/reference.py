@@ -1,4 +1,4 @@
-"""What simple guesses of the dots' locations score, by simulation: the lines that a probe's error is compared with."""
+"""Reference lines for the errors of probes: errors of simple guesses of the dots' locations, by simulation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from jepa.seeding import generator
 
-NUM_SEQUENCES = 20_000  # the sampling error of a line is below 0.5 %
-SEED = 0  # of the stream "reference/motion", which nothing else draws from
+NUM_SEQUENCES = 20_000  # the sampling error of a line is then below 0.5 %
+SEED = 0  # of the generator "reference/motion", which nothing else uses
 _CHUNK = 2000  # sequences simulated at once
 
 Array = npt.NDArray[np.float64]
 # (generator, N) -> locations [T, N, 2] and actions [T-1, N, 2] of N sequences of one moving dot, px
 Simulate = Callable[[torch.Generator, int], tuple[Tensor, Tensor]]
-# (start [N], actions [T-1, N]) of a coordinate about the centre, px -> further guesses [T, N] by name
+# (start [N], actions [T-1, N]) of a coordinate relative to the centre, px -> further guesses [T, N] by name
 Guesses = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 
 
@@ -28,22 +28,22 @@ def reference_lines(
 ) -> dict[str, Any]:
     """The reference lines of dots, as plain data for ``result.json``.
 
+    The name of a line says which quantities are known. Its guess is the best linear one from these quantities. The
+    known actions are those of the first dot. They say nothing about other dots, whose guess does not use them.
+
     Args:
-        simulate: the law of a moving dot; x and y must follow one law, symmetric about the centre, and neither may tell
-            of the other.
+        simulate: simulates a moving dot. x and y must follow the same law, symmetric about the centre, and must be
+            uncorrelated.
         num_steps: T, frames in a sequence.
-        centre: of the image, px.
-        dots: their names; the actions of the first are known.
+        centre: coordinate of the image's centre, px.
+        dots: the names of the dots; the actions of the first dot are known.
         num_moving: dots from this index on rest.
         guesses: further guesses, beside the best linear ones.
 
     Returns:
-        "num_sequences", "seed", "dots" (their names), and for the probes "prediction" and "encoder" their "lines":
-        a "name", "rmse_px" as the probe's own error is averaged (prediction: over all frames; encoder: frame 0; both
-        over all dots), "per_step_px" [T] over all dots, "per_dot_px" [K].
-
-    A line says what is known, and its guess is the best linear one from that. The known actions are the action dot's:
-    for any other dot they are worth nothing, and its guess is the one without them.
+        "num_sequences", "seed", "dots" (the names), and for the probes "prediction" and "encoder" their "lines". A line
+        has a "name"; "rmse_px", averaged as the probe's error is (prediction: all frames; encoder: frame 0; both: all
+        dots); "per_step_px" [T], over all dots; and "per_dot_px" [K].
     """
     moving = _moving_dot(simulate, num_steps, centre, guesses)
     resting = {**dict.fromkeys(moving, np.zeros(num_steps))}
@@ -62,7 +62,7 @@ def reference_lines(
 
 
 def _line(name: str, squares: Array, *, frames: int) -> dict[str, Any]:
-    """squares: mean squared errors [K, T], px²; frames: how many leading frames the probe's one error covers."""
+    """squares: mean squared errors [K, T], px²; frames: number of leading frames over which the probe's error runs."""
     covered = squares[:, :frames]
     return {
         "name": name,
@@ -77,10 +77,11 @@ def _root(mean_square: float) -> float:
 
 
 def _moving_dot(simulate: Simulate, num_steps: int, centre: float, guesses: Guesses) -> dict[str, Array]:
-    """Mean squared errors [T], px², of guesses of the action dot's location, worst first in the published setting.
+    """Mean squared errors [T], px², of guesses of the action dot's location; in the published setting the worst first.
 
-    By the symmetries that ``simulate`` has, the best linear guess of a coordinate uses the start and the actions along
-    this coordinate alone, and has no constant term; both coordinates of a sequence count as samples of one regression.
+    ``simulate`` treats both coordinates alike and is symmetric. Therefore the best linear guess of a coordinate uses
+    the start and the actions of that coordinate only, and has no constant. Both coordinates are samples of one
+    regression.
     """
     stream = generator(SEED, "reference/motion")
     gram, moment = torch.zeros(2, num_steps, num_steps, dtype=torch.float64).unbind()
@@ -97,7 +98,7 @@ def _moving_dot(simulate: Simulate, num_steps: int, centre: float, guesses: Gues
             others[name] = others.get(name, 0) + (guess - locations).square().sum(1)
 
     def linear(first: int, last: int) -> Tensor:
-        """What is left of the energy after the best linear guess from the known quantities ``first`` to ``last``."""
+        """The squared error that remains with the best linear guess from the known quantities ``first`` to ``last``."""
         some = slice(first, last)
         weights = torch.linalg.solve(gram[some, some], moment[some])
         rest: Tensor = energy - (moment[some] * weights).sum(0)

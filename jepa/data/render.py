@@ -1,4 +1,4 @@
-"""How a location becomes an image: an isotropic Gaussian density, separable in x and y (docs/science.md)."""
+"""Images of dots: an isotropic Gaussian density, which is a product of a factor in x and one in y (docs/science.md)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def gaussian_profiles(locations: Tensor, image_size: int, dot_std: float) -> tuple[Tensor, Tensor]:
-    """The two factors of a dot's image: densities over columns (x) and over rows (y), each [..., image_size].
+    """The two factors of a dot's image: densities over columns (x) and over rows (y), [..., image_size] each.
 
-    ``locations`` [..., 2] are (x, y) and ``dot_std`` is the standard deviation, both in pixels.
+    locations: (x, y) [..., 2], px. dot_std: standard deviation of the dot, px.
     """
     pixels = torch.arange(image_size, device=locations.device, dtype=locations.dtype)
     distances = pixels - locations.unsqueeze(-1)  # [..., 2, image_size]
@@ -21,7 +21,7 @@ def gaussian_profiles(locations: Tensor, image_size: int, dot_std: float) -> tup
 
 
 def render(locations: Tensor, image_size: int, dot_std: float) -> Tensor:
-    """Images [..., H, W] of dots at ``locations`` [..., 2], (x, y) in pixels, y down.
+    """Images [..., H, W] of dots at ``locations`` [..., 2], (x, y) in px; y points down.
 
     ``I(x, y) = exp(-((x - cx)^2 + (y - cy)^2) / (2 dot_std^2)) / (2 pi dot_std^2)``. Source: docs/science.md.
     """
@@ -30,8 +30,8 @@ def render(locations: Tensor, image_size: int, dot_std: float) -> Tensor:
 
 
 def brightest(columns: Tensor, rows: Tensor) -> Tensor:
-    """The largest pixel value [] of all images with these profiles, without making the images.
+    """The largest pixel value [] of all images with these factors, computed without the images.
 
-    Equal to ``render(...).max()`` to the bit: the product of the largest factors is the largest rounded product.
+    It equals ``render(...).max()`` bit for bit: rounding keeps the order of products.
     """
     return (columns.amax(-1) * rows.amax(-1)).amax()

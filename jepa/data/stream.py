@@ -1,4 +1,4 @@
-"""A stream of batches: one environment, one purpose of one run."""
+"""A stream of batches of one environment, for one purpose of one run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stream:
     def __init__(
         self, dataset: Environment, seed: int, purpose: str, normalizer: Normalizer | None, device: torch.device | str
     ) -> None:
-        """``purpose``: one of PURPOSES; judging ones see test images. Raises ConfigError where images are missing."""
+        """purpose: one of PURPOSES; JUDGING_PURPOSES use test images. Raises ConfigError if images are missing."""
         self.dataset = dataset
         self.normalizer = normalizer
         self.streams = dataset.streams(seed, purpose, device)
@@ -32,13 +32,13 @@ class Stream:
         return self.dataset.draw(self.streams, self.images, batch_size, drawn=drawn)
 
     def next(self, batch_size: int | None = None) -> Batch:
-        """The next batch, of ``batch_size`` sequences where given."""
+        """The next batch. batch_size: B; None: the environment's."""
         return self.dataset.assemble(self.draw(batch_size), self.coefficients, self.normalizer)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Where the stream stands: tensors only, so that a checkpoint loads without executing code."""
+        """The generators' states by name; tensors only, so that a checkpoint loads without executing code."""
         return self.streams.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue exactly where ``state_dict`` was taken. Raises ValueError for a state that does not fit."""
+        """Continue from ``state_dict``. Raises ValueError for a state that does not fit."""
         self.streams.load_state_dict(state)

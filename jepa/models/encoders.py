@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from jepa.errors import ConfigError, check_count
-from jepa.models.heads import MLP, parse_widths
+from jepa.errors import ConfigError, check_count, check_widths
+from jepa.models.heads import MLP
 
 
 class Encoder(nn.Module, ABC):
@@ -22,7 +22,7 @@ class Encoder(nn.Module, ABC):
 
     def __init__(self, *, features_size: int, mlp: str | int | None) -> None:
         super().__init__()
-        widths = parse_widths("model.encoder.mlp", mlp)
+        widths = check_widths("model.encoder.mlp", mlp)
         self.embedding_size = [features_size, *widths][-1]
         self.mlp = MLP(sizes=[features_size, *widths]) if widths else None
 

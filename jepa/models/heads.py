@@ -11,14 +11,6 @@ from torch import Tensor, nn
 from jepa.errors import ConfigError, check_widths
 
 
-def parse_widths(key: str, text: str | int | None) -> list[int]:
-    """Layer widths written as ``"512-512"``; ``""`` and None are none.
-
-    Raises:
-        ConfigError: names ``key`` where a width is no positive whole number.
-    """
-    return check_widths(key, text)
-
 
 class Projector(nn.Module, ABC):
     """Abstract: maps embeddings to the space in which a loss is computed."""
@@ -77,7 +69,7 @@ class MLPProjector(Projector):
 
     def __init__(self, *, embedding_size: int, layers: str | int) -> None:
         super().__init__()
-        widths = parse_widths("model.projector.layers", layers)
+        widths = check_widths("model.projector.layers", layers)
         if not widths:
             raise ConfigError(
                 f"model.projector.layers={layers!r}: must name one width or more; for none: model/projector=identity"

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from jepa.errors import check_count
+from jepa.errors import check_count, check_widths
 from jepa.models.gru import GRU
-from jepa.models.heads import MLP, parse_widths
+from jepa.models.heads import MLP
 
 
 class Predictor(nn.Module, ABC):
@@ -89,7 +89,7 @@ class MLPPredictor(Predictor):
 
     def __init__(self, *, embedding_size: int, action_size: int, hidden: str | int | None) -> None:
         super().__init__()
-        widths = parse_widths("model.predictor.hidden", hidden)
+        widths = check_widths("model.predictor.hidden", hidden)
         self.model = MLP(sizes=[embedding_size + action_size, *widths, embedding_size]).model
 
     def forward(self, encodings: Tensor, actions: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from jepa.errors import ConfigError
-from jepa.models.heads import MLP, ActionPredictor, IdentityProjector, MLPProjector, parse_widths
+from jepa.errors import ConfigError, check_widths
+from jepa.models.heads import MLP, ActionPredictor, IdentityProjector, MLPProjector
 
 
 def embeddings(*shape):
@@ -16,13 +16,13 @@ def embeddings(*shape):
 
 @pytest.mark.parametrize(("text", "widths"), [("512-64", [512, 64]), ("7", [7]), (7, [7]), ("", []), (None, [])])
 def test_widths(text, widths):
-    assert parse_widths("key", text) == widths
+    assert check_widths("key", text) == widths
 
 
 @pytest.mark.parametrize("text", ["-", "12-", "a", "1.5", "0", "3--4", -3])
 def test_wrong_widths_name_the_key(text):
     with pytest.raises(ConfigError, match=r"^model\.projector\.layers="):
-        parse_widths("model.projector.layers", text)
+        check_widths("model.projector.layers", text)
 
 
 def test_mlp_layers():

@@ -148,9 +148,6 @@ def test_locations_in_px_and_back() -> None:
     raw, normal = (Stream(data_set(normalize=flag), 0, "train", None, "cpu").next() for flag in (False, True))
     dataset = data_set()
     torch.testing.assert_close(dataset.unnormalize_locations(normal.locations), raw.locations)
-    scaled = (normal.locations[1:] - normal.locations[:-1]) * dataset.location_scale_px
-    torch.testing.assert_close(scaled, raw.locations[1:] - raw.locations[:-1], rtol=1e-4, atol=1e-5)
-    assert data_set(normalize=False).location_scale_px == 1
     assert torch.equal(data_set(normalize=False).unnormalize_locations(raw.locations), raw.locations)
 
 

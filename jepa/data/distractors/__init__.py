@@ -1,1 +1,1 @@
-"""Distractors: what is added to the frames and says nothing of the dots. One file a process in time."""
+"""Distractors: overlays that are added to frames and do not depend on the dots. One file for each process in time."""

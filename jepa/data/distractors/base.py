@@ -1,4 +1,4 @@
-"""What a distractor process must offer: its random numbers, and the frames that they make."""
+"""The interface of distractors: drawing random numbers, and making overlays from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Load = Callable[[bool, "torch.device | str"], Images]
 
 
 class Extent(NamedTuple):
-    """How much is to be drawn."""
+    """The size of a draw."""
 
     num_steps: int  # T
     batch_size: int  # B
@@ -25,16 +25,16 @@ class Extent(NamedTuple):
 
 
 class Distractor(ABC):
-    """Abstract: overlays in [0, 1], added to the frames in units of the brightest clean pixel times ``coeff``.
+    """Abstract: overlays in [0, 1] that are added to frames, times ``coeff`` and the brightest clean pixel.
 
-    ``draw`` takes everything random. ``frames`` is a pure function of it, fit for ``torch.func.vmap``, so that jobs can
-    be packed that differ in ``coeff``.
+    ``draw`` draws all random numbers. ``frames`` is a pure function of them that works under ``torch.func.vmap``, so
+    that packed jobs may differ in ``coeff``.
     """
 
     def __init__(self, *, coeff: float, texture: Texture | None = None) -> None:
-        """coeff: strength, 0 to 1000; at 0 the process is not drawn, unless it has a label.
+        """coeff: strength, 0 to 1000. At 0 the distractor is not drawn, unless its overlays have labels.
 
-        texture: what its images look like; None: the data set's.
+        texture: the texture of the overlays; None: the environment's texture.
         """
         self.coeff = float(check_number("coeff", coeff, minimum=0, maximum=1000))
         if texture is not None and not isinstance(texture, Texture):
@@ -43,21 +43,24 @@ class Distractor(ABC):
 
     @property
     def num_classes(self) -> int | None:
-        """How many different overlays there are, where they are numbered; None: they are not."""
+        """Number of different overlays, if overlays are numbered; None: they are not."""
         return None
 
     def images(self, load: Load, *, num_dots: int, judging: bool, device: torch.device | str) -> Images:
-        """What ``draw`` is given to draw from, made once a stream: here the images of the distractor's texture."""
+        """The images for ``draw``, made once for each stream; by default those of the distractor's texture."""
         return load(judging, device)
 
     @abstractmethod
     def draw(self, texture: Images, extent: Extent, generator: torch.Generator) -> Any:
-        """What is random in a batch, a pytree of tensors on the generator's device; ``texture`` draws images [H, W]."""
+        """Draw the random numbers of a batch: a pytree of tensors on the generator's device.
+
+        texture: draws images [H, W] (:meth:`images`).
+        """
 
     @abstractmethod
     def frames(self, drawn: Any, num_steps: int) -> Tensor:
-        """The overlays [T, B, K, H, W], in [0, 1], that ``drawn`` makes; a view will do."""
+        """The overlays [T, B, K, H, W], in [0, 1], from the output of ``draw``; may be a view."""
 
     def label(self, drawn: Any) -> Tensor:
-        """The number of each sequence's overlay, int64 [B]; asked for only where ``num_classes`` is given."""
+        """The number of each sequence's overlay, int64 [B]. Called only if ``num_classes`` is not None."""
         raise NotImplementedError(f"{type(self).__name__} has classes and no label")

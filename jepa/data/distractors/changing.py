@@ -1,4 +1,4 @@
-"""Changing noise: an overlay drawn anew for every frame."""
+"""Changing noise: a new overlay for every frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jepa.data.textures.base import Images
 
 
 class Changing(Distractor):
-    """An overlay of its own for every frame. Source: Sobal et al. 2022 (arXiv 2211.10831), section 3."""
+    """A new overlay for every frame. Source: Sobal et al. 2022 (arXiv 2211.10831), section 3."""
 
     def draw(self, texture: Images, extent: Extent, generator: torch.Generator) -> Tensor:
         return texture.draw(tuple(extent), generator)

@@ -1,4 +1,4 @@
-"""A finite number of backgrounds: each sequence lies over one of them, which has a number."""
+"""A finite number of backgrounds: every sequence has one of them, and the background's number is its label."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from jepa.data.textures.base import Images, Texture
 from jepa.errors import ConfigError, check_count
 from jepa.seeding import generator
 
-_MOST_DRAWS = 100  # times as many images are drawn at most as there are to be different ones
+_MOST_DRAWS = 100  # the most images that are drawn, as a multiple of the number of different images needed
 
 
 class Background(NamedTuple):
-    """Each sequence's background."""
+    """The background of each sequence."""
 
     overlay: Tensor  # [B, K, H, W]
-    label: Tensor  # [B], int64, its number
+    label: Tensor  # [B], int64, the number of the background
 
 
 class Finite(Distractor):
-    """One of ``num_backgrounds`` overlays for all frames of a sequence, drawn uniformly.
+    """One of ``num_backgrounds`` overlays for all frames of a sequence, chosen uniformly.
 
-    The overlays are drawn once, from a seed of their own: all runs, in training and in judging, live in one world. Each
-    is K images, one for each dot. All are taken from a texture's training images, and no two images are equal. The
-    overlay's number is a label in ``Batch.targets``, whatever ``coeff`` is.
+    The overlays are drawn once, from ``world_seed``: all runs have the same overlays, in training and in judging. An
+    overlay is K images, one for each dot. All images are training images of the texture, and all differ. The overlay's
+    number is a label in ``Batch.targets``, also if ``coeff`` is 0.
     """
 
     def __init__(
         self, *, coeff: float, num_backgrounds: int, world_seed: int, texture: Texture | None = None
     ) -> None:
-        """num_backgrounds: 2 to 10 000. world_seed: decides which they are, 0 to 2^63 - 1."""
+        """num_backgrounds: 2 to 10 000. world_seed: decides the overlays, 0 to 2^63 - 1."""
         super().__init__(coeff=coeff, texture=texture)
         self.num_backgrounds = check_count("num_backgrounds", num_backgrounds, minimum=2, maximum=10_000)
         self.world_seed = check_count("world_seed", world_seed, minimum=0, maximum=2**63 - 1)
@@ -43,7 +43,7 @@ class Finite(Distractor):
         return self.num_backgrounds
 
     def images(self, load: Load, *, num_dots: int, judging: bool, device: torch.device | str) -> Images:
-        """The world's backgrounds. They are drawn on the CPU: they are the same on every device."""
+        """The backgrounds. They are drawn on the CPU, so that they are the same on every device."""
         count = self.num_backgrounds * num_dots
         images = _different(load(False, "cpu"), count, generator(self.world_seed, "world/backgrounds"))
         if len(images) < count:
@@ -67,7 +67,7 @@ class Finite(Distractor):
 
 
 class Backgrounds(Images):
-    """The overlays of a world."""
+    """The overlays of all backgrounds."""
 
     def __init__(self, overlays: Tensor) -> None:
         """overlays: [N, K, H, W], float32 in [0, 1]."""
@@ -79,7 +79,7 @@ class Backgrounds(Images):
 
 
 def _different(images: Images, count: int, source: torch.Generator) -> Tensor:
-    """``count`` images [N, H, W] that all differ, in the order of drawing; fewer where there are no more."""
+    """``count`` different images [N, H, W], in the order in which they are drawn; fewer if there are not so many."""
     found = images.draw((0,), source)
     for _ in range(_MOST_DRAWS):
         found = torch.cat((found, images.draw((count,), source)))

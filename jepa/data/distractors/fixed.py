@@ -15,7 +15,10 @@ class Fixed(Distractor):
     """One overlay for all frames of a sequence. Source: Sobal et al. 2022 (arXiv 2211.10831), section 3."""
 
     def __init__(self, *, coeff: float, speed: float = 0.0, texture: Texture | None = None) -> None:
-        """speed: pixels along x that the overlay rolls at each frame, wrapping around; whole pixels are moved."""
+        """speed: px a frame by which the overlay rolls along x and wraps around; it moves by whole pixels.
+
+        coeff, texture: as for :class:`Distractor`.
+        """
         super().__init__(coeff=coeff, texture=texture)
         self.speed = speed
 
@@ -27,9 +30,9 @@ class Fixed(Distractor):
 
 
 def rolled(overlay: Tensor, *, num_steps: int, speed: float) -> Tensor:
-    """Frames [T, ..., H, W] of a fixed ``overlay`` [..., H, W]: at step t rolled by int(t * speed) pixels along x.
+    """Frames [T, ..., H, W] of a fixed ``overlay`` [..., H, W]; at step t it is rolled by int(t * speed) px along x.
 
-    Rolling wraps around; a positive speed moves the overlay to the right. Without speed the result is a view.
+    Rolling wraps around. A positive speed (px a frame) moves the overlay to the right. At speed 0 the result is a view.
     """
     if speed == 0:
         return overlay.expand(num_steps, *overlay.shape)
@@ -40,6 +43,6 @@ def rolled(overlay: Tensor, *, num_steps: int, speed: float) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _rolled_columns(num_steps: int, width: int, speed: float, device: torch.device) -> Tensor:
-    """For each step and column the column of the unrolled overlay, [T * W]; cached so that it is sent only once."""
+    """For each step and column, the column of the overlay before rolling, [T * W]. Cached on the device."""
     sources = [(column - int(step * speed)) % width for step in range(num_steps) for column in range(width)]
     return torch.tensor(sources, dtype=torch.long, device=device)

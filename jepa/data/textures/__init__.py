@@ -1,1 +1,1 @@
-"""Textures: the images that distractors are made of. One file a texture."""
+"""Textures: the images that distractors draw from. One file for each texture."""

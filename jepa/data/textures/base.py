@@ -1,4 +1,4 @@
-"""What a texture must offer, and the images that distractors draw from it."""
+"""The interface of textures, and the images that distractors draw from a texture."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Images(ABC):
-    """Abstract: a source of images on one device, such as a texture gives when it has been loaded."""
+    """Abstract: a source of images on one device; ``Texture.load`` returns one."""
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Images [*shape, H, W], float32 in [0, 1], independent of each other, on the generator's device."""
+        """Draw independent images [*shape, H, W], float32 in [0, 1], on the generator's device."""
 
 
 class Bank(Images):
-    """Images of a bank, each drawn uniformly, with replacement."""
+    """Draws uniformly, with replacement, from a fixed set of images."""
 
     def __init__(self, bank: Tensor) -> None:
-        """bank: [N, H, W], uint8 grey levels, on the device that images are drawn on."""
+        """bank: all images [N, H, W], uint8 grey levels, on the device on which images are drawn."""
         self.bank = bank
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -37,7 +37,7 @@ class Bank(Images):
 
 
 class Texture(ABC):
-    """Abstract: what the images of distractors look like. Holds settings only; the images come with ``load``."""
+    """Abstract: the kind of images that distractors draw. The object holds settings only; ``load`` makes the images."""
 
     @abstractmethod
     def load(self, *, image_size: int, judging: bool, device: torch.device | str) -> Images:
@@ -45,9 +45,9 @@ class Texture(ABC):
 
         Args:
             image_size: H = W, px.
-            judging: the images that probes are judged on, else those to train on. A texture with a limited number of
-                images has none in both.
-            device: where the images are drawn.
+            judging: load the images that probes are judged on, else those for training. A texture with a limited number
+                of images shares no image between both.
+            device: the device on which images are drawn.
 
         Raises:
             ConfigError: images or a library are missing.
@@ -55,7 +55,7 @@ class Texture(ABC):
 
 
 def greyscale(red: npt.NDArray[Any], green: npt.NDArray[Any], blue: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Luma of three colour planes by ITU-R BT.601, on the scale of the planes, float32."""
+    """Luma of three colour planes by ITU-R BT.601, float32, on the scale of the planes."""
     weights = np.asarray(_LUMA, np.float32)
     luma: npt.NDArray[np.float32] = weights[0] * red + weights[1] * green + weights[2] * blue
     return luma

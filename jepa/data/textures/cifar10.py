@@ -1,4 +1,4 @@
-"""CIFAR-10 in grey: read from a folder or its archive, or downloaded once."""
+"""CIFAR-10's images in grey, read from a folder or an archive, or downloaded once."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from jepa.errors import ConfigError
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-CIFAR10_SUBFOLDER = "cifar-10-batches-bin"  # where the archive keeps its files
+CIFAR10_SUBFOLDER = "cifar-10-batches-bin"  # the folder of the files in the archive
 CIFAR10_TRAIN_FILES = tuple(f"data_batch_{index}.bin" for index in range(1, 6))
 CIFAR10_TEST_FILES = ("test_batch.bin",)
 CIFAR10_IMAGES_PER_FILE = 10_000
-CIFAR10_SIZE = 32  # pixels
+CIFAR10_SIZE = 32  # px a side
 CIFAR10_RECORD_BYTES = 1 + 3 * CIFAR10_SIZE**2  # a label, then the red, green and blue planes
 
 
 class Cifar10(Texture):
-    """CIFAR-10's images in grey, their top-left corner; its training images to train on, its test images to judge on.
+    """The top-left corners of CIFAR-10's images, in grey: training images for training, test images for judging.
 
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     """
 
     def __init__(self, *, folder: str | None = None) -> None:
-        """folder: holds the binary version's files, or its archive; None: the user's cache, downloaded once."""
+        """folder: holds the files of the binary version or its archive; None: the user's cache, downloaded once."""
         if folder is not None and not isinstance(folder, str):
             raise ConfigError(f"dataset.cifar10_folder={folder!r}: must be a path or null")
         self.folder = folder
@@ -42,15 +42,20 @@ class Cifar10(Texture):
 
 @functools.lru_cache(maxsize=8)
 def load_bank(folder: str | None, image_size: int, judging: bool, device: torch.device) -> torch.Tensor:
-    """The bank [N, H, W], uint8 on ``device``; read once a process and shared by all that ask for it."""
+    """The images [N, H, W], uint8, on ``device``; read once in a process."""
     return torch.from_numpy(cifar10(image_size=image_size, judging=judging, folder=folder)).to(device)
 
 
 def cifar10(*, image_size: int, judging: bool, folder: str | None) -> Bytes:
-    """The top-left pixels of all images in grey: [50000, H, W] to train on, or [10000, H, W] to judge on.
+    """The top-left corners of all images, in grey: [50000, H, W] for training, [10000, H, W] for judging.
 
-    ``folder`` holds the binary version's files, or its archive; None means the user's cache folder, where the archive
-    is downloaded when missing. Raises ConfigError naming the file and what was expected.
+    Args:
+        image_size: H = W, px.
+        judging: the test images, else the training images.
+        folder: as for :class:`Cifar10`.
+
+    Raises:
+        ConfigError: a file is missing or damaged; names the file and what was expected.
     """
     if image_size > CIFAR10_SIZE:
         raise ConfigError(f"dataset.texture: CIFAR-10's images have {CIFAR10_SIZE} pixels a side, not {image_size}")
@@ -60,7 +65,7 @@ def cifar10(*, image_size: int, judging: bool, folder: str | None) -> Bytes:
 
 
 def _read(folder: str | None, names: tuple[str, ...]) -> list[Bytes]:
-    """The images [N, 3, 32, 32] of each of the files ``names``."""
+    """The images [N, 3, 32, 32] of each file of ``names``."""
     if folder is None:
         return _read_archive(_download(), names)
     root = Path(folder).expanduser()
@@ -76,7 +81,7 @@ def _read(folder: str | None, names: tuple[str, ...]) -> list[Bytes]:
 
 
 def _download() -> Path:
-    """The archive in the user's cache folder, downloaded and its checksum compared if it is not there yet."""
+    """The archive in the user's cache folder; downloaded and checked against its checksum if it is missing."""
     import pooch  # only needed here
 
     folder = Path(pooch.os_cache("jepa"))
@@ -99,13 +104,13 @@ def _download() -> Path:
 
 
 def _close_a_refusal(response: Any, **_: object) -> None:
-    """Close the connection of a ``requests.Response`` that says no: pooch raises, and leaves the socket open."""
+    """Close the connection of a failed ``requests.Response``; pooch raises without closing the socket."""
     if not response.ok:
         response.close()
 
 
 def _checked_archive(path: Path) -> Path:
-    """``path`` if its checksum is the official one."""
+    """Return ``path`` if its checksum is the official one. Raises ConfigError otherwise."""
     import pooch
 
     found = pooch.file_hash(str(path), alg="md5")
@@ -115,7 +120,7 @@ def _checked_archive(path: Path) -> Path:
 
 
 def _read_archive(path: Path, names: tuple[str, ...]) -> list[Bytes]:
-    """The images of each of the archive's files ``names``, read without unpacking the archive to disk."""
+    """The images of each file of ``names`` in the archive, without unpacking the archive to disk."""
     images = []
     try:
         with tarfile.open(path, "r:gz") as archive:
@@ -143,7 +148,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _decode(content: bytes, name: str) -> Bytes:
-    """The images [N, 3, 32, 32] of one file of the binary version; ``name`` is for the error."""
+    """The images [N, 3, 32, 32] of one file of the binary version; ``name`` is for the error message."""
     expected = CIFAR10_IMAGES_PER_FILE * CIFAR10_RECORD_BYTES
     if len(content) != expected:
         raise ConfigError(

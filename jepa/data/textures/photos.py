@@ -12,7 +12,7 @@ import torch
 from jepa.data.textures.base import Bank, Bytes, Images, Texture, greyscale, to_bytes
 from jepa.errors import ConfigError
 
-# (library, picture): natural photographs inside the libraries' wheels; the two lists are alike in mean grey level
+# (library, picture): natural photographs in the libraries' wheels. The two lists have similar mean grey levels.
 TRAINING_PHOTOS = (
     ("skimage", "astronaut"),
     ("skimage", "camera"),
@@ -28,8 +28,8 @@ JUDGING_PHOTOS = (
     ("skimage", "grass"),
     ("sklearn", "china.jpg"),
 )
-PHOTO_SHORT_SIDES = (56, 80, 112, 160, 224)  # pixels; each photograph is cropped at these scales
-PHOTO_CROPS_PER_SIDE = 16  # crops a scale: a grid of 16 x 16 positions, so that every scale has the same weight
+PHOTO_SHORT_SIDES = (56, 80, 112, 160, 224)  # px; each photograph is scaled to each of these shorter sides
+PHOTO_CROPS_PER_SIDE = 16  # each scale is cropped at 16 x 16 positions, so that all scales have the same weight
 
 
 class Photos(Texture):
@@ -41,7 +41,7 @@ class Photos(Texture):
 
 @functools.lru_cache(maxsize=8)
 def load_bank(image_size: int, judging: bool, device: torch.device) -> torch.Tensor:
-    """The bank [N, H, W], uint8 on ``device``; made once a process and shared by all that ask for it."""
+    """The crops [N, H, W], uint8, on ``device``; made once in a process."""
     return torch.from_numpy(photos(image_size=image_size, judging=judging)).to(device)
 
 
@@ -49,7 +49,7 @@ def photos(*, image_size: int, judging: bool) -> Bytes:
     """Crops [N, H, W] of the photographs.
 
     Every photograph is scaled down (anti-aliased) to each of ``PHOTO_SHORT_SIDES`` and cropped on a fixed grid.
-    Training and judging use different photographs. Raises ConfigError where one of the libraries is not installed.
+    Training and judging use different photographs. Raises ConfigError if one of the libraries is not installed.
     """
     if image_size > min(PHOTO_SHORT_SIDES):
         largest = min(PHOTO_SHORT_SIDES)

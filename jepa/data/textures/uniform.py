@@ -1,4 +1,4 @@
-"""Uniform noise, pixel by pixel."""
+"""Uniform noise, independent for each pixel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Uniform(Texture):
 
 
 class UniformImages(Images):
-    """New noise at every draw."""
+    """Draws new noise every time."""
 
     def __init__(self, image_size: int) -> None:
         """image_size: H = W, px."""
