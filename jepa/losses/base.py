@@ -1,4 +1,4 @@
-"""What a loss term is given, and what it must offer."""
+"""The interface of loss terms, and the embeddings that they are computed from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPACES = ("embedding", "projection")
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a term with weights of its own needs to know to make them."""
+    """The sizes from which a term makes networks of its own."""
 
     shapes: DataShapes
     embedding_size: int  # D
@@ -28,15 +28,15 @@ class Sizes:
 
 
 class Embeddings:
-    """What a method makes of one training batch, from the frame on that predictions run from.
+    """A method's embeddings of one training batch. Frame 0 here is the frame from which predictions run.
 
-    Projections and centred features are computed once, when a term first asks for them.
+    Projections and centred features are computed once, at their first use.
     """
 
     def __init__(self, *, encodings: Tensor, predictions: Tensor, batch: Batch, projector: Projector) -> None:
         """Args:
-        encodings: z_t [T, B, D]; [1, B, D] where no term asks for more than the first frame.
-        predictions: of z_1 ... z_{T-1} [T-1, B, D].
+        encodings: z_t [T, B, D]; [1, B, D] if no term needs more than the first frame.
+        predictions: predictions of z_1 ... z_{T-1} [T-1, B, D].
         batch: frames [T, B, C, H, W], actions [T-1, B, A] and locations [T, B, K, 2], normalised.
         projector: maps embeddings to the space ``projection``.
         """
@@ -49,13 +49,13 @@ class Embeddings:
 
     @property
     def projections(self) -> Tensor:
-        """P(z_t) [T, B, F]. Batch norm's statistics are those of all time steps together, as in the original."""
+        """P(z_t) [T, B, F]. Batch norm takes statistics over all time steps together, as in the original."""
         if self._projections is None:
             self._projections = self._projector(self.encodings)
         return self._projections
 
     def project_predictions(self) -> Tensor:
-        """P of the predictions [T-1, B, F]. Batch norm's statistics are those of each time step, as in the original."""
+        """P of the predictions [T-1, B, F]. Batch norm takes statistics over each time step, as in the original."""
         return self._projector.steps(self.predictions)
 
     def features(self, space: Space) -> Tensor:
@@ -63,9 +63,9 @@ class Embeddings:
         return self.projections if space == "projection" else self.encodings
 
     def centered(self, space: Space, *, skip_first_step: bool) -> Tensor:
-        """Features in single precision, less each feature's mean over the batch, [T or T-1, B, F].
+        """Features in single precision, minus each feature's mean over the batch, [T or T-1, B, F].
 
-        skip_first_step: leave out frame 0, which nothing predicts.
+        skip_first_step: leave out frame 0, which is not predicted.
         """
         key = (space, skip_first_step)
         if key not in self._centered:
@@ -76,21 +76,21 @@ class Embeddings:
 
 
 class Term(nn.Module, ABC):
-    """Abstract: one term of a method's loss. Written for one job; packed jobs map over it.
+    """Abstract: one term of a method's loss, written for one job.
 
-    Numbers that jobs of a pack may differ in are buffers (:func:`register_hyperparameter`), and a subclass lists their
-    names in ``hyperparameter_names``. A term that holds state it does not train keeps it in buffers as well.
+    Numbers in which packed jobs may differ are buffers (:func:`register_hyperparameter`); a subclass lists their names
+    in ``hyperparameter_names``. State that is not trained is kept in buffers, too.
     """
 
     hyperparameter_names: tuple[str, ...] = ("coeff",)
-    smallest_batch: int = 1  # 2 where the sequences of a batch are compared with each other
-    sees_all_frames: bool = True  # False: the encodings of the frames that predictions start from are enough
+    smallest_batch: int = 1  # 2 if the term compares the sequences of a batch
+    sees_all_frames: bool = True  # False: the term needs encodings only of the frames from which predictions start
 
     coeff: Tensor | None  # []
 
     def __init__(self, *, coeff: float | None) -> None:
-        """coeff: multiplies the term in the method's loss, 0 or more; at 0 a method leaves the term out.
-        None: the term counts as it is, without a multiplication.
+        """coeff: weight of the term in the method's loss, 0 or more. At 0 the method leaves the term out. None: the
+        term is added without a multiplication.
         """
         super().__init__()
         self.is_on = True
@@ -100,15 +100,15 @@ class Term(nn.Module, ABC):
             self.is_on = register_hyperparameter(self, "coeff", coeff, key="coeff")
 
     def weighted(self, value: Tensor) -> Tensor:
-        """``value`` [] of the term as it counts in the method's loss."""
+        """``value`` [] of the term, times the coefficient."""
         return value if self.coeff is None else self.coeff * value
 
     def weight_in_words(self) -> str:
-        """How the term enters the method's loss, for the screen and for figures, such as "× 118.4"."""
+        """The coefficient as text for the screen and for figures, such as "× 118.4"."""
         return "× 1" if self.coeff is None else f"× {self.coeff.item():.4g}"
 
     def build(self, sizes: Sizes) -> None:
-        """Make the networks that the term needs. Called once, before training, in the order of the terms."""
+        """Make the term's networks. Called once, before training, in the order of the terms."""
         del sizes
 
     @abstractmethod
@@ -117,13 +117,13 @@ class Term(nn.Module, ABC):
 
 
 class CenteredTerm(Term):
-    """Abstract: a term of each time step's features, less their mean over the batch."""
+    """Abstract: a term computed from each time step's features minus their mean over the batch."""
 
     def __init__(self, *, coeff: float | None, space: str, skip_first_step: bool) -> None:
         """Args:
-        coeff: weight in the method's loss; None: it counts as it is.
-        space: features of embeddings or of projections: "embedding", "projection".
-        skip_first_step: leave out frame 0, which nothing predicts (as published).
+        coeff: as for :class:`Term`.
+        space: the features to use: "embedding" or "projection".
+        skip_first_step: leave out frame 0, which is not predicted (as published).
         """
         super().__init__(coeff=coeff)
         self.space = check_space(space)
@@ -135,14 +135,14 @@ class CenteredTerm(Term):
 
     @abstractmethod
     def of_centered(self, centered: Tensor) -> Tensor:
-        """centered: [T or T-1, B, F], in single precision; returns []."""
+        """The unweighted loss. centered: [T or T-1, B, F], in single precision; returns []."""
 
 
 def check_space(space: str) -> Space:
-    """``space`` as one in which features are compared. Raises ConfigError for another word."""
+    """Return ``space`` if it is one of SPACES. Raises ConfigError otherwise."""
     return "projection" if check_choice("space", space, SPACES) == "projection" else "embedding"
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """``tensor`` for use in a loss: half-precision types become single precision, others stay."""
+    """``tensor`` in single precision if it has half precision; other types stay."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Covariance: features are not to vary together."""
+"""The covariance term: penalises features that vary together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def covariance_loss(centered: Tensor) -> Tensor:
     """Mean over time steps of the sum of squared off-diagonal covariances over F; divisor B - 1.
 
     centered: [T, B, F], each feature's mean over the batch removed; returns [].
-    With fewer samples than features, X X^T [B, B] has the sum of squares of X^T X [F, F], less the latter's diagonal.
+    If B < F, the smaller matrix X X^T [B, B] is used: its sum of squares equals that of X^T X [F, F]. The squared
+    diagonal of X^T X is then subtracted.
     Source: Bardes et al. 2022 (arXiv 2105.04906), eq. 3-4.
     """
     batch_size, num_features = centered.shape[-2:]

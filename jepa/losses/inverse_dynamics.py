@@ -1,4 +1,4 @@
-"""Inverse dynamics: the action between two frames is to be found in their embeddings."""
+"""The inverse-dynamics term: the error of actions that are inferred from two successive embeddings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def pairs(encodings: Tensor, predictions: Tensor, action_input: str) -> tuple[Te
 
     Args:
         encodings: [T, B, D].
-        predictions: of z_1 ... z_{T-1} [T-1, B, D].
-        action_input: ``faithful`` (the original): c_0 = z_0, then c_t is the prediction of z_t, which trains the
-            predictor; ``encodings`` (the paper's text): c_t = z_t.
+        predictions: predictions of z_1 ... z_{T-1} [T-1, B, D].
+        action_input: ``faithful`` (the original code): c_0 = z_0, and c_t is the prediction of z_t, so that the term
+            trains the predictor. ``encodings`` (the paper's text): c_t = z_t.
     """
     before = torch.cat([encodings[:1], predictions[:-1]]) if action_input == "faithful" else encodings[:-1]
     return before, encodings[1:]
@@ -32,7 +32,7 @@ class InverseDynamics(Term):
     Source: Sobal et al. 2022 (arXiv 2211.10831), appendix; ``action_input`` states the deviation.
 
     Args:
-        coeff: weight in the method's loss; None: it counts as it is.
+        coeff: as for :class:`Term`.
         action_input: see :func:`pairs`.
     """
 

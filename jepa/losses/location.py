@@ -1,4 +1,4 @@
-"""Location: the dots' locations are to be found in the embeddings, by a head that is trained with the encoder."""
+"""The location term: the error of a head that reads the dots' locations from embeddings, trained with the encoder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def location_loss(predicted: Tensor, locations: Tensor) -> Tensor:
 
 
 class Location(Term):
-    """``location_loss`` of a linear head, without bias like the probe, on z_0 and on the predictions of later frames.
+    """``location_loss`` of a linear head on z_0 and on the predictions of later frames. Like the probe, it has no bias.
 
     Args:
-        coeff: weight in the method's loss; None: it counts as it is.
+        coeff: as for :class:`Term`.
     """
 
-    sees_all_frames = False  # later frames are neither predicted from nor compared with
+    sees_all_frames = False  # the encodings of later frames are not used
 
     def build(self, sizes: Sizes) -> None:
         self._num_dots = sizes.shapes.num_dots

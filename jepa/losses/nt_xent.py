@@ -1,4 +1,4 @@
-"""NT-Xent: a prediction is to be told from all other embeddings of its time step."""
+"""NT-Xent, the contrastive loss: a prediction is compared with all embeddings of its time step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jepa.losses.base import Embeddings, Term, full_precision
 
 
 def nt_xent_loss(predictions: Tensor, targets: Tensor, temperature: Tensor) -> Tensor:
-    """Normalised-temperature cross-entropy among the 2B vectors of a time step, the mean over vectors and time steps.
+    """Normalised-temperature cross-entropy among the 2B vectors of a time step; mean over vectors and time steps.
 
-    A vector's positive is the other one of its sequence; the 2B - 2 others are negatives; similarity is the dot product
-    over the temperature, so that cosines come from unit vectors.
+    A vector's positive is the other vector of its sequence; the 2B - 2 others are negatives. The similarity is the dot
+    product divided by the temperature; for unit vectors the dot product is the cosine.
 
     Args:
         predictions: [T-1, B, F].
@@ -39,9 +39,9 @@ class NTXent(Term):
     """``nt_xent_loss`` between the projections of predictions and of embeddings.
 
     Args:
-        coeff: weight in the method's loss; None: it counts as it is.
+        coeff: as for :class:`Term`.
         temperature: divides the similarities.
-        normalize_embeddings: true: similarity of unit vectors; false: dot products.
+        normalize_embeddings: true: scale vectors to norm 1 first; false: use them unscaled.
     """
 
     hyperparameter_names = ("coeff", "temperature")

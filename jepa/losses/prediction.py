@@ -1,4 +1,4 @@
-"""Prediction: a predicted embedding is to be near the embedding of the frame."""
+"""The prediction term: the squared error between predicted and encoded embeddings."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def prediction_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 class Prediction(Term):
-    """``prediction_loss`` of the predictions of z_1 ... z_{T-1}; the targets carry a gradient as well.
+    """``prediction_loss`` of the predictions of z_1 ... z_{T-1}; the gradient also flows into the targets.
 
     Args:
-        coeff: weight in the method's loss; None: it counts as it is.
+        coeff: as for :class:`Term`.
         after_projector: compare projections (true) or embeddings (false, as published).
     """
 
     def __init__(self, *, coeff: float | None, after_projector: bool) -> None:
         super().__init__(coeff=coeff)
         self.after_projector = check_flag("after_projector", after_projector)
-        self.smallest_batch = 2 if after_projector else 1  # the projector's batch norm
+        self.smallest_batch = 2 if after_projector else 1  # batch norm in the projector needs 2
 
     def forward(self, embeddings: Embeddings) -> Tensor:
         if not self.after_projector:

@@ -1,4 +1,4 @@
-"""Reconstruction: the frame is to be found in its embedding."""
+"""The reconstruction term: the error of frames that are decoded from embeddings."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jepa.losses.base import Embeddings, Sizes, Term, full_precision
 
 
 class DecoderFactory(Protocol):
-    """What conf/model/decoder gives: a decoder, [T, B, input_size] -> [T, B, C, H, W], but for these sizes."""
+    """Makes a decoder, [T, B, input_size] -> [T, B, C, H, W]; an option of conf/model/decoder without its sizes."""
 
     def __call__(self, *, input_size: int, channels: int, image_size: int) -> nn.Module: ...
 
 
 class Reconstruction(Term):
-    """Mean squared error of the image that a decoder makes of z_t, over all frames.
+    """Mean squared error over all frames of the image that a decoder makes of z_t.
 
     Args:
-        coeff: weight in the method's loss; None: it counts as it is.
-        decoder: factory of the decoder; not called where ``coeff`` is 0.
+        coeff: as for :class:`Term`.
+        decoder: makes the decoder; not called if ``coeff`` is 0.
     """
 
     def __init__(self, *, coeff: float | None, decoder: DecoderFactory | None) -> None:

@@ -1,4 +1,4 @@
-"""Variance: every feature is to vary within a batch."""
+"""The variance term: penalises features that vary too little within a batch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Methods: networks that turn a batch into a loss, and into the embeddings that probes judge."""
+"""Methods: networks that compute a training loss, and the embeddings that probes judge."""

@@ -1,4 +1,4 @@
-"""What every method is: networks, a training loss, and the embeddings that probes judge."""
+"""The interface of methods: networks, a training loss, and the embeddings that probes judge."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from jepa.types import Batch, DataShapes, Losses, Rollout
 
 
 class EncoderFactory(Protocol):
-    """What conf/model/encoder gives: an encoder but for what the data decide."""
+    """Makes an encoder; an option of conf/model/encoder without the sizes that the data decide."""
 
     def __call__(self, *, in_channels: int, image_size: int) -> Encoder: ...
 
 
 class PredictorFactory(Protocol):
-    """What conf/model/predictor gives: a predictor but for what data and encoder decide."""
+    """Makes a predictor; an option of conf/model/predictor without the sizes that data and encoder decide."""
 
     def __call__(self, *, embedding_size: int, action_size: int) -> Predictor: ...
 
 
 class ProjectorFactory(Protocol):
-    """What conf/model/projector gives: a projector but for what the encoder decides."""
+    """Makes a projector; an option of conf/model/projector without the size that the encoder decides."""
 
     def __call__(self, *, embedding_size: int) -> Projector: ...
 
 
 class Method(nn.Module, ABC):
-    """Abstract: a method. Called in training mode it gives a loss; ``rollout`` in evaluation mode gives embeddings.
+    """Abstract: a method. ``forward`` (in training mode) returns losses; ``rollout`` (in evaluation mode) embeddings.
 
-    Numbers that may differ between packed jobs are buffers (``register_hyperparameter``); all else that the computation
-    depends on is in ``structure()``.
+    Numbers in which packed jobs may differ are buffers (``register_hyperparameter``). Everything else on which the
+    computation depends is in ``structure()``.
     """
 
-    trainable: bool = True  # False: there is nothing to train, and forward is never called
-    gains_compiled: bool = True  # False: its step was measured to be no faster on a CPU when torch.compile has made it
+    trainable: bool = True  # False: nothing is trained, and forward is never called
+    gains_compiled: bool = True  # False: torch.compile was measured not to make the train step faster on a CPU
 
     def __init__(self, *, shapes: DataShapes) -> None:
         super().__init__()
         self.shapes = shapes
-        self.hyperparameter_names: tuple[str, ...] = ()  # below "model.", as the configuration spells them
+        self.hyperparameter_names: tuple[str, ...] = ()  # configuration keys, below "model."
 
     def register_hyperparameter(self, name: str, value: float, *, minimum: float = 0.0, positive: bool = False) -> bool:
         """Hold ``model.<name>`` as a buffer, see :func:`jepa.hyperparameters.register_hyperparameter`."""
@@ -55,7 +55,7 @@ class Method(nn.Module, ABC):
         return register_hyperparameter(self, name, value, key=f"model.{name}", minimum=minimum, positive=positive)
 
     def structure(self) -> Hashable:
-        """What jobs of one pack must have in common: classes, switches, names and sizes of tensors; not values."""
+        """What jobs of one pack must agree in: classes, switches, and names and shapes of tensors, but not values."""
         parts: list[Hashable] = [self.shapes]
         for name, module in self.named_modules():
             switches = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
@@ -65,25 +65,25 @@ class Method(nn.Module, ABC):
 
     @property
     def smallest_batch(self) -> int:
-        """The least number of sequences that the loss is defined for; 2 where it compares those of a batch."""
+        """The smallest batch size for which the loss is defined; 2 if it compares the sequences of a batch."""
         return 1
 
     def loss_weights(self) -> dict[str, str]:
-        """How each of the losses' terms enters the total, in words such as "× 118.4"; what is not known is left out."""
+        """The weight of each loss term in the total, as text such as "× 118.4"; unknown weights are left out."""
         return {}
 
     @abstractmethod
     def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
-        """The training loss of a batch; its ``terms`` are unweighted.
+        """The training losses of a batch, each []; ``terms`` are unweighted.
 
-        latent_noise: what ``draw_latent_noise`` gave.
+        batch: [T, B, ...]. latent_noise: from ``draw_latent_noise``.
         """
 
     def after_step(self) -> None:
-        """Update state that is not trained, after the optimizer's step: buffers alone, in place.
+        """Update buffers in place after the optimizer's step, for example averaged weights.
 
-        The weights are those after the step. Called without gradients; under packing once for each job. Buffers are
-        saved in checkpoints like weights, unless they are registered with ``persistent=False``.
+        The weights are those after the step. Gradients are disabled. In a pack it is called once for each job.
+        Checkpoints hold buffers as they hold weights, unless a buffer is registered with ``persistent=False``.
         """
 
     @abstractmethod
@@ -91,12 +91,12 @@ class Method(nn.Module, ABC):
         """Embeddings for probes.
 
         Args:
-            states: [S, B, C, H, W]; S may be less than T: the frames that predictions start from are enough.
+            states: the first S frames [S, B, C, H, W]; S is at least ``context_frames``, and may be less than T.
             actions: [T-1, B, A].
-            latent_noise: what ``draw_rollout_noise`` gave.
+            latent_noise: from ``draw_rollout_noise``.
 
         Returns:
-            encodings of the frames given [S, B, D] and predictions of frames 1 ... T-1 [T-1, B, D].
+            Encodings of the S frames [S, B, D], and predictions of frames 1 ... T-1 [T-1, B, D].
         """
 
     @property
@@ -106,13 +106,13 @@ class Method(nn.Module, ABC):
 
     @property
     def context_frames(self) -> int | None:
-        """How many leading frames the predictions of ``rollout`` depend on; None: nothing is known, show it all."""
+        """Number of leading frames that the predictions of ``rollout`` depend on; None: unknown, so give all frames."""
         return None
 
     def draw_latent_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor | None:
-        """Standard normals that one training loss needs; None where it needs none."""
+        """The standard normals for one call of ``forward``; None if it needs none."""
         return None
 
     def draw_rollout_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor | None:
-        """Standard normals that one rollout needs; None where it needs none."""
+        """The standard normals for one call of ``rollout``; None if it needs none."""
         return None

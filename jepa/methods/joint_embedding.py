@@ -1,4 +1,4 @@
-"""Joint embedding: an encoder, a predictor in its space, and a sum of loss terms; VICReg and SimCLR are presets."""
+"""Joint embedding: an encoder, a predictor of embeddings, and a sum of loss terms; VICReg and SimCLR are presets."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from jepa.types import Batch, DataShapes, Losses, Rollout
 
 
 class JointEmbedding(Method):
-    """Networks plus the sum of their loss terms. A term whose coefficient is 0 is neither built nor computed.
+    """Networks, and a loss that is the sum of terms. A term whose coefficient is 0 is neither built nor computed.
 
-    Source: Sobal et al. 2022 (arXiv 2211.10831) for the networks; each term names its own.
+    Source: Sobal et al. 2022 (arXiv 2211.10831) for the networks; each term names its own source.
 
     Args:
-        shapes: of the data.
-        encoder, predictor: factories of the networks.
-        projector: factory of the network whose output ``space: projection`` means; None: the identity.
-        terms: the loss terms by name, in order. Without any there is nothing to train.
+        shapes: the sizes of the data.
+        encoder, predictor: make the networks.
+        projector: makes the network for terms with ``space: projection``; None: the identity.
+        terms: the loss terms by name, in order. Without terms nothing is trained.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class JointEmbedding(Method):
 
     @property
     def first_frame(self) -> int:
-        """Index of the frame from which predictions run; losses regard the frames from it on."""
+        """Index of the frame from which predictions run. Losses leave earlier frames out."""
         return self.predictor.burn_in - 1
 
     @property
@@ -63,7 +63,7 @@ class JointEmbedding(Method):
         return self.predictor.burn_in
 
     def encode(self, states: Tensor) -> Tensor:
-        """states: [T, B, C, H, W]; returns [T, B, D], all frames in one call."""
+        """Encode all frames in one call. states: [T, B, C, H, W]; returns [T, B, D]."""
         return self.encoder(states.flatten(0, 1)).reshape(*states.shape[:2], -1)  # type: ignore[no-any-return]
 
     def rollout(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Rollout:
@@ -96,11 +96,11 @@ class JointEmbedding(Method):
 
     @property
     def location_head(self) -> Location | None:
-        """The term that has a map of its own from embeddings to locations, where there is one (``supervised``)."""
+        """The first term with a location head (``model=supervised`` has one); None if no term has one."""
         return next((term for term in self.terms.values() if isinstance(term, Location)), None)
 
     def predict_locations(self, rollout: Rollout) -> Tensor:
-        """The answers of :attr:`location_head` for all frames: those shown from their encodings, later ones predicted.
+        """The locations that :attr:`location_head` reads from the encodings of shown frames and from predictions.
 
         rollout: encodings [burn_in or more, B, D], predictions [T-1, B, D]; returns normalised locations [T, B, K, 2].
         """
@@ -112,7 +112,7 @@ class JointEmbedding(Method):
 
 
 def built_terms(terms: Mapping[str, Term], sizes: Sizes) -> nn.ModuleDict:
-    """The terms that have a weight, with their networks made, in order."""
+    """The terms with a coefficient other than 0, in order, with their networks built."""
     kept = {name: term for name, term in terms.items() if term.is_on}
     for term in kept.values():
         term.build(sizes)
@@ -120,23 +120,23 @@ def built_terms(terms: Mapping[str, Term], sizes: Sizes) -> nn.ModuleDict:
 
 
 def term_hyperparameters(terms: nn.ModuleDict) -> tuple[str, ...]:
-    """The configuration keys, below ``model.``, of numbers that jobs of one pack may differ in."""
+    """The configuration keys, below ``model.``, of numbers in which jobs of one pack may differ."""
     return tuple(
         f"terms.{name}.{key}" for name, term in terms.items() for key in cast(Term, term).hyperparameter_names
     )
 
 
 def smallest_batch(terms: nn.ModuleDict) -> int:
-    """The least number of sequences in a batch that every term is defined for."""
+    """The smallest batch size for which every term is defined."""
     return max((cast(Term, term).smallest_batch for term in terms.values()), default=1)
 
 
 def term_weights(terms: nn.ModuleDict) -> dict[str, str]:
-    """How each term enters the loss, in words."""
+    """The weight of each term in the loss, as text."""
     return {name: cast(Term, term).weight_in_words() for name, term in terms.items()}
 
 
 def weighted_sum(terms: nn.ModuleDict, values: Mapping[str, Tensor]) -> Tensor:
-    """The sum of the terms' values, each times its coefficient, []."""
+    """The sum of the terms' values times their coefficients, []."""
     weighted = [cast(Term, terms[name]).weighted(value) for name, value in values.items()]
     return torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]

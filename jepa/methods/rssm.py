@@ -18,19 +18,19 @@ from jepa.types import Batch, DataShapes, Losses, Rollout
 
 
 class RSSM(Method):
-    """A belief b_t carried on by samples and actions; images are decoded from prior samples.
+    """A recurrent belief b_t, updated by samples s_t and actions; images are decoded from samples of the prior.
 
     Loss = (MSE(dec(s_0, b_0), x_0) + sum over t >= 1 of [max(mean KL(prior || posterior), free_nats)
     + MSE(dec(prior sample_t, b_t), x_t)]) / (T-1), with b_0 = z_0.
-    Source: Hafner et al. 2019 (arXiv 1811.04551); deviations are the original study's, and its behaviour the default.
+    Source: Hafner et al. 2019 (arXiv 1811.04551). Deviations are those of the original study (docs/science.md).
 
     Args:
-        shapes: what the data are like.
-        encoder, decoder: what conf/model/encoder and conf/model/decoder give.
-        min_var: added to the standard deviations of prior and posterior for t >= 1 in training.
-        free_nats: the KL of a time step, its mean over batch and features, counts no less than this.
-        reparameterize: false: samples carry no gradient, as in the original; true: they do.
-        terms: further loss terms by name; their predictions are the beliefs b_1 ... b_{T-1} of the filter.
+        shapes: the sizes of the data.
+        encoder, decoder: make the networks.
+        min_var: added to the standard deviations of prior and posterior for t >= 1, in training.
+        free_nats: lower limit of each time step's KL (mean over batch and features) in the loss.
+        reparameterize: true: gradients flow through samples; false: they do not, as in the original.
+        terms: further loss terms by name; their predictions are the filter's beliefs b_1 ... b_{T-1}.
     """
 
     min_var: Tensor  # []
@@ -67,15 +67,15 @@ class RSSM(Method):
         self.projector = IdentityProjector(embedding_size=size)
 
     def draw_latent_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
-        """[2T-1, B, D]: of s_0, then for each t >= 1 the prior's and the posterior's."""
+        """[2T-1, B, D]: for s_0, then for each t >= 1 for the samples of prior and posterior."""
         return self._normals(2 * self.shapes.num_steps - 1, generator, batch_size, device)
 
     def draw_rollout_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
-        """[T-1, B, D]: of the prior's samples s_0 ... s_{T-2}."""
+        """[T-1, B, D]: for the samples s_0 ... s_{T-2} of the prior."""
         return self._normals(self.shapes.num_steps - 1, generator, batch_size, device)
 
     def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
-        """Terms: ``reconstruction``, the sum of MSEs / (T-1), and ``kl``, its mean over t >= 1 without a floor."""
+        """Terms: ``reconstruction``, the sum of MSEs / (T-1); ``kl``, the mean over t >= 1 without ``free_nats``."""
         assert latent_noise is not None, "RSSM needs what draw_latent_noise gives"
         encodings = self._encode(batch.states)
         first = self.predictor.prior(encodings[0])
@@ -86,7 +86,7 @@ class RSSM(Method):
         features = torch.cat([samples, torch.cat([encodings[:1], beliefs])], dim=-1)  # [T, B, 2D]
         images = self.decoder(features)
         num_steps = len(encodings)
-        # every frame has as many pixels, so the mean over all is the mean of the time steps' means
+        # All frames have equally many pixels, so the mean over all frames is the mean of the time steps' means.
         error = (images.to(batch.states.dtype) - batch.states).square().mean()
         reconstruction = error * (num_steps / (num_steps - 1))
         kl = kl_divergence(prior, posterior).mean(dim=(1, 2))  # [T-1]
@@ -95,7 +95,7 @@ class RSSM(Method):
         return self._with_terms(losses, encodings, beliefs, batch) if self.terms else losses
 
     def _with_terms(self, losses: Losses, encodings: Tensor, beliefs: Tensor, batch: Batch) -> Losses:
-        """``losses`` and the further terms of encodings [T, B, D] and beliefs [T-1, B, D]."""
+        """``losses`` plus the further terms, from encodings [T, B, D] and beliefs [T-1, B, D]."""
         embeddings = Embeddings(encodings=encodings, predictions=beliefs, batch=batch, projector=self.projector)
         values = {name: term(embeddings) for name, term in self.terms.items()}
         return Losses(losses.total + weighted_sum(self.terms, values), {**losses.terms, **values})
@@ -109,7 +109,7 @@ class RSSM(Method):
         return {**own, **term_weights(self.terms)}
 
     def rollout(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Rollout:
-        """Encodings, and beliefs b_1 ... b_{T-1} from the first frame, the actions and samples of the prior alone."""
+        """Encodings, and the beliefs b_1 ... b_{T-1}, which follow from frame 0, actions and samples of the prior."""
         assert latent_noise is not None, "RSSM needs what draw_rollout_noise gives"
         encodings = self._encode(states)
         belief, beliefs = encodings[0], []
@@ -121,16 +121,16 @@ class RSSM(Method):
     def filter(
         self, encodings: Tensor, actions: Tensor, sample: Tensor, latent_noise: Tensor
     ) -> tuple[Tensor, Gaussian]:
-        """Beliefs and posteriors of t = 1 ... T-1, one time step after the other.
+        """Beliefs and posteriors for t = 1 ... T-1, one time step after the other.
 
         Args:
             encodings: [T, B, D].
             actions: [T-1, B, A].
             sample: s_0 [B, D].
-            latent_noise: standard normals of the posteriors' samples [T-1, B, D].
+            latent_noise: standard normals for the posteriors' samples [T-1, B, D].
 
         Returns:
-            Beliefs [T-1, B, D] and, with min_var, posteriors of [T-1, B, D].
+            Beliefs [T-1, B, D], and posteriors with min_var added, [T-1, B, D].
         """
         belief, beliefs, posteriors = encodings[0], [], []
         for t in range(len(actions)):
@@ -145,7 +145,7 @@ class RSSM(Method):
         return samples if self.reparameterize else samples.detach()
 
     def _encode(self, states: Tensor) -> Tensor:
-        """states: [S, B, C, H, W]; returns [S, B, D] in the parameters' precision, which the beliefs keep."""
+        """states: [S, B, C, H, W]; returns [S, B, D] in the parameters' type, so that beliefs have this type, too."""
         encodings = self.encoder(states.flatten(0, 1)).unflatten(0, states.shape[:2])
         return encodings.to(self.predictor.rnn.weight_hh.dtype)  # type: ignore[no-any-return]
 

@@ -1,1 +1,1 @@
-"""The networks: encoders, predictors, heads, decoders; they know tensors and sizes, nothing of losses or data."""
+"""Networks: encoders, predictors, heads, decoders. They do not depend on losses or data."""

@@ -1,4 +1,4 @@
-"""Weights that follow another network's as a moving average: state that is kept, not trained."""
+"""A copy of a network whose weights are a moving average of the network's weights; the copy is not trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jepa.hyperparameters import register_hyperparameter
 
 
 class AveragedCopy(nn.Module):
-    """A copy of a network whose weights are buffers: no optimizer moves them, checkpoints and packs carry them.
+    """A copy of a network with buffers as weights: the optimizer ignores them, checkpoints and packs include them.
 
     Call :meth:`follow` from a method's ``after_step``. Source: Tarvainen and Valpola 2017 (arXiv 1703.01780), eq. 1.
     """
@@ -21,9 +21,10 @@ class AveragedCopy(nn.Module):
     decay: Tensor  # []
 
     def __init__(self, network: nn.Module, *, decay: float) -> None:
-        """Copy ``network`` as it is now.
+        """Copy ``network`` with its present weights.
 
         Args:
+            network: the network to copy.
             decay: share of the old average that a step keeps, 0 to 1.
         """
         super().__init__()
@@ -37,12 +38,12 @@ class AveragedCopy(nn.Module):
                     module.register_buffer(name, parameter.detach().clone())
 
     def forward(self, *inputs: Any) -> Any:
-        """What the copy makes of ``inputs``, without a gradient."""
+        """The copy's output for ``inputs``, without a gradient."""
         with torch.no_grad():
             return self.network(*inputs)
 
     def follow(self, network: nn.Module) -> None:
-        """Move every weight towards that of ``network``, in place: w ← decay·w + (1 - decay)·its weight."""
+        """Update every weight w in place, from the weight v of ``network``: w ← decay·w + (1 - decay)·v."""
         averages = dict(self.network.named_buffers())
         for name, weight in network.named_parameters():
             averages[name].add_((weight - averages[name]) * (1 - self.decay))

@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 from jepa.errors import check_count
 
-_FIRST_SIDE = 3  # side of the maps that the Linear makes, pixels; the convolutions make them 54
+_FIRST_SIDE = 3  # side of the Linear's output maps, px; after the convolutions it is 54
 
 
 class Decoder(nn.Module):
-    """The study's decoder: a Linear, then three times nearest-neighbour upsampling and a convolution (docs/science.md).
+    """The study's decoder: a Linear, then three upsampled convolutions (docs/science.md).
 
-    Linear(F→9·32w) ReLU · ×2, 3×3 ReLU BN · ×3, 5×5→16w ReLU BN · ×3, 5×5→C · bilinear to the image's size. The
-    convolutions have no bias; in training each time step is normalised by statistics of its own.
+    Linear(F→9·32w) ReLU · ×2, 3×3 ReLU BN · ×3, 5×5→16w ReLU BN · ×3, 5×5→C · bilinear to the image's size. ×n is
+    nearest-neighbour upsampling. Convolutions have no bias. In training, BN takes statistics over each time step.
 
     Args:
-        input_size: F, features of an image.
+        input_size: F, number of features of an image.
         channels: C.
         image_size: H = W, pixels.
         width_factor: w.
@@ -55,12 +55,12 @@ class Decoder(nn.Module):
 
 
 class UpsampledConv(nn.Module):
-    """Nearest-neighbour upsampling, then a convolution without a bias that keeps the size.
+    """Nearest-neighbour upsampling, then a convolution without bias, which keeps the size.
 
     Args:
-        in_channels, out_channels: of the convolution.
+        in_channels, out_channels: channels of the convolution.
         kernel_size: odd.
-        scale: enlargement, at least 2.
+        scale: factor of the upsampling, at least 2.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, kernel_size: int, scale: int) -> None:
@@ -75,7 +75,7 @@ class UpsampledConv(nn.Module):
 
 
 class StepNorm2d(nn.BatchNorm2d):
-    """``BatchNorm2d`` called on one time step after another: in training each by statistics of its own."""
+    """``BatchNorm2d`` called on one time step after another. In training, statistics are taken over each time step."""
 
     def forward(self, maps: Tensor, num_steps: int) -> Tensor:  # type: ignore[override]
         """maps and returned: [T*B, C, H, W]; num_steps: T."""

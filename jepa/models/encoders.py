@@ -14,8 +14,9 @@ class Encoder(nn.Module, ABC):
     """Abstract: features of a frame, and optionally an MLP on top.
 
     Args:
-        features_size: what ``features`` gives for a frame.
-        mlp: widths of the layers on top (``"512"``: one Linear without bias); the last is then the embedding's size.
+        features_size: number of features of a frame.
+        mlp: widths of the MLP's layers (``"512"``: one Linear without bias); the last is the embedding's size. None or
+            ``""``: no MLP.
     """
 
     embedding_size: int  # D of what forward returns
@@ -42,8 +43,8 @@ class MeNet5(Encoder):
     Args:
         in_channels: C.
         image_size: H = W, pixels.
-        width_factor: multiplies the 16, 32 and 32 channels of its convolutions.
-        embedding_size: features of its Linear.
+        width_factor: multiplies the 16, 32 and 32 channels of the convolutions.
+        embedding_size: output features of the Linear.
         mlp: as for ``Encoder``.
     """
 
@@ -75,14 +76,14 @@ class MeNet5(Encoder):
 
 
 class ResNet18(Encoder):
-    """ResNet-18 for small images: a 3x3 stem without stride or max-pool, four stages of two blocks, the mean.
+    """ResNet-18 for small images: a 3x3 stem without stride or max-pool, four stages of two blocks, mean over pixels.
 
-    Its features are 8 * base_width. Source: He et al. 2016 (arXiv 1512.03385), with the stem of their CIFAR networks.
+    It has 8 * base_width features. Source: He et al. 2016 (arXiv 1512.03385), with the stem of their CIFAR networks.
 
     Args:
         in_channels: C.
         image_size: H = W, pixels.
-        base_width: channels of the first stage; each further stage has twice those of the one before.
+        base_width: channels of the first stage; each further stage has twice as many as the stage before.
         mlp: as for ``Encoder``.
     """
 
@@ -107,7 +108,7 @@ class ResNet18(Encoder):
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where sizes change."""
+    """Two 3x3 convolutions plus a shortcut, which is a 1x1 convolution if channels or size change."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -124,8 +125,8 @@ class _Block(nn.Module):
         """maps: [N, inputs, H, W]; returns [N, outputs, H / stride, W / stride]."""
         out = self.bn1(self.conv1(maps)).relu_()
         out = self.bn2(self.conv2(out))
-        # The pixels that a 1x1 convolution of this stride would read, taken before it: on CPUs with AVX2 alone oneDNN's
-        # strided one writes past its memory when it has few channels (https://github.com/uxlfoundation/oneDNN/issues/6035).
+        # Select the pixels first and convolve without stride. On CPUs with AVX2 alone, oneDNN's strided 1x1 convolution
+        # of few channels writes past its memory (https://github.com/uxlfoundation/oneDNN/issues/6035).
         read = maps[..., :: self.stride, :: self.stride]
         return (out + self.downsample(read)).relu_()  # type: ignore[no-any-return]
 
@@ -136,7 +137,7 @@ class LeNet5(Encoder):
     Args:
         in_channels: C.
         image_size: H = W, pixels.
-        embedding_size: features of both Linear layers (the original's: 128).
+        embedding_size: output features of both Linear layers (in the original 128).
         mlp: as for ``Encoder``.
     """
 
@@ -157,12 +158,12 @@ class LeNet5(Encoder):
 
 
 class MLPEncoder(Encoder):
-    """Two Linear layers on the pixels, ReLU between.
+    """Two Linear layers on the pixels, with a ReLU between them.
 
     Args:
         in_channels: C.
         image_size: H = W, pixels.
-        embedding_size: features of both layers.
+        embedding_size: output features of both layers.
         mlp: as for ``Encoder``.
     """
 
@@ -177,7 +178,7 @@ class MLPEncoder(Encoder):
 
 
 class Pixels(Encoder):
-    """The pixels themselves, C·H·W of them; nothing to learn unless there is an ``mlp`` on top."""
+    """The C·H·W pixels themselves as features, with nothing to train but the optional ``mlp``."""
 
     def __init__(self, *, in_channels: int, image_size: int, mlp: str | int | None) -> None:
         super().__init__(features_size=in_channels * image_size**2, mlp=mlp)
@@ -187,7 +188,7 @@ class Pixels(Encoder):
 
 
 def _checked_side(name: str, image_size: int, side: int) -> int:
-    """The side of an encoder's last feature map, pixels; ConfigError where the image is too small for one."""
+    """Return ``side``, of an encoder's last feature map, px. Raises ConfigError if the image is too small for it."""
     if side < 1:
         raise ConfigError(
             f"model/encoder={name}: images of {image_size} pixels are too small for it; use model/encoder=mlp"

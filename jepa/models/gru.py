@@ -1,6 +1,6 @@
-"""A gated recurrent unit in a few tensor operations: the parameters and numbers of ``torch.nn.GRU``.
+"""A gated recurrent unit with the parameters and results of ``torch.nn.GRU``.
 
-``torch.nn.GRU`` cannot be batched over jobs by ``torch.func.vmap``. These operations can.
+``torch.func.vmap`` cannot batch ``torch.nn.GRU``. It can batch the tensor operations used here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 
 class GRU(nn.Module):
-    """GRU of ``num_layers`` layers; its parameters are named, shaped and initialised as ``torch.nn.GRU``'s.
+    """A GRU of L layers. Names, shapes and initialisation of its parameters are those of ``torch.nn.GRU``.
 
     Args:
-        input_size: A, features of an input.
-        hidden_size: D, features of the state.
-        num_layers: L, layers; each is fed with the outputs of the one below.
+        input_size: A, number of features of an input.
+        hidden_size: D, number of features of the state.
+        num_layers: L; each further layer takes the outputs of the layer before.
     """
 
     def __init__(self, *, input_size: int, hidden_size: int, num_layers: int) -> None:
@@ -40,7 +40,7 @@ class GRU(nn.Module):
         return weight_ih, weight_hh, bias_ih, bias_hh
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """All time steps.
+        """Run over all time steps.
 
         Args:
             inputs: [T, B, A].
@@ -56,7 +56,7 @@ class GRU(nn.Module):
         return torch.stack(states), hidden
 
     def step(self, inputs: Tensor, hidden: Tensor) -> Tensor:
-        """One time step. inputs: [B, A]; hidden and returned: [L, B, D]."""
+        """Take one time step. inputs: [B, A]; hidden: [L, B, D]; returns the new states [L, B, D]."""
         after = []
         for index in range(self.num_layers):
             inputs = gru_cell(inputs, hidden[index], *self.layer(index))  # [B, D], the input of the next layer
@@ -70,7 +70,7 @@ def gru_cell(
     """The state after one input.
 
     r = sigmoid(W_ir x + b_ir + W_hr h + b_hr), z likewise, n = tanh(W_in x + b_in + r * (W_hn h + b_hn)),
-    h' = (1 - z) * n + z * h; the rows of each weight are those of r, z and n in this order.
+    h' = (1 - z) * n + z * h. The rows of each weight are those of r, z and n, in this order.
     Source: Cho et al. 2014 (arXiv 1406.1078), in the form of PyTorch's documentation.
 
     Args:
@@ -79,7 +79,7 @@ def gru_cell(
         weight_ih, weight_hh, bias_ih, bias_hh: [3D, A], [3D, D], [3D], [3D].
 
     Returns:
-        h' [B, D] in the type of the weights. Under autocast only the two products run in its type.
+        h' [B, D] in the type of the weights. Under autocast only the two matrix products use autocast's type.
     """
     hidden = hidden.to(weight_hh.dtype)
     from_input = F.linear(inputs, weight_ih, bias_ih).to(hidden.dtype).chunk(3, dim=-1)  # of r, z, n, [B, D] each

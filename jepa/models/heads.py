@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from jepa.errors import ConfigError, check_widths
 
 
-
 class Projector(nn.Module, ABC):
     """Abstract: maps embeddings to the space in which a loss is computed."""
 
@@ -19,15 +18,15 @@ class Projector(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, embeddings: Tensor) -> Tensor:
-        """embeddings: [..., D]; returns [..., output_size]. Batch statistics are those of all embeddings together."""
+        """embeddings: [..., D]; returns [..., output_size]. Batch statistics are taken over all embeddings together."""
 
     @abstractmethod
     def steps(self, embeddings: Tensor) -> Tensor:
-        """embeddings: [T, B, D]; returns [T, B, output_size]. Batch statistics are those of each time step."""
+        """embeddings: [T, B, D]; returns [T, B, output_size]. Batch statistics are taken over each time step."""
 
 
 class IdentityProjector(Projector):
-    """Losses are computed on the embeddings themselves."""
+    """Returns embeddings unchanged, so that losses are computed on the embeddings."""
 
     def __init__(self, *, embedding_size: int) -> None:
         super().__init__()
@@ -44,7 +43,7 @@ class MLP(nn.Module):
     """Linear, BatchNorm and ReLU between layers; the last Linear has no bias (docs/science.md).
 
     Args:
-        sizes: features of the input and of each layer's output, at least two.
+        sizes: number of features of the input and of each layer's output; at least two numbers.
     """
 
     def __init__(self, *, sizes: list[int]) -> None:
@@ -64,7 +63,7 @@ class MLPProjector(Projector):
 
     Args:
         embedding_size: D.
-        layers: widths of its layers, the last of which is the projection's.
+        layers: widths of the layers; the last is the size of projections.
     """
 
     def __init__(self, *, embedding_size: int, layers: str | int) -> None:

@@ -1,4 +1,4 @@
-"""Predictors: from the encodings of the first frames and the actions to the predicted encodings of the later ones."""
+"""Predictors: from the encodings of the first frames and the actions to predicted encodings of later frames."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from jepa.models.heads import MLP
 
 
 class Predictor(nn.Module, ABC):
-    """Abstract: of the encodings it reads those of frames 0 ... burn_in - 1 only; no later frame is shown to it."""
+    """Abstract: predicts from the encodings of frames 0 ... burn_in - 1 and the actions; it uses no later encodings."""
 
     burn_in: int = 1
 
     @abstractmethod
     def forward(self, encodings: Tensor, actions: Tensor) -> Tensor:
-        """encodings: [burn_in or more, B, D]; actions: [T-1, B, A]; returns those of z_1 ... z_{T-1}, [T-1, B, D].
+        """Predict z_1 ... z_{T-1}. encodings: [burn_in or more, B, D]; actions: [T-1, B, A]; returns [T-1, B, D].
 
-        Predictions of frames before ``burn_in`` are made from the true encoding of the frame before: losses leave them
-        out, probes judge them with the others (the errors by time step tell them apart).
+        A frame before ``burn_in`` is predicted from the true encoding of the frame before. Losses leave these
+        predictions out; probes judge them together with the others, and report errors by time step, too.
         """
 
 
 class RNN(Predictor):
-    """A GRU over the actions alone, whose initial state, in each layer, is the encoding of frame 0 (docs/science.md).
+    """A GRU over the actions. The initial state of each layer is the encoding of frame 0 (docs/science.md).
 
     Args:
-        embedding_size: D, the size of its state.
+        embedding_size: D, the size of the state.
         action_size: A.
         num_layers: layers of the GRU.
     """
@@ -47,15 +47,15 @@ class RNN(Predictor):
 
 
 class RNNBurnIn(Predictor):
-    """A GRU of [encoding, action]: fed with burn_in - 1 true encodings, then with its own outputs (docs/science.md).
+    """A GRU over [encoding, action], first of true encodings, then of its own predictions (docs/science.md).
 
-    Its initial state is zero and a prediction is a Linear of the state of its last layer.
+    The initial state is zero. A prediction is a Linear of the last layer's state.
 
     Args:
-        embedding_size: D, also the size of its state.
+        embedding_size: D, also the size of the state.
         action_size: A.
         num_layers: layers of the GRU.
-        burn_in: frames that it is shown, 2 or more.
+        burn_in: number of frames whose true encodings are used, 2 or more.
     """
 
     def __init__(self, *, embedding_size: int, action_size: int, num_layers: int, burn_in: int) -> None:
@@ -101,7 +101,7 @@ class MLPPredictor(Predictor):
 
 
 class IdentityPredictor(Predictor):
-    """Repeats the encoding of frame 0: what can be known of later frames without a model of motion."""
+    """Repeats the encoding of frame 0: a baseline without a model of motion."""
 
     def __init__(self, *, embedding_size: int, action_size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The networks of a recurrent state-space model: a belief that a GRU carries on, its prior and its posterior."""
+"""The networks of a recurrent state-space model: the belief's GRU, the prior and the posterior."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jepa.models.gru import gru_cell
 
 
 class Gaussian(NamedTuple):
-    """Independent normal distributions, in the parameters' precision also under autocast."""
+    """Independent normal distributions; in the type of the parameters, also under autocast."""
 
     mean: Tensor  # [..., D]
     std: Tensor  # [..., D]
 
     def widened(self, min_var: Tensor) -> Gaussian:
-        """With ``min_var`` [] added to the standard deviation (which is what the original calls a variance)."""
+        """Add ``min_var`` [] to the standard deviation. (The original calls the standard deviation a variance.)"""
         return Gaussian(self.mean, self.std + min_var)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """The sample [..., D] that the standard normals ``noise`` [..., D] stand for."""
+        """The sample mean + std · noise [..., D]; noise: standard normals [..., D]."""
         return torch.addcmul(self.mean, self.std, noise)
 
 
@@ -34,12 +34,12 @@ def kl_divergence(first: Gaussian, second: Gaussian) -> Tensor:
 
 
 class Transition(nn.Module):
-    """How a belief moves on: b_t = GRUCell(relu(Linear([s_{t-1}, a_{t-1}])), b_{t-1}); and the prior of s_t given b_t.
+    """The next belief, b_t = GRUCell(relu(Linear([s_{t-1}, a_{t-1}])), b_{t-1}), and the prior of s_t given b_t.
 
     Source: Hafner et al. 2019 (arXiv 1811.04551), in the form of docs/science.md.
 
     Args:
-        embedding_size: D, of belief and sample.
+        embedding_size: D, size of belief and sample.
         action_size: A.
     """
 
@@ -48,7 +48,7 @@ class Transition(nn.Module):
         self.rnn_input_net = nn.Sequential(nn.Linear(embedding_size + action_size, embedding_size), nn.ReLU())
         self.prior_mu_net = nn.Sequential(nn.Linear(embedding_size, embedding_size), nn.ReLU())
         self.prior_var_net = nn.Sequential(nn.Linear(embedding_size, embedding_size), nn.ReLU())
-        self.rnn = nn.GRUCell(embedding_size, embedding_size)  # holds the parameters; called as gru_cell
+        self.rnn = nn.GRUCell(embedding_size, embedding_size)  # holds the parameters; gru_cell computes
 
     def prior(self, beliefs: Tensor) -> Gaussian:
         """beliefs: [..., D]; returns the prior, without min_var, [..., D]."""
@@ -63,10 +63,10 @@ class Transition(nn.Module):
 
 
 class Posterior(nn.Module):
-    """The posterior of s_t given [z_t, b_t]: two layers each for mean and standard deviation.
+    """The posterior of s_t given [z_t, b_t]: two layers for the mean, and two for the standard deviation.
 
     Args:
-        embedding_size: D, of embedding, belief and sample.
+        embedding_size: D, size of embedding, belief and sample.
     """
 
     def __init__(self, *, embedding_size: int) -> None:
