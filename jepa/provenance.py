@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
 import shlex
 import subprocess
@@ -27,6 +28,15 @@ def timestamp() -> str:
 def versions() -> dict[str, str]:
     """Versions of this package, of torch and of Python."""
     return {"jepa": __version__, "torch": metadata.version("torch"), "python": platform.python_version()}
+
+
+@functools.cache
+def machine() -> str:
+    """The processor and the number of its cores, for example "AMD EPYC 9B14, 2 cores"."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count() or 1} cores"
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from jepa.errors import nearest
+from jepa.results.archiving import archive_runs
 from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
 from jepa.results.export import check_ending, export_rows, run_mapping, write_csv, write_json, write_parquet
@@ -49,6 +50,7 @@ examples:
   python -m jepa.results outputs/fixed_uniform --plot epoch --metric loss/total --out curves.png
   python -m jepa.results outputs/search --plot trials --out trials.png
   python -m jepa.results outputs/runs --show 3fa2
+  python -m jepa.results outputs/fixed_uniform --archive studies/fixed_uniform
 """
 
 
@@ -100,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     files("--csv", metavar="FILE", help="write the rows as csv")
     files("--json", metavar="FILE", help="write the rows (with --show: the run) as json")
     files("--parquet", metavar="FILE", help="write the rows as parquet (needs pyarrow)")
+    files(
+        "--archive",
+        metavar="FOLDER",
+        help="write the results into FOLDER/archive.jsonl, a few kB a run; they are added to those that are there",
+    )
     figures = parser.add_argument_group("figures").add_argument
     figures("--plot", metavar="KEY", help=f"draw the metric against an axis, or one of {', '.join(PLOTS)}")
     figures("--metric", metavar="KEY", help="what is drawn, and what is best (default: what the runs minimise)")
@@ -124,7 +131,9 @@ def _answer(arguments: argparse.Namespace) -> None:
     _check(arguments)
     found = collect(arguments.folders)
     runs = _chosen(found.runs, arguments.where)
-    if arguments.show or (found.single and not (arguments.plot or arguments.csv or arguments.parquet)):
+    if arguments.archive:
+        print(archive_runs(found, runs, arguments.archive))
+    elif arguments.show or (found.single and not (arguments.plot or arguments.csv or arguments.parquet)):
         _show(found, find_run(runs, arguments.show) if arguments.show else runs[0], arguments.json)
     elif arguments.plot:
         arguments.runs = False

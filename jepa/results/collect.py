@@ -13,7 +13,8 @@ from jepa.files import Damaged
 from jepa.results.folders import Group, groups_in
 from jepa.results.index import load_index, save_index
 from jepa.results.records import ResultsError, Run, is_operational
-from jepa.results.run_files import Record, Stamp, read_record, stamp_of
+from jepa.results.run_files import Record, Stamp, read_record, record_of, stamp_of
+from jepa.store.archive import Archive, read_archive
 from jepa.store.locks import at_work, locked_inodes
 from jepa.store.sweep import SweepPlan, read_plan
 
@@ -56,8 +57,17 @@ def collect(folders: Iterable[str]) -> Collection:
     notes: dict[str, None] = {}
     for folder in asked:
         _check_folder(folder)
-        nothing = True
+        nothing, unreadable = True, list[str]()
         for group in groups_in(folder):
+            if group.archived:
+                try:
+                    plans[group.folder], found = _read_archive(group.folder)
+                except Damaged as damage:
+                    unreadable.append(str(damage))
+                    continue
+                runs.update({os.path.realpath(run.folder): run for run in found})
+                nothing = False
+                continue
             found, aside[os.path.realpath(group.folder)] = _read_group(group)
             try:
                 plan = read_plan(group.folder)
@@ -72,7 +82,8 @@ def collect(folders: Iterable[str]) -> Collection:
                 runs.setdefault(f"{real}/{run.name}" if run.folder != group.folder else real, run)
                 nothing = False
         if nothing:
-            raise ResultsError(f"{folder}: no runs in it")
+            raise ResultsError(unreadable[0] if unreadable else f"{folder}: no runs in it")
+        notes.update(dict.fromkeys(unreadable))
     single = len(asked) == len(runs) == 1 and asked[0] == next(iter(runs.values())).folder
     return Collection(asked, tuple(runs.values()), plans, single, sum(aside.values()), tuple(notes))
 
@@ -126,6 +137,13 @@ def _read_group(group: Group) -> tuple[list[Run], int]:
     runs = [_run(f"{folder}/{name}", *entries[name], held) for name in kept]
     runs += [_closed(f"{folder}/{name}", reason) for name, reason in group.unreadable.items()]
     return runs, group.aside + len(entries) - len(kept)
+
+
+def _read_archive(folder: str) -> tuple[SweepPlan, list[Run]]:
+    """The axes and the runs of the archive in ``folder``. Raises Damaged."""
+    archive = read_archive(folder) or Archive("")
+    found = [_run(f"{folder}/{name}", [], record_of(run.result), frozenset()) for name, run in archive.runs.items()]
+    return SweepPlan(archive.axes, (), False), found
 
 
 def _superseded(name: str, entries: dict[str, tuple[Stamp, Record]]) -> bool:

@@ -15,6 +15,7 @@ from jepa.results.records import Names, ResultsError, Run, short_names
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import Curve, horizontal
 from jepa.results.tables import METRICS, Row, Table, mixed_axes
+from jepa.store.archive import archived_run
 from jepa.store.metrics import read_metrics
 from jepa.store.result import is_number
 
@@ -76,7 +77,8 @@ def counted_runs(row: Row) -> tuple[Run, ...]:
 
 
 def _on_the_way(run: Run) -> list[dict[str, Any]]:
-    return read_metrics(run.folder)
+    archived = archived_run(run.folder)
+    return archived.records if archived is not None else read_metrics(run.folder)
 
 
 def _by_frame(run: Run) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from jepa.files import remove_leftover
 from jepa.results.index import TEMPORARY
 from jepa.results.run_files import stamp_of
-from jepa.store.layout import MOVED_ASIDE, RUN_FOLDERS, SWEEP
+from jepa.store.layout import ARCHIVE, MOVED_ASIDE, RUN_FOLDERS, SWEEP
 
 _OF_A_RUN = frozenset({*RUN_FOLDERS, "tensorboard", "wandb"})  # what a run puts into its own folder
 _DEPTH = 4
@@ -23,12 +23,14 @@ class Group:
 
     folder: a sweep's, or any other that holds runs. names: of the run folders in it; "." where ``folder`` itself is a
     run's. aside: how many runs in it were moved aside. unreadable: entries that cannot be looked into, with the reason.
+    archived: the runs are those of an archive in ``folder``; it has no folders of them.
     """
 
     folder: str
     names: tuple[str, ...]
     aside: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+    archived: bool = False
 
 
 def groups_in(folder: str) -> Iterator[Group]:
@@ -44,6 +46,8 @@ def groups_in(folder: str) -> Iterator[Group]:
 
 def _below(folder: str, depth: int, seen: set[tuple[int, int]], *, of_a_run: bool) -> Iterator[Group]:
     unreadable: dict[str, str] = {}
+    if os.path.lexists(f"{folder}/{ARCHIVE}"):
+        yield Group(folder, (), archived=True)
     entries = _folders(folder, seen, unreadable)
     if of_a_run:
         entries, unreadable = [name for name in entries if name not in _OF_A_RUN], {}

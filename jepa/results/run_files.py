@@ -59,9 +59,14 @@ def read_record(folder: str, stamp: Stamp) -> Record:
         except Damaged as error:
             damage = f"{RESULT} {error.reason}"
     if result is not None:
-        return _finished(counted(result))
+        return record_of(result)
     record = _unfinished(folder)
     return _damaged(record, damage, _REMOVE_RESULT) if damage else record
+
+
+def record_of(result: dict[str, Any]) -> Record:
+    """The record of a run that has ended. result: as ``result.json`` holds it."""
+    return _finished(counted(result))
 
 
 def _damaged(record: Record, error: str, remedy: str) -> Record:

@@ -41,6 +41,8 @@ STUDY = ".study.json"  # the study's name and the folder's identity, which move 
 STUDY_LOCK = ".study.lock"  # locked while a process asks for trials
 SITTINGS = ".sittings"  # a lock and a stop file for each process that works on the sweep
 
+ARCHIVE = "archive.jsonl"  # the results of a study in one file, instead of the runs' folders
+
 SWEEP_FILES = (SWEEP, JOURNAL, STUDY_LOCK, STUDY)
 SWEEP_FOLDERS = (SITTINGS,)
 

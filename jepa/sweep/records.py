@@ -10,7 +10,10 @@ from typing import Any
 from jepa.files import Damaged, atomic_path, remove_leftovers
 from jepa.provenance import timestamp
 from jepa.store import locks
+from jepa.store.archive import archived_run
+from jepa.store.config import write_config
 from jepa.store.layout import CONFIG, METRICS, OVERRIDES, RESULT, RUN_LOG
+from jepa.store.metrics import begin_metrics
 from jepa.store.result import DONE, counted, write_result
 from jepa.store.result import read_result as read_stored
 from jepa.store.run_log import append_failure
@@ -84,6 +87,20 @@ def write_failure(
     )
 
 
+def earlier_result(source: Path, job_hash: str, metric: str | None = None) -> dict[str, Any] | None:
+    """As :func:`done_result`; where there is no folder ``source``, from an archive that holds a run of this name."""
+    if source.is_dir():
+        return done_result(source, job_hash, metric)
+    try:
+        archived = archived_run(source)
+    except Damaged:  # said when the sweep starts
+        return None
+    if archived is None or archived.result.get("config_hash", job_hash) != job_hash:
+        return None
+    result = counted(archived.result, metric)
+    return result if result["status"] in DONE else None
+
+
 def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None = None) -> bool:
     """Take a finished result over from ``source`` into ``target``, file by file, the result last and atomically.
 
@@ -92,7 +109,7 @@ def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None =
     Returns:
         Whether there was one; it then carries ``reused_from``.
     """
-    result = done_result(source, job_hash, metric)
+    result = earlier_result(source, job_hash, metric)
     if result is None:
         return False
     target.mkdir(parents=True, exist_ok=True)
@@ -101,5 +118,9 @@ def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None =
         if (source / name).is_file():
             with atomic_path(target / name) as temporary:
                 shutil.copyfile(source / name, temporary)
+    archived = None if source.is_dir() else archived_run(source)
+    if archived is not None:
+        write_config(target, result["config"], result.get("overrides") or [])
+        begin_metrics(target, archived.records).close()
     write_result(target, {**result, "reused_from": str(source.resolve())})
     return True

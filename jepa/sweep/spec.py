@@ -15,6 +15,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from jepa.config.compose import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
 from jepa.config.schema import check_text, closed
 from jepa.errors import ConfigError, check_count, check_flag, check_path, shown, shown_path
+from jepa.files import Damaged
+from jepa.store.archive import read_archive
 from jepa.sweep.arguments import Arguments, bare
 from jepa.sweep.points import override_value, short
 
@@ -77,6 +79,10 @@ class Switches:
         for folder in self.reuse:
             if not os.path.isdir(folder):
                 raise ConfigError(f"reuse={shown_path(folder)}: no such folder")
+            try:
+                read_archive(folder)
+            except Damaged as damage:
+                raise ConfigError(f"reuse={shown_path(folder)}: {damage}") from damage
 
 
 def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:

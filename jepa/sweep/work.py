@@ -101,7 +101,7 @@ class Work:
         for source in (Path(folder) / job.hash for folder in self.switches.reuse):
             if records.reuse_result(source, job.folder, job.hash, job.metric):
                 return True
-            if records.done_result(source, job.hash) is not None:
+            if records.earlier_result(source, job.hash) is not None:
                 print(f"not reused: {source} has no metric {job.metric!r}; {job.label} is run")
         return False
 

@@ -71,5 +71,6 @@ class Plan:
             "git_commit": provenance.git_commit(),
             "code": provenance.code(),
             "device": str(self.device),
+            "machine": provenance.machine(),
             "started": provenance.timestamp(),
         }

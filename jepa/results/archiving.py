@@ -1,0 +1,51 @@
+"""``--archive FOLDER``: the results of runs in one small file, which is read like a sweep and reused by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jepa.files import Damaged
+from jepa.results.collect import Collection
+from jepa.results.records import ResultsError, Run
+from jepa.store.archive import Archive, ArchivedRun, archived_run, read_archive, write_archive
+from jepa.store.layout import ARCHIVE
+from jepa.store.metrics import read_metrics
+from jepa.store.result import STATUSES, read_result
+
+
+def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
+    """Write every run of ``runs`` that has a result; those that the archive in ``folder`` has already are replaced.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        ResultsError: no run has a result, or the file cannot be read or written.
+    """
+    ended = [run for run in runs if run.status in STATUSES]
+    if not ended:
+        raise ResultsError(f"--archive {folder}: none of {len(runs)} runs has a result yet")
+    try:
+        before = read_archive(folder) or Archive(found.title)
+        axes = dict.fromkeys((*before.axes, *(axis for plan in found.plans.values() for axis in plan.axes)))
+        added = {run.name: archived for run in ended if (archived := _whole(run)) is not None}
+        path = write_archive(Path(folder), Archive(before.title, tuple(axes), {**before.runs, **added}))
+    except Damaged as damage:
+        raise ResultsError(f"--archive {folder}: {damage}") from damage
+    except OSError as error:
+        raise ResultsError(f"--archive {folder}: cannot be written ({error.strerror})") from error
+    total = len(before.runs.keys() | added.keys())
+    size_kb = os.path.getsize(path) / 1000
+    left_out = f"; {len(runs) - len(ended)} without a result left out" if len(ended) < len(runs) else ""
+    return f"wrote {folder}/{ARCHIVE}: {total} runs, {size_kb:.0f} kB ({len(added)} from here{left_out})"
+
+
+def _whole(run: Run) -> ArchivedRun | None:
+    """The run from its folder, or from the archive that it stands in."""
+    archived = archived_run(run.folder)
+    if archived is not None:
+        return archived
+    result = read_result(run.folder)
+    return None if result is None else ArchivedRun(result, read_metrics(run.folder))
