@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ import pytest
 import yaml
 from harness import Command, Server, served
 from pages import PAGES, REPOSITORY, Block, Found, blocks, commands, lay_out, unlike, untold
-from results_samples import compose, result_of, write_run, write_unfinished
+from results_samples import compose, result_of, write_grid, write_run, write_unfinished
+
+from jepa.results.archiving import archive_runs
+from jepa.results.collect import collect
 
 SPAN = "python -m jepa.results FOLDER"  # a pattern, not a command
 EVERYTHING = [found for page in PAGES for found in commands(page) if found.text != SPAN]
@@ -91,6 +95,7 @@ def test_a_block_names_its_language_or_holds_commands(page: Path) -> None:
 def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> None:
     program, arguments = kind(found.words)
     lay_out(page_of(found), tmp_path)
+    archives(arguments, tmp_path)
     if program == "jepa.run":
         done = dry(server, arguments, tmp_path)
     elif program == "jepa.results":
@@ -158,6 +163,7 @@ SHOWN = [found for found in EVERYTHING if found.output]
 @pytest.mark.parametrize("found", [found for found in COMMANDS if "jepa.run" in found.text], ids=ids)
 def test_a_command_runs_at_a_reduced_size(found: Found, server: Server, tmp_path: Path) -> None:
     lay_out(page_of(found), tmp_path)
+    archives(kind(found.words)[1], tmp_path)
     done = run_small(server, kind(found.words)[1], tmp_path)
     assert done.code == 0 and "Traceback" not in done.said, done.said
 
@@ -200,6 +206,16 @@ def run_small(server: Server, arguments: list[str], folder: Path, **changes: str
         if plan.code != 0 or (number and int(number[1]) > MOST_JOBS):
             return plan
     return server.run(small, folder)
+
+
+def archives(arguments: list[str], root: Path) -> None:
+    """An archive in each folder below studies/ that a command reads."""
+    words = [word.rpartition("=")[2] for word in arguments]
+    written = words[words.index("--archive") + 1] if "--archive" in words else None
+    for folder in {word for word in words if word.startswith("studies/")} - {written}:
+        write_grid(root / "passed_on", noises=1, seeds=1)
+        archive_runs(found := collect([str(root / "passed_on")]), found.runs, str(root / folder))
+        shutil.rmtree(root / "passed_on")
 
 
 def samples(arguments: list[str], root: Path) -> None:
