@@ -1,7 +1,7 @@
-"""Sweeps that never lose work: a Hydra sweeper over grids and Optuna searches, and what the launchers need.
+"""Sweeps that can be interrupted and continued: a Hydra sweeper for grids and Optuna searches, and launcher support.
 
-Light on purpose: ``register`` is called at every start of ``jepa.run``; Optuna, joblib and rich are imported when a
-sweep needs them.
+Every start of ``jepa.run`` calls :func:`register`, so this module imports little. Optuna, joblib and rich are imported
+when a sweep needs them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def register() -> None:
-    """Make Hydra know this project's plugins and the resolvers of the presets; a second call changes nothing."""
+    """Register this project's Hydra plugins and the resolvers that the presets use. A second call changes nothing."""
     from hydra.core.plugins import Plugins
     from omegaconf import OmegaConf
 
@@ -25,7 +25,11 @@ def register() -> None:
 
 
 def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """The command line with what depends on this machine filled in, and a line to say so (:mod:`jepa.sweep.auto`)."""
+    """Replace ``hydra/launcher=auto`` by settings for this machine; see :mod:`jepa.sweep.auto`.
+
+    Returns:
+        The arguments, and a line that reports the settings chosen; None where nothing was chosen.
+    """
     from jepa.sweep.auto import choose
 
     return choose(arguments)

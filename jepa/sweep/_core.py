@@ -1,4 +1,4 @@
-"""A sweep from its arguments to its last line; everything that :class:`jepa.sweep.plugin.JepaSweeper` does."""
+"""The implementation of :class:`jepa.sweep.plugin.JepaSweeper`: run one grid or several searches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(context: Context, arguments: Sequence[str]) -> list[dict[str, Any]]:
         The results of its jobs, in order.
 
     Raises:
-        SystemExit: 2 for a bad configuration, 1 where jobs failed, 130 where a signal stopped it.
+        SystemExit: 2 for a bad configuration, 1 if jobs failed, 130 if a signal stopped the sweep.
     """
     with forgiving():
         try:
@@ -44,7 +44,7 @@ def main(context: Context, arguments: Sequence[str]) -> list[dict[str, Any]]:
 
 
 class Sweep:
-    """One sweep, as its arguments describe it."""
+    """One sweep, described by the configuration and the command-line arguments."""
 
     def __init__(self, context: Context, arguments: Sequence[str]) -> None:
         self.context = context
@@ -56,7 +56,7 @@ class Sweep:
         )
 
     def run(self) -> list[dict[str, Any]]:
-        """A grid, or one search after another where a search is asked for at several points."""
+        """Run the grid, or run the searches one after another (one for each point of the outer grid)."""
         if self.spec.n_trials is not None:
             return self._searches(self.spec.n_trials)
         if self.arguments.intervals:
@@ -65,7 +65,10 @@ class Sweep:
         return self._grid()
 
     def work(self, arguments: Arguments, axes: dict[str, list[str]]) -> Work:
-        """The work of the folder that ``arguments`` mean."""
+        """Build the :class:`Work` for the sweep folder that ``arguments`` name.
+
+        axes: the keys that jobs differ in, with their values.
+        """
         folder = sweep_folder(self.context.config, self.spec, arguments)
         folders.check_contents(folder)
         return Work(
@@ -129,7 +132,7 @@ class Sweep:
         for search in searches:
             try:
                 results += search.run()
-            except SystemExit as stop:  # failures of one search leave the next alone
+            except SystemExit as stop:  # a search with failed jobs does not stop the next search
                 if stop.code != FAILED:
                     raise
                 failed = True
@@ -138,7 +141,7 @@ class Sweep:
         return results
 
     def _parts(self, grid: Grid) -> list[tuple[Grid, Point]]:
-        """Each point of the grid around several searches, without the keys that its options do not have."""
+        """The grid and the point of each search, without the keys that the point's group options do not have."""
         kept = [set(overrides) for overrides in self._fitting(grid)]
         return [
             (
@@ -149,19 +152,33 @@ class Sweep:
         ]
 
     def arguments_at(self, point: Point) -> Arguments:
-        """The command line as if it had named one point of the grid around several searches."""
+        """The command line of one search: ``point`` is added to the fixed values and replaces the axes."""
         return Arguments({**self.arguments.fixed, **point}, self.arguments.deletions, {}, {})
 
     # --- both ----------------------------------------------------------------------------------------------------
 
     def _built(self, arguments: Arguments, trials: int, what: str) -> Grid:
-        """The grid, once its size is known to be bearable; ``trials`` at each of its points."""
+        """Check the number of jobs, then build the grid.
+
+        Args:
+            trials: jobs at each point of the grid.
+            what: the word for jobs in the error message.
+
+        Raises:
+            ConfigError: there are more jobs than a sweep may have.
+        """
         spec = dataclasses.asdict(self.spec)
         self._check_size(points.grid_size(spec, arguments) * trials, what)
         return points.build_grid(spec, arguments)
 
     def _fitting(self, grid: Grid) -> list[list[str]]:
-        """The overrides of each job. A key that only some jobs' options have is left out of the others, and said."""
+        """The overrides of each job.
+
+        A key that only some jobs' group options have is dropped from the other jobs. A printed line reports this.
+
+        Raises:
+            ConfigError: no job has the key.
+        """
         given = [self.composer.fitting(grid.overrides(point), grid.shared) for point in grid.points]
         left_out: dict[str, int] = {}
         for _, dropped in given:
@@ -180,15 +197,18 @@ class Sweep:
             raise ConfigError(f"{size} {what}: more than sweep.max_jobs={self.spec.max_jobs}; yes=true starts them all")
 
     def to_try(self, configs: Iterable[tuple[str, DictConfig]]) -> dict[str, DictConfig]:
-        """A configuration for each model, to be tried for an estimate; none where jobs are not to be built."""
+        """One configuration for each model, for timing a few steps. Empty if the sweep has no check for its jobs."""
         return dict(configs) if self.context.check is not None else {}
 
 
 def sweep_folder(config: DictConfig, spec: SweepConfig, arguments: Arguments) -> Path:
-    """A sweep's folder: below the fixed part of ``hydra.sweep.dir``, or that where somebody set it.
+    """The folder of a sweep.
+
+    A ``hydra.sweep.dir`` on the command line is the folder itself. Otherwise the folder is named after the sweep and
+    lies below the part of the default ``hydra.sweep.dir`` that precedes the first interpolation.
 
     Raises:
-        ConfigError: no sweep can be there.
+        ConfigError: the folder cannot be used.
     """
     if any(str(text).lstrip("+").startswith("hydra.sweep.dir=") for text in config.hydra.overrides.hydra):
         return check_folder("hydra.sweep.dir", Path(str(config.hydra.sweep.dir)).absolute())
@@ -201,12 +221,12 @@ def sweep_folder(config: DictConfig, spec: SweepConfig, arguments: Arguments) ->
 
 
 def _typed(arguments: Sequence[str]) -> list[str]:
-    """The command line without what was filled in."""
+    """The command line without the ``sweep.auto`` override, which the program adds by itself."""
     return [text for text in arguments if not text.startswith("sweep.auto=")]
 
 
 def _file(config: DictConfig) -> str | None:
-    """The sweep file's name."""
+    """The name of the sweep file; None for a sweep without a file."""
     name = config.hydra.runtime.choices.get("sweep")
     return None if name is None else str(name)
 

@@ -1,4 +1,4 @@
-"""The command line of a sweep, sorted by what each override is for."""
+"""The command line of a sweep, sorted by the purpose of each override."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Point = dict[str, str]  # key to value, in the syntax of overrides
 
 @dataclass(frozen=True)
 class Arguments:
-    """The command line, sorted by what each override is for."""
+    """The command line, sorted by the purpose of each override."""
 
     fixed: Point  # the same for every job
     deletions: list[str]  # overrides such as ~key, the same for every job
@@ -34,8 +34,8 @@ def parse_arguments(arguments: Sequence[str], config_loader: Any = None) -> Argu
     """Sort the task overrides of a command line.
 
     Args:
-        arguments: as Hydra hands them to a sweeper.
-        config_loader: Hydra's, for axes such as ``model=glob(*)``.
+        arguments: the overrides that Hydra passes to a sweeper.
+        config_loader: Hydra's loader, which expands axes such as ``model=glob(*)``.
 
     Raises:
         ConfigError: an override that cannot be parsed, or a sweep without values.
@@ -88,16 +88,16 @@ def parsed(arguments: Sequence[str], config_loader: Any = None) -> list[Override
 
 
 def expanded(override: Override) -> list[str]:
-    """The values of a discrete sweep, counted before they are listed."""
+    """The values of a discrete sweep. Count them first and refuse too many before listing them."""
     refuse_many(str(override.input_line), axis_size(override))
     return [str(value) for value in override.sweep_string_iterator()]
 
 
 def axis_size(override: Override) -> int:
-    """How many values a discrete sweep has, without listing them.
+    """The number of values of a discrete sweep. A range is not expanded.
 
     Raises:
-        ConfigError: a range that never ends, or has no step.
+        ConfigError: a range with a step of zero, or with numbers that are not finite.
     """
     sweep = override.value()
     if not isinstance(sweep, RangeSweep):
@@ -110,7 +110,7 @@ def axis_size(override: Override) -> int:
 
 
 def refuse_many(what: str, size: int) -> None:
-    """Before so many are listed: they would only cost memory until ``sweep.max_jobs`` refuses them."""
+    """Refuse an axis with more than MAX_VALUES values. Call before listing the values, to save the memory."""
     if size > MAX_VALUES:
         raise ConfigError(f"{what}: {size} values; an axis takes at most {MAX_VALUES}")
 
@@ -121,7 +121,7 @@ def refuse_empty(key: str, values: Sequence[str]) -> None:
 
 
 def _refuse_axis_of_control(override: Override) -> None:
-    """A key that steers the sweep has one value."""
+    """Refuse several values for a key that controls the sweep itself."""
     if not override.is_sweep_override():
         return
     key = bare(override.get_key_element())

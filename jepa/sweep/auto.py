@@ -1,7 +1,7 @@
-"""``hydra/launcher=auto``: the launcher, precision and compilation that give most runs an hour.
+"""``hydra/launcher=auto``: choose the launcher, precision and compilation with the most runs per hour.
 
-What the command line or the sweep file says already is kept. The choice is made before anything is composed and
-written out on the command line, so that every job records it. The figures behind it: docs/performance.md.
+Settings that the command line or the sweep file gives are kept. The choice is made before composition and is added to
+the command line, so every job records the choice. docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -30,17 +30,22 @@ KEY = "hydra/launcher"
 
 
 def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """``arguments`` with ``hydra/launcher=auto`` replaced by a choice for this machine, or by the sweep's earlier one.
+    """Replace ``hydra/launcher=auto`` by a choice for this machine, or by the choice that the sweep began with.
 
-    A GPU: packed, one process a GPU. Several cores: joblib, one thread a process, where it is installed. Else: basic.
-    precision=bf16 is added where the hardware multiplies bfloat16 matrices faster, and trainer.compile=auto on a CPU
-    (it compiles long runs in bf16); neither where ``arguments``, or the sweep file that they name, say something of it.
+    The launcher:
 
-    A sweep keeps the choice that it was begun with, on every machine, as another precision would make other jobs. The
-    choice lies in sweep.json, under "auto"; ``sweep.auto`` hands it to the sweep.
+    - with GPUs: packed, one process for each GPU;
+    - with several cores and joblib installed: joblib, one thread for each process;
+    - otherwise: basic.
+
+    precision=bf16 is added on a GPU and on a CPU that multiplies bfloat16 matrices in hardware. trainer.compile=auto is
+    added on a CPU; it compiles long runs in bf16. A key that ``arguments`` or their sweep file set is not added.
+
+    A continued sweep keeps its first choice on every machine, because another precision would make other jobs.
+    sweep.json holds the choice under "auto". ``sweep.auto`` passes the choice to the sweep.
 
     Returns:
-        The arguments, and a line that says what was chosen; None where there was nothing to choose.
+        The arguments, and a line that reports the choice; None without ``hydra/launcher=auto``.
     """
     if f"{KEY}=auto" not in arguments:
         return list(arguments), None
@@ -57,7 +62,7 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _choice_here(given: set[str]) -> list[str]:
-    """What suits this machine, without the keys in ``given``."""
+    """The overrides chosen for this machine. ``given``: keys that are set already."""
     gpus = devices.visible_gpus()
     chosen = _launcher(len(gpus))
     if "precision" not in given and (gpus or processor.has_bf16()):
@@ -68,21 +73,21 @@ def _choice_here(given: set[str]) -> list[str]:
 
 
 def _runnable(text: str) -> str:
-    """A choice made elsewhere, as far as this machine can follow it."""
+    """A recorded override; the basic launcher instead of joblib if joblib is not installed here."""
     lacking = text == f"{KEY}=joblib" and importlib.util.find_spec("joblib") is None
     return f"{KEY}=basic" if lacking else text
 
 
 def _recorded(arguments: Sequence[str], chosen: Sequence[str]) -> tuple[Path, list[str]] | None:
-    """The folder of the sweep that ``arguments`` continue, and the choice it was begun with; None for a new sweep.
+    """The folder of the sweep that ``arguments`` continue, and its first choice; None for a new sweep.
 
-    A sweep's name may tell its precision, so it is looked for with each.
+    The precision may be part of the sweep's name, so the folder is looked up under each precision.
     """
     here = [text for text in chosen if text.startswith("precision=")]
     for precision in ([*here], [], ["precision=bf16"]):
         try:
             folder = _folder([*arguments, *precision])
-        except Exception:  # what is wrong with the arguments is said when they are composed in earnest
+        except Exception:  # the later composition reports errors in the arguments
             log.debug("cannot tell the sweep of %s", arguments, exc_info=True)
             continue
         earlier = _begun_with(folder)
@@ -99,7 +104,7 @@ def _begun_with(folder: Path) -> Any:
 
 
 def _folder(arguments: Sequence[str]) -> Path:
-    """The folder of the sweep, or of the first search, that ``arguments`` mean."""
+    """The folder of the sweep that ``arguments`` name; the folder of the first search if they name several."""
     from jepa.config.compose import compose
     from jepa.sweep._core import sweep_folder
     from jepa.sweep.space import searched_keys
@@ -118,7 +123,7 @@ def _folder(arguments: Sequence[str]) -> Path:
 
 
 def _keys_of_sweeps(arguments: Sequence[str]) -> set[str]:
-    """Every key that the sweep files named by ``+sweep=NAME`` hold, at any depth; those not there are refused later."""
+    """All keys at any depth of the sweep files that ``+sweep=NAME`` names. A missing file is an error later on."""
     names = [text.partition("=")[2] for text in arguments if text.lstrip("+").startswith("sweep=")]
     paths = [sweeps_dir() / f"{name}.yaml" for name in names]
     return {key for path in paths if path.is_file() for key in _keys(OmegaConf.to_container(read_sweep_file(path)[1]))}

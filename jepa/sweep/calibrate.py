@@ -1,4 +1,4 @@
-"""How long a sequence of training takes here, from a few steps of it; nothing is written."""
+"""Measure the training time for one sequence on this machine, from a few training steps. No file is written."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LIMIT_S = 2.0  # for the steps of one model; a step that takes longer is the only one
-LARGEST_BATCH = 64  # a sequence costs about as much in larger batches
+LIMIT_S = 2.0  # stop timing a model after this time; a slower first step is the only one
+LARGEST_BATCH = 64  # the time for one sequence hardly changes in larger batches
 
 
 def seconds_per_sequence(configs: Mapping[str, DictConfig], *, threads: int) -> dict[str, float]:
-    """Training time for one sequence, model by model; a model that cannot be tried is left out.
+    """Measure the training time for one sequence, in seconds, by model. A model that fails to train is left out.
 
     Args:
-        configs: a job's configuration for each model.
-        threads: of a job.
+        configs: the configuration of one job for each model.
+        threads: CPU threads of a job.
     """
     found = {}
     for model, config in configs.items():
         try:
             found[model] = _measured(config, threads)
-        except Exception:  # no estimate is no reason to stop; the job itself will say what is wrong
+        except Exception:  # the estimate is optional, and the job itself reports the error
             log.debug("%s cannot be tried", model, exc_info=True)
     return found
 
@@ -57,7 +57,7 @@ def _measured(config: DictConfig, threads: int) -> float:
 
 
 def _step_seconds(trainer: Trainer) -> float:
-    """What a train step takes, without the first, which is slower."""
+    """The median time of a train step, in seconds, without the slower first step if there is time for others."""
     from jepa.training.runtime import wait
 
     def timed() -> float:

@@ -1,4 +1,4 @@
-"""Which cores and which GPU a job may use."""
+"""The CPU cores and the GPU that a job may use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jepa.store.locks import Lock
 
 
 def cores() -> int:
-    """CPU cores that this process may use: its affinity, within a container's quota."""
+    """The number of CPU cores that this process may use: its affinity, limited by a container's quota."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -23,12 +23,15 @@ def cores() -> int:
 
 
 def threads_per_job(n_jobs: int) -> int:
-    """Threads for each of ``n_jobs`` processes side by side, so that together they fill the cores once.
+    """Threads for each of ``n_jobs`` concurrent processes: an equal share of the cores, at least 1.
 
-    Never more than OMP_NUM_THREADS, by which a user or a cluster sets what a process may take.
+    OMP_NUM_THREADS, if set by the user or the cluster, is the upper limit.
 
     Args:
-        n_jobs: as joblib spells it: a count, or -1 for one process a core.
+        n_jobs: joblib's number of processes; a negative number gives one thread for each process.
+
+    Raises:
+        ConfigError: ``n_jobs`` is 0.
     """
     if n_jobs < 0:
         return 1
@@ -40,7 +43,7 @@ def threads_per_job(n_jobs: int) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that jobs may use, as ``CUDA_VISIBLE_DEVICES`` names them; found without initialising CUDA."""
+    """The GPUs that jobs may use, by their names in ``CUDA_VISIBLE_DEVICES``. CUDA is not initialised."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is not None:
         return [name.strip() for name in told.split(",") if name.strip() and name.strip() != "-1"]
@@ -53,14 +56,14 @@ def visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def dealt_gpu(gpus: list[str], num_workers: int, folder: Path) -> Iterator[str | None]:
-    """Hold one place on the emptiest of ``gpus`` while a job runs; None where there is nothing to deal.
+    """Hold one place on the GPU with the fewest jobs while a job runs; None with fewer than two GPUs.
 
-    A place is a lock on a file, so that the place of a killed worker is free at once.
+    A place is a file lock, so the place of a killed worker is free at once.
 
     Args:
-        gpus: names of the devices, as from :func:`visible_gpus`.
-        num_workers: jobs side by side on this machine; each device gets its share of places, rounded up.
-        folder: where the locks live; all workers of this machine must see it.
+        gpus: names of the devices, from :func:`visible_gpus`.
+        num_workers: concurrent jobs on this machine. Each device has ``num_workers / len(gpus)`` places, rounded up.
+        folder: holds the lock files. All workers of this machine must share the folder.
     """
     if len(gpus) < 2:
         yield None
@@ -76,4 +79,4 @@ def dealt_gpu(gpus: list[str], num_workers: int, folder: Path) -> Iterator[str |
                 finally:
                     lock.release()
                 return
-    yield None  # more jobs than places: somebody else's sweep; the job's own choice of device stands
+    yield None  # no place is free, because more jobs run than planned: the job chooses its device itself

@@ -1,4 +1,7 @@
-"""Run jobs through a Hydra launcher until each has a result. Their files tell which are left, whatever it raises."""
+"""Run jobs through a Hydra launcher until each has a result.
+
+The files of the jobs decide which jobs are left. The launcher's return values and exceptions do not.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +26,27 @@ from jepa.sweep.task import JobTask, locate
 
 log = logging.getLogger(__name__)
 
-LEAVING_S = 90.0  # how long to wait for a job whose worker is gone to save its checkpoint
+LEAVING_S = 90.0  # after the launcher has raised: how long to wait for its jobs to save their checkpoints
 POLL_S = 0.2
-FRUITLESS = 5  # launches in a row without a single result or death before the launcher is given up
+FRUITLESS = 5  # give up after this many launches in a row without a result, a killed job or a new record
 
 
 @dataclass(frozen=True)
 class LauncherKind:
-    """What the sweep knows of a launcher besides Hydra's interface."""
+    """Properties of a launcher that Hydra's interface does not tell."""
 
     name: str
-    parallel: int  # jobs side by side
-    isolate: bool  # its workers may fork a child for each job
-    tied: bool  # its jobs should not outlive the sweep
-    deals_gpus: bool  # by itself, so that we do not
+    parallel: int  # concurrent jobs
+    isolate: bool  # its workers may fork a child process for each job
+    tied: bool  # its jobs stop when the sweep ends
+    deals_gpus: bool  # the launcher assigns GPUs, so JobTask does not
 
 
 def launcher_kind(config: DictConfig) -> LauncherKind:
-    """What ``hydra/launcher=`` means here; one that is not known is left to itself.
+    """The properties of the launcher chosen with ``hydra/launcher=``. An unknown launcher counts as a serial one.
 
     Raises:
-        ConfigError: a number of processes that is none.
+        ConfigError: the launcher's number of processes is invalid.
     """
     node = config.hydra.launcher
     target = str(node.get("_target_", ""))
@@ -62,7 +65,7 @@ def launcher_kind(config: DictConfig) -> LauncherKind:
         parallel = _whole(node, "array_parallelism", 1)
         return LauncherKind("submitit", parallel, isolate=False, tied=False, deals_gpus=True)
     if "ray" in target.lower():
-        cpus = OmegaConf.select(node, "ray.remote.num_cpus") or 1  # of a job; may be a part of one
+        cpus = OmegaConf.select(node, "ray.remote.num_cpus") or 1  # of a job; may be a fraction
         if isinstance(cpus, bool) or not isinstance(cpus, (int, float)) or cpus <= 0:
             raise ConfigError(f"hydra.launcher.ray.remote.num_cpus={cpus!r}: must be a number above 0")
         total = _whole(node, "ray.init.num_cpus", devices.cores())
@@ -77,7 +80,7 @@ def launcher_kind(config: DictConfig) -> LauncherKind:
 
 
 def _whole(node: DictConfig, key: str, default: int | None = None) -> int:
-    """A launcher's whole number; ``default`` where it says nothing."""
+    """The whole number at ``key`` of a launcher's configuration; ``default`` where the key is missing or null."""
     value = OmegaConf.select(node, key)
     if value is None and default is not None:
         return default
@@ -93,7 +96,7 @@ class Runner:
     launcher: Launcher
     hydra_context: HydraContext
     task_function: TaskFunction
-    config: DictConfig  # the launcher's
+    config: DictConfig  # for the launcher's setup
     sitting: Sitting
     kind: LauncherKind
     retries: int  # of a job that was killed
@@ -105,7 +108,7 @@ class Runner:
     def run(self, jobs: Sequence[Job]) -> None:
         """Run every job to a result, and wait for jobs that another process runs.
 
-        Returns early where the sitting has been told to stop. A job that fails raises nothing.
+        Returns early if the sweep is stopping. A failed job raises nothing.
         """
         pending = list(jobs)
         fruitless = 0
@@ -124,7 +127,7 @@ class Runner:
                 return
 
     def _launch(self, jobs: Sequence[Job]) -> None:
-        """Call the launcher once, without the jobs that another process runs."""
+        """Call the launcher once for the jobs that no other process runs."""
         batch = [job for job in jobs if locks.holder(job.folder) is None]
         if not batch:
             return
@@ -141,14 +144,14 @@ class Runner:
         self.launcher.setup(hydra_context=self.hydra_context, task_function=task, config=self.config)
         try:
             self.launcher.launch([job.launch_overrides for job in batch], initial_job_idx=self.next_index)
-        except Exception as error:  # a worker died, a queue refused: the jobs' files say what is left
+        except Exception as error:  # a worker died or a queue refused: the jobs' files tell which are left
             self.troubles.append(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
             log.debug("the launcher raised", exc_info=True)
             self._let_leave(batch)
         self.next_index += len(batch)
 
     def _let_leave(self, jobs: Sequence[Job]) -> None:
-        """Wait for jobs whose workers are gone: they are saving their checkpoints."""
+        """Wait for the jobs of this sweep that still hold their folder: they are saving their checkpoints."""
         if not self.kind.tied:
             return
         deadline = time.monotonic() + LEAVING_S
@@ -159,7 +162,10 @@ class Runner:
         return bool(locks.last_holder(job.folder).get("sitting") == self.sitting.name)
 
     def _settled(self, job: Job) -> bool:
-        """Whether the job needs no further launch; a killed one is counted, and fails once it was killed too often."""
+        """Whether the job needs no further launch.
+
+        Counts the kill of a job. A job that was killed more than ``retries`` times gets a failed result.
+        """
         if records.done_result(job.folder, job.hash, job.metric) is not None:
             return True
         if locks.holder(job.folder) is not None:
@@ -187,7 +193,7 @@ class Runner:
 
 
 def _progress(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
-    """What changes whenever a launch has been of any use: jobs left, deaths counted, metrics recorded."""
+    """A value that changes when a launch makes progress: the jobs left, their kills, the bytes of their metrics."""
     return [(job.hash, job.deaths, recorded_bytes(job.folder)) for job in jobs]
 
 

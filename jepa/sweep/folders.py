@@ -1,4 +1,4 @@
-"""Folders of a sweep and of its jobs that cannot be used as they are: what is there is kept under another name."""
+"""Check the folders of a sweep and of its jobs, and move their unusable contents aside under another name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jepa.sweep import records
 
 
 def check_contents(folder: Path) -> None:
-    """Refuse a sweep's folder in which something stands where the sweep's own files belong.
+    """Refuse a sweep's folder in which a name of the sweep's own files is taken by a folder, or the reverse.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: there is such a name.
     """
     if wrong := wrong_kind(folder, layout.SWEEP_FILES, layout.SWEEP_FOLDERS):
         name, problem = wrong
@@ -29,7 +29,7 @@ def make(folder: Path) -> None:
     """Make a sweep's folder.
 
     Raises:
-        ConfigError: it cannot be made or written.
+        ConfigError: the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def make(folder: Path) -> None:
 
 
 def damage(folder: Path, wanted: Mapping[str, Any]) -> str | None:
-    """Why no run can go on in a job's ``folder`` as it is; None where one can, or where there is nothing.
+    """The reason why no run can continue in a job's ``folder``; None if a run can, or if there is no folder.
 
     Args:
         wanted: the scientific part of the job's configuration.
@@ -61,10 +61,10 @@ def damage(folder: Path, wanted: Mapping[str, Any]) -> str | None:
 
 
 def clear_claims(folder: Path) -> None:
-    """Rename what stands where a job's ``folder``, its lock or its lease belongs.
+    """Rename a file in the place of a job's ``folder``, and folders in the place of its lock and its lease.
 
     Raises:
-        OSError: that is not possible either.
+        OSError: renaming fails, or the folder cannot be read and written.
     """
     if os.path.lexists(folder) and not folder.is_dir():
         os.replace(folder, layout.free_name(folder))
@@ -76,10 +76,10 @@ def clear_claims(folder: Path) -> None:
 
 
 def make_way(folder: Path, metric: str | None, wanted: Mapping[str, Any]) -> None:
-    """Keep what an earlier attempt at a job left in ``folder``. The caller holds the job's lease.
+    """Prepare ``folder`` for the next attempt at a job, keeping the files of earlier attempts.
 
-    A finished run, and one that cannot go on, is moved to a sibling (``<folder>.1``). Of a failed attempt, and where
-    only the result is damaged, the result is set aside: the next attempt goes on from the checkpoint.
+    The caller holds the job's lease. A run that is finished or cannot continue is moved to a sibling folder
+    (``<folder>.1``). A failed or damaged result is renamed, and the next attempt continues from the checkpoint.
 
     Args:
         metric: as in :func:`jepa.store.result.counted`.

@@ -1,4 +1,4 @@
-"""From points to jobs: composed, checked and named by their hash before the first one starts."""
+"""Compose the jobs of a sweep, check them, and name them by their hash, before the first job starts."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ Check = Callable[[DictConfig], None]
 
 @dataclass
 class Job:
-    """One point of a sweep: what to run, and where its files are."""
+    """One point of a sweep: its overrides, its folder, and facts for estimates of time."""
 
     hash: str
     overrides: list[str]
     label: str
     folder: Path
     model: str  # the option chosen for the group "model", for estimates of time
-    workload: Workload  # what it has to do, for estimates of time
-    epochs: float | None = None  # of its training
-    damage: str | None = None  # why no run can go on in its folder as it is
-    metric: str | None = None  # what the sweep minimises; None: what the run was asked for
-    trial: int | None = None  # its number in a search
-    deaths: int = 0  # how often it was killed in this sitting
-    extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in its configuration
+    workload: Workload  # the amount of work, for estimates of time
+    epochs: float | None = None  # training epochs
+    damage: str | None = None  # the reason why no run can continue in the folder
+    metric: str | None = None  # the metric that the sweep minimises; None: the objective of the run itself
+    trial: int | None = None  # the number of the trial in a search
+    deaths: int = 0  # how often the job was killed in this sitting
+    extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in the configuration
 
     @property
     def launch_overrides(self) -> list[str]:
-        """What a launcher is given: the job's overrides, and the folder that Hydra makes its own."""
+        """The overrides for the launcher: the job's own, and the output folder that Hydra is to use."""
         folder = points.override_value(str(self.folder.parent))
         return [*self.overrides, f"hydra.sweep.dir={folder}", f"hydra.sweep.subdir={points.override_value(self.hash)}"]
 
 
 class Composer:
-    """Composes the jobs of one sweep, each as Hydra's own loader would, most of them without asking it.
+    """Composes the jobs of one sweep. The result is the same as from Hydra's loader, in less time.
 
-    Hydra composes the files that the groups' choices name, then applies the values. Jobs of a sweep mostly differ in
-    values, so the first part is done once for each set of choices. The launcher composes every job anew, by itself.
+    Hydra first composes the files of the chosen group options, then applies the values. The jobs of a sweep mostly
+    differ in values, so the first part is done once for each set of choices. The launcher composes every job again.
     """
 
     def __init__(self, *, loader: ConfigLoader, config: DictConfig, check: Check | None) -> None:
         """Args:
-        loader: Hydra's, from the sweeper's context.
-        config: the sweep's own composed configuration.
-        check: raises ConfigError for a job that could not run.
+        loader: Hydra's loader, from the sweeper's context.
+        config: the composed configuration of the sweep itself.
+        check: raises ConfigError for a job that cannot run.
         """
         self._loader = loader
         self._config = config
@@ -95,7 +95,7 @@ class Composer:
         parsed = [self._parse(text) for text in overrides]
         try:
             base = self._base(self._choices(overrides))
-        except Exception:  # said by compose, in one line
+        except Exception:  # compose reports the error in one line
             return list(overrides), []
         kept, dropped = [], []
         for text, override in zip(overrides, parsed, strict=True):
@@ -107,7 +107,7 @@ class Composer:
         return kept, dropped
 
     def known_keys(self) -> set[str]:
-        """The full names of the keys that some job composed so far has."""
+        """The full names of all keys of the sweep's configuration and of the jobs composed so far."""
         return {key for config in (self._config, *self._bases.values()) for key in all_keys(config)}
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
@@ -116,20 +116,20 @@ class Composer:
         return self._bases[choices]
 
     def _from_base(self, overrides: Sequence[str]) -> DictConfig:
-        """Compose the choices once, then set the values on a copy."""
+        """Copy the configuration of the job's choices, and set the job's values in the copy."""
         values = [override for override in map(self._parse, overrides) if self._is_value(override)]
         config = copy.deepcopy(self._base(self._choices(overrides)))
         try:
             for override in values:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
-            return self._load(overrides)  # for Hydra's own words on what is wrong
+            return self._load(overrides)  # Hydra composes the job itself and reports the error
         with read_write(config.hydra):
             config.hydra.overrides.task = list(overrides)
         return config
 
     def _choices(self, overrides: Sequence[str]) -> tuple[str, ...]:
-        """Those of ``overrides`` that do more than set a value."""
+        """The ``overrides`` that choose, add or delete, rather than set the value of an existing key."""
         return tuple(text for text in overrides if not self._is_value(self._parse(text)))
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
@@ -174,15 +174,15 @@ class Composer:
         return job, config
 
     def check(self, job: Job, config: DictConfig) -> None:
-        """Refuse a job that could not run.
+        """Refuse a job that cannot run.
 
         Raises:
-            ConfigError: whatever the check finds, with the job's overrides.
+            ConfigError: the error of the check, with the job's overrides.
         """
         if self._check is None:
             return
         with open_dict(config):
-            config.rerun = True  # what is in its folder is looked at by itself (Job.damage): it stops no other job
+            config.rerun = True  # ignore the folder's contents: Job.damage reports them and stops no other job
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(job.folder.parent)
             config.hydra.sweep.subdir = job.hash
@@ -192,10 +192,10 @@ class Composer:
             raise ConfigError(f"{error} (in the job {' '.join(job.overrides)})") from error
 
     def launch_config(self, job_config: DictConfig, folder: Path) -> DictConfig:
-        """The configuration to set a launcher up with.
+        """The configuration for the launcher's setup.
 
-        Jobs are composed without the sweep file. Hydra insists that their launcher and sweeper are those of the sweep's
-        own configuration, so that one is given the nodes that the jobs have.
+        Hydra requires that the launcher and the sweeper of a job equal those of the sweep's configuration. Jobs are
+        composed without the sweep file, so the launcher and sweeper nodes of a job are copied into the result.
         """
         config = copy.deepcopy(self._config)
         with read_write(config.hydra), open_dict(config.hydra):
@@ -204,19 +204,19 @@ class Composer:
             for group in ("hydra/launcher", "hydra/sweeper"):
                 config.hydra.runtime.choices[group] = job_config.hydra.runtime.choices.get(group)
             config.hydra.sweep.dir = str(folder)
-            # A launcher sets Hydra's logging up anew: its line for every job would get in the display's way.
+            # A launcher sets up Hydra's logging again. Hide its line for every job, which would disturb the display.
             OmegaConf.update(config.hydra.hydra_logging, "loggers.hydra.level", "WARNING", force_add=True)
         return config
 
 
 def objective_of(config: DictConfig) -> str | None:
-    """The metric that ``config`` asks to minimise."""
+    """The name of the metric to minimise; None where ``config`` names none."""
     name = OmegaConf.select(config, "objective")
     return None if name is None else str(name)
 
 
 def _has(config: DictConfig, key: str) -> bool:
-    """Whether ``config`` has the dotted ``key``, whatever its value."""
+    """Whether ``config`` has the dotted ``key``, also with a missing or null value."""
     node: Any = config
     for part in key.split("."):
         if not isinstance(node, DictConfig) or node._is_none() or part not in list(node):
@@ -234,7 +234,7 @@ def load_check(path: str | None) -> Check | None:
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs without those that an earlier one equals in everything but spelling."""
+    """The jobs without duplicates: the first job of each hash."""
     found: dict[str, Job] = {}
     for job in jobs:
         found.setdefault(job.hash, job)
@@ -242,5 +242,5 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
 
 
 def workload_of(config: DictConfig) -> Workload:
-    """What the run that ``config`` describes has to do."""
+    """The amount of work of the run that ``config`` describes."""
     return Workload.of(lambda key: OmegaConf.select(config, key))

@@ -1,4 +1,4 @@
-"""A search's journal file, and what becomes of damage to it."""
+"""Repair a damaged journal, the file in which Optuna stores the trials of a search."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ log = logging.getLogger(__name__)
 
 # Operations in Optuna's journal, and the direction of a study.
 _CREATE_STUDY, _CREATE_TRIAL, _SET_PARAM, _SET_STATE, _MINIMIZE = 0, 4, 5, 6, 1
-_MENDER = "mended"  # in the place of a process's name
+_MENDER = "mended"  # the worker_id of records that the repair adds
 
 
 def cut_torn_end(path: Path, lock: Lock) -> bool:
-    """Cut off a last line that a power loss left unfinished: Optuna would take what is appended to it for nonsense.
+    """Cut off an unfinished last line, such as a power loss leaves.
+
+    Without this, the next record would be appended to the unfinished line, and Optuna could not read it.
 
     Returns:
-        Whether the last line is sound then; Optuna itself reads over a damaged one until more is appended.
+        Whether the last line is then a valid record, or the journal is empty or missing.
     """
     if not path.exists():
         return True
@@ -38,18 +40,18 @@ def cut_torn_end(path: Path, lock: Lock) -> bool:
 
 
 def mend(path: Path, lock: Lock, name: str) -> str:
-    """Make a journal readable that has damaged lines in its middle; the journal as it was is kept beside it.
+    """Repair a journal with damaged lines. A copy of the damaged journal is kept beside it.
 
-    Damaged lines are dropped. A study or a trial that is then used without having been made is made again, so that
-    trials keep their numbers; what it lacks is drawn or told again from the results on disk.
+    Damaged lines are dropped. Where the line that creates a study or a trial was lost, a new one is written, so the
+    trials keep their numbers. The search later draws lost parameters again and reads lost results from disk.
 
     Args:
         path: the journal.
-        lock: the journal's.
-        name: of the study, should its own line be damaged.
+        lock: the lock of the journal.
+        name: the name of the study, used where the line that creates the study is damaged.
 
     Returns:
-        What has been done, in one line.
+        A line that reports the repair.
     """
     with lock:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -63,7 +65,7 @@ def mend(path: Path, lock: Lock, name: str) -> str:
 
 
 def _sound_parts(line: bytes) -> list[dict[str, Any]]:
-    """The record in a line; where a torn line and the next one have run together, the second."""
+    """The valid record in a line, as a list of at most one. After a torn record on the same line, the next record."""
     for start in (match.start() for match in re.finditer(rb'\{"op_code"', line)):
         record = _record(line[start:])
         if record is not None:
@@ -72,7 +74,7 @@ def _sound_parts(line: bytes) -> list[dict[str, Any]]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """The record in a line; None where it is none."""
+    """The record in a line; None if the line is not a valid record."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -81,7 +83,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _completed(records: list[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
-    """The ``records`` that Optuna accepts, and those made again without which others refer to nothing."""
+    """The ``records`` that Optuna accepts, and new records for a lost study or trial that later records refer to."""
     from optuna.storages.journal._storage import JournalStorageReplayResult
 
     replay = JournalStorageReplayResult(_MENDER)
@@ -89,7 +91,7 @@ def _completed(records: list[dict[str, Any]], name: str) -> Iterator[dict[str, A
     incomplete = _incomplete(records)
     for record in records:
         if record["op_code"] == _SET_STATE and record.get("trial_id") in incomplete:
-            continue  # it is open again: its parameters are drawn as they were, and its result is told again
+            continue  # the trial becomes open: the same parameters are drawn, and the result is told again
         operation, trial = record["op_code"], record.get("trial_id", -1)
         wanted = [record]
         if studies == 0 and operation != _CREATE_STUDY:
@@ -112,7 +114,7 @@ def _completed(records: list[dict[str, Any]], name: str) -> Iterator[dict[str, A
 
 
 def _incomplete(records: list[dict[str, Any]]) -> set[int]:
-    """Trials that have lost a parameter: those with fewer than others."""
+    """The ids of trials that lost a parameter: they have fewer parameters than other trials."""
     names: dict[Any, set[Any]] = {}
     for record in records:
         if record["op_code"] in (_SET_PARAM, _SET_STATE):
