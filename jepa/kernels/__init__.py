@@ -1,8 +1,8 @@
 """Faster equivalents of parts of models, put in place from outside.
 
-A model computes the same without them, within rounding, and no model knows of them. A kernel is a function of a
-module's own parameters. It takes the place of one function of the module, so that the names and shapes of a state dict
-stay as they are. ``python benchmarks/kernels.py`` measures what each saves of a whole train step.
+A model computes the same numbers without kernels, except for rounding. No model imports a kernel. A kernel is a
+function of a module's own parameters. It replaces one function of the module, so the names and shapes of a state dict
+do not change. ``python benchmarks/kernels.py`` measures how much of a whole train step each kernel saves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jepa.kernels.setting import Setting, restore
 
 __all__ = ["KERNELS", "install"]
 
-# Each replaces functions of a module that it suits, and returns whether it did. A later one wins over an earlier one.
+# Each kernel replaces functions of a module if it suits, and returns whether it did. Later kernels override earlier.
 KERNELS: dict[str, Callable[[nn.Module, Setting], bool]] = {
     "channels_last": channels_last.install,
     "folded_norm": folded_norm.install,
@@ -35,14 +35,14 @@ def install(
     batched: bool = False,
     only: Collection[str] = tuple(KERNELS),
 ) -> list[str]:
-    """Replace parts of ``method`` by faster equivalents where they suit; those of an earlier call are taken out.
+    """Replace parts of ``method`` by faster equivalents where they suit; first undo the replacements of earlier calls.
 
     Args:
         method: a method, or any module; its parameters and buffers stay where they are.
-        device: where it runs.
+        device: device on which the method runs.
         precision: fp32, tf32 or bf16.
-        batched: it is called under ``torch.func.vmap``, for the jobs of a pack.
-        only: names of the kernels that may be used; none: the plain code everywhere.
+        batched: whether the method is called under ``torch.func.vmap``, for the jobs of a pack.
+        only: names of the kernels that may be used; empty: use the plain code everywhere.
 
     Returns:
         The names of the kernels in place.

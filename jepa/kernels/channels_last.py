@@ -1,9 +1,11 @@
-"""Channels-last maps on a CPU: convolutions, and ReLU and batch normalisation in pieces that a core's cache holds.
+"""Convolution, ReLU and batch normalisation of channels-last maps on a CPU.
 
-PyTorch's own BatchNorm for channels-last on a CPU adds up one pixel after the other in single precision: from 4 000
-images of a constant background its variances are wrong by 10 %. Here every sum is taken by ``Tensor.sum``, which groups
-its terms, of differences from a value near the mean, so that it keeps its digits. ReLU, both sums, the result and all
-of the backward pass read a map twice at most.
+ReLU and batch normalisation process the maps in pieces that fit into a core's cache. The forward pass reads each map
+twice at most, and so does the backward pass.
+
+PyTorch's own BatchNorm for channels-last maps on a CPU sums one pixel after another in single precision. With 4 000
+images of a constant background its variances are wrong by 10 %. This module keeps the digits in two ways: it subtracts
+a value near the mean first, and it sums with ``Tensor.sum``, which adds its terms in groups.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from torch.nn import functional as F
 from jepa.kernels.setting import Setting, channels_last, replace, take_over_relu, update_running_values
 from jepa.models.encoders import LeNet5, MeNet5, ResNet18
 
-PIECE = 1 << 18  # elements that a thread takes at a time: 1 MiB in single precision
+PIECE = 1 << 18  # elements that a thread processes at a time: 1 MiB in single precision
 
 
 def install(module: nn.Module, setting: Setting) -> bool:
-    """Replace the convolutions, norms and ReLUs in front of norms of an encoder; returns whether ``module`` is one."""
+    """Replace an encoder's convolutions, its norms and the ReLUs before norms; returns whether ``module`` suits."""
     if setting.device.type != "cpu" or setting.batched or type(module) not in (MeNet5, ResNet18, LeNet5):
         return False
     for part in module.modules():
@@ -37,27 +39,31 @@ def install(module: nn.Module, setting: Setting) -> bool:
 
 
 def convolve(module: nn.Conv2d, maps: Tensor) -> Tensor:
-    """What ``module(maps)`` gives, channels-last."""
+    """Compute ``module(maps)`` with channels-last maps. maps: [N, C, H, W]; returns [N, O, H', W']."""
     return nn.Conv2d.forward(module, channels_last(maps))
 
 
 def features(encoder: MeNet5, frames: Tensor) -> Tensor:
-    """What ``encoder.features(frames)`` gives. frames: [N, C, H, W]; returns [N, features_size]."""
+    """Compute ``encoder.features(frames)``. frames: [N, C, H, W]; returns [N, features_size]."""
     maps = encoder.layer1(frames).permute(0, 2, 3, 1)  # [N, 3, 3, 32w]
-    # The weight's columns in the order of the maps: cheaper than copying the maps and their gradients.
+    # Reorder the weight's columns to the maps' memory order. Copying the maps and their gradients would cost more.
     weight = encoder.fc.weight.view(encoder.fc.out_features, maps.shape[3], -1).transpose(1, 2).flatten(1)
     return F.linear(maps.flatten(1), weight, encoder.fc.bias)
 
 
 def normalize(norm: nn.BatchNorm2d, rectify: bool, maps: Tensor) -> Tensor:
-    """What ``norm(maps)`` gives; with ``rectify``, ``norm(maps.relu_())``. maps and returned: [N, C, H, W]."""
+    """Compute ``norm(maps)``, or ``norm(maps.relu_())`` if ``rectify``. maps and result: [N, C, H, W]."""
     if norm.training and suits(maps):
         return normalize_groups(norm, maps, num_groups=1, rectify=rectify)
     return nn.BatchNorm2d.forward(norm, maps.relu_() if rectify else maps)
 
 
 def suits(maps: Tensor) -> bool:
-    """Whether maps [N, C, H, W] lie channels-last without gaps, have several channels and pixels, and are computed."""
+    """Whether ``ChannelsLastNorm`` can process ``maps`` [N, C, H, W].
+
+    True if the maps are channels-last without gaps, have several channels and several pixels, and torch.compile is not
+    tracing.
+    """
     _, channels, height, width = maps.shape
     strides = (height * width * channels, 1, width * channels, channels)
     plain = maps.stride() == strides and channels > 1 and height * width > 1
@@ -65,7 +71,7 @@ def suits(maps: Tensor) -> bool:
 
 
 def normalize_groups(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, rectify: bool) -> Tensor:
-    """:class:`ChannelsLastNorm` with the parameters of ``norm``, whose running values are updated group by group."""
+    """Apply :class:`ChannelsLastNorm` with the parameters of ``norm``; update its running values group by group."""
     result: Tensor
     result, mean, variance, *_ = ChannelsLastNorm.apply(  # type: ignore[no-untyped-call]
         maps, norm.weight, norm.bias, norm.eps, num_groups, rectify
@@ -75,18 +81,18 @@ def normalize_groups(norm: nn.BatchNorm2d, maps: Tensor, *, num_groups: int, rec
 
 
 class ChannelsLastNorm(torch.autograd.Function):
-    """Batch normalisation of maps [N, C, H, W], channels-last; each group of images by statistics of its own.
+    """Batch normalisation of channels-last maps [N, C, H, W]; each group of images has its own statistics.
 
-    Maps may be in bfloat16; sums and differences are made in the type of the weight.
+    Maps may be in bfloat16. Sums and differences are computed in the dtype of the weight.
     """
 
     @staticmethod
     def forward(
         maps: Tensor, weight: Tensor, bias: Tensor, eps: float, num_groups: int, rectify: bool
     ) -> tuple[Tensor, ...]:
-        """Returns the normalised maps, the groups' means and (biased) variances [G, C], and, if rectified, the maps.
+        """Return the normalised maps, the groups' means and biased variances [G, C], and, if rectified, the maps.
 
-        num_groups: G; a group is N / G images after another. rectify: apply ReLU first, in place.
+        num_groups: G; a group is N / G consecutive images. rectify: apply ReLU to the maps first, in place.
         """
         groups = _rows(maps, num_groups)
         result = torch.empty_like(maps)
@@ -115,7 +121,7 @@ class ChannelsLastNorm(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        """Gradients of maps, weight and bias; with rectify, those of the maps before ReLU."""
+        """Gradients of maps, weight and bias. If rectified, the maps' gradient is that of the maps before ReLU."""
         if grad is None:
             return (None,) * 6
         maps, weight, mean, scale = ctx.saved_tensors  # [N, C, H, W], [C], [G, C], [G, C]
@@ -139,14 +145,14 @@ class ChannelsLastNorm(torch.autograd.Function):
 
 
 def _moments(rows: Tensor, rectify: bool, scratch: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance [C], float64, of rows [S, M, C], which are rectified in place first where asked for."""
+    """Mean and biased variance [C], float64, of rows [S, M, C]; ``rectify`` applies ReLU to the rows in place first."""
     origin, sums, squares = None, [], []
     for (piece,) in _pieces(rows):
         if rectify:
             piece.relu_()
         exact = _exact(piece, scratch[0])
         if origin is None:
-            origin = exact[0].mean(0)  # near the mean of all: the squares of what is left lose no digits to it
+            origin = exact[0].mean(0)  # near the overall mean, so the squared differences keep their digits
         shifted = torch.sub(exact, origin, out=scratch[1][:, : piece.shape[1]])
         sums.append(shifted.sum(1))
         squares.append(shifted.mul_(shifted).sum(1))
@@ -170,7 +176,7 @@ def _gradient_sums(rows: Tensor, grads: Tensor, mean: Tensor, scratch: list[Tens
 def _input_gradient(
     piece: Tensor, grad: Tensor, target: Tensor, values: list[Tensor], rectify: bool, scratch: list[Tensor]
 ) -> None:
-    """target = offset + slope * piece + factor * grad, and 0 where ReLU gave 0. values: offset, slope, factor [C]."""
+    """Set target = offset + slope * piece + factor * grad; 0 where ReLU gave 0. values: offset, slope, factor [C]."""
     offset, slope, factor = values
     exact = _exact(piece, scratch[0])
     result = target if target.dtype == exact.dtype else scratch[1][:, : piece.shape[1]]
@@ -182,10 +188,10 @@ def _input_gradient(
 
 
 def _rows(maps: Tensor, num_groups: int) -> Tensor:
-    """maps [N, C, H, W], channels-last, as [G, S, N * H * W / (G * S), C], without a copy.
+    """View channels-last maps [N, C, H, W] as [G, S, N * H * W / (G * S), C].
 
-    S: a share of rows for each thread, if all can have the same. Operators deal out the first axis that is not summed
-    over, so that a thread meets in every pass, of sums too, the images that it met in the one before.
+    S: the number of threads if it divides a group's rows, else 1. PyTorch splits the first axis that is not summed over
+    among its threads. With the axis S, each thread processes the same images in every pass, sums included.
     """
     rows = maps.permute(0, 2, 3, 1).view(num_groups, -1, maps.shape[1])
     threads = torch.get_num_threads()
@@ -194,22 +200,22 @@ def _rows(maps: Tensor, num_groups: int) -> Tensor:
 
 
 def _pieces(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Tensors [S, M, C] cut alike into pieces of at most ``_piece_length`` rows of each share."""
+    """Split tensors [S, M, C] in the same way into pieces of at most ``_piece_length`` rows of each share."""
     length = _piece_length(rows[0].shape[2])
     return zip(*(torch.split(tensor, length, dim=1) for tensor in rows), strict=True)
 
 
 def _piece_length(channels: int) -> int:
-    """Rows of a piece in each share."""
+    """Number of rows that a piece takes from each share."""
     return max(1, PIECE // channels)
 
 
 def _scratch(groups: Tensor, dtype: torch.dtype) -> Tensor:
-    """Room for one piece of any of the groups [G, S, M, C]."""
+    """An empty tensor that holds one piece of any of the groups [G, S, M, C]."""
     length = min(groups.shape[2], _piece_length(groups.shape[3]))
     return groups.new_empty(groups.shape[1], length, groups.shape[3], dtype=dtype)
 
 
 def _exact(piece: Tensor, scratch: Tensor) -> Tensor:
-    """The piece in the type of the scratch space, which is used only where that is another than its own."""
+    """The piece in the dtype of ``scratch``: the piece itself if the dtypes agree, else a copy in ``scratch``."""
     return piece if piece.dtype == scratch.dtype else scratch[:, : piece.shape[1]].copy_(piece)

@@ -1,4 +1,4 @@
-"""The study's decoder: convolutions without upsampled maps, and the norms of all time steps in one call."""
+"""Kernels of the study's decoder: convolution without upsampled maps, and one norm call for all time steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from jepa.models.decoders import Decoder, UpsampledConv
 def install(module: nn.Module, setting: Setting) -> bool:
     """Replace the layers of a :class:`Decoder`; returns whether ``module`` is one.
 
-    Convolutions and norms go together: the convolutions make channels-last maps, in which PyTorch's own norm loses
-    digits on a CPU.
+    Convolutions and norms are replaced together: the convolutions return channels-last maps, and PyTorch's own norm
+    loses digits on such maps on a CPU.
     """
     if type(module) is not Decoder:
         return False

@@ -1,7 +1,7 @@
-"""The filter of a recurrent state-space model whose samples carry no gradient, as one autograd function.
+"""The filter of a recurrent state-space model as one autograd function, for samples that carry no gradient.
 
-Samples without gradient are constants to the backward pass: it needs a loop over time for the GRU's own recurrence
-only, and every other gradient of all time steps is one product. Nothing is computed twice: the loop keeps its parts.
+The backward pass treats the samples as constants. It loops over time only for the GRU's recurrence. Each other gradient
+is one matrix product over all time steps. The forward loop stores its intermediate values, so none is computed twice.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def install(module: nn.Module, setting: Setting) -> bool:
 def run_filter(
     method: RSSM, encodings: Tensor, actions: Tensor, sample: Tensor, noise: Tensor
 ) -> tuple[Tensor, Gaussian]:
-    """What ``method.filter`` gives; arguments and results as there."""
+    """Compute ``method.filter``; see there for arguments and results."""
     size = sample.shape[-1]
     into = _linear(method.predictor.rnn_input_net, 0)  # of sample and action
     first = [_linear(net, 0) for net in (method.posterior.posterior_mu_net, method.posterior.posterior_var_net)]
     second = [_linear(net, 2) for net in (method.posterior.posterior_mu_net, method.posterior.posterior_var_net)]
-    # What actions and encodings add needs no recurrence.
+    # The contributions of actions and encodings need no recurrence: compute them for all steps at once.
     pushed = F.linear(actions, into.weight[:, size:], into.bias)
     seen_weight = torch.cat([linear.weight[:, :size] for linear in first])
     seen = F.linear(encodings[1:], seen_weight, torch.cat([linear.bias for linear in first]))
@@ -61,33 +61,33 @@ def _linear(net: nn.Sequential, index: int) -> nn.Linear:
 
 
 class FilterWeights(NamedTuple):
-    """Weights of a filter; under autocast those of two dimensions and more come in its type, see ``filter_beliefs``."""
+    """Weights of a filter. Under autocast, ``filter_beliefs`` casts the matrices to autocast's dtype."""
 
-    sample: Tensor  # [D, D], of samples to the input layer
-    input: Tensor  # [3D, D], of the input layer to the GRU's gates
-    input_bias: Tensor  # [3D], every bias of the gates but the next
-    hidden: Tensor  # [3D, D], of beliefs to the gates
+    sample: Tensor  # [D, D], from samples to the input layer
+    input: Tensor  # [3D, D], from the input layer to the GRU's gates
+    input_bias: Tensor  # [3D], all biases of the gates except hidden_bias
+    hidden: Tensor  # [3D, D], from beliefs to the gates
     hidden_bias: Tensor  # [D], of the recurrent part of n
-    first: Tensor  # [2D, D], of beliefs to the posterior's two hidden layers, the mean's before the deviation's
-    second: Tensor  # [2, D, D], of the hidden layers to mean and deviation
+    first: Tensor  # [2D, D], from beliefs to the posterior's two hidden layers: first the mean's, then the deviation's
+    second: Tensor  # [2, D, D], from the hidden layers to mean and deviation
     second_bias: Tensor  # [2, 1, D]
 
 
 def filter_beliefs(
     belief: Tensor, sample: Tensor, pushed: Tensor, seen: Tensor, noise: Tensor, min_var: Tensor, weights: FilterWeights
 ) -> tuple[Tensor, Tensor]:
-    """Beliefs b_1 ... b_N and the posteriors' outputs; samples carry no gradient.
+    """Compute the beliefs b_1 ... b_N and the posteriors' outputs; samples carry no gradient.
 
     Args:
         belief, sample: b_0 and s_0 [B, D].
-        pushed: what actions add to the input layer [N, B, D], with its bias.
-        seen: what encodings add to the posterior's hidden layers [N, B, 2D], with their biases.
-        noise: standard normals of the posterior's samples [N, B, D].
-        min_var: [], added to the posterior's standard deviation for a sample.
-        weights: in the parameters' precision; under autocast the products run in its type, cast once.
+        pushed: the actions' contribution to the input layer [N, B, D], with the layer's bias.
+        seen: the encodings' contribution to the posterior's hidden layers [N, B, 2D], with the layers' biases.
+        noise: standard normal numbers for the posterior's samples [N, B, D].
+        min_var: [], added to the posterior's standard deviation when a sample is drawn.
+        weights: in the parameters' precision. Under autocast the matrices are cast to its dtype once.
 
     Returns:
-        Beliefs [N, B, D]; mean and deviation before its softplus, both after ReLU [2, N, B, D].
+        Beliefs [N, B, D]; mean and deviation, both after ReLU, the deviation before softplus [2, N, B, D].
     """
     device = belief.device.type
     if torch.is_autocast_enabled(device):
@@ -102,16 +102,16 @@ def filter_beliefs(
 
 
 class _Filter(torch.autograd.Function):
-    """Every tensor may have leading axes in front of those named (packed jobs)."""
+    """The filter's loop over time. Every tensor may have leading axes before the named axes (packed jobs)."""
 
     @staticmethod
     def forward(
         belief: Tensor, pushed: Tensor, seen: Tensor, sample: Tensor, noise: Tensor, min_var: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        """Returns beliefs [N, B, D] and outputs [2, N, B, D]; then what the backward pass needs of every step."""
+        """Return beliefs [N, B, D], outputs [2, N, B, D], and the values of each step that the backward pass needs."""
         weights = FilterWeights(*tensors)
         size = belief.shape[-1]
-        # A belief meets the GRU's weight at the next step and the posterior's at this one: one product for both.
+        # One product applies two weights to a belief: the posterior's for this step and the GRU's for the next.
         joint = torch.cat([weights.hidden, weights.first], dim=-2).mT  # [D, 5D]
         from_sample, from_input, second = weights.sample.mT, weights.input.mT, weights.second.mT
         input_bias, hidden_bias = weights.input_bias.unsqueeze(-2), weights.hidden_bias.unsqueeze(-2)
@@ -173,7 +173,7 @@ class _Filter(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Packed jobs: the same code with their axis in front of every tensor."""
+        """Packed jobs: the same code, with the job axis first in every tensor."""
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
             for tensor, dim in zip(tensors, in_dims, strict=True)
@@ -183,16 +183,16 @@ class _Filter(torch.autograd.Function):
 
 
 def _product(steps: Tensor, matrix: Tensor) -> Tensor:
-    """steps [N, B, F] @ matrix [F, G] as one product; returns [N, B, G]."""
+    """Multiply steps [N, B, F] by matrix [F, G] in one product; returns [N, B, G]."""
     return cast_product(steps.flatten(-3, -2), matrix).reshape(*steps.shape[:-1], -1)
 
 
 def _through_relu(grad: Tensor, output: Tensor) -> Tensor:
-    """The gradient of a ReLU's input from that of its output."""
+    """The gradient of a ReLU's input. grad: gradient of its output; output: the ReLU's output."""
     result: Tensor = torch.ops.aten.threshold_backward(grad, output, 0)
     return result
 
 
 def _outer(grad_rows: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of ``weight`` [out, in] in ``rows @ weight.T`` from that of the products [M, out]; rows: [M, in]."""
+    """The gradient of ``weight`` [out, in] in ``rows @ weight.T``. rows: [M, in]; grad_rows: [M, out]."""
     return grad_rows.to(weight.dtype).mT @ rows.to(weight.dtype)

@@ -1,11 +1,14 @@
-"""Convolution, ReLU and batch normalisation, each normalisation folded into the layer that follows it, on a CPU.
+"""Convolution, ReLU and batch normalisation on a CPU, with each normalisation folded into the next linear layer.
 
-Normalising a channel is (x - mean) * factor + shift, and what follows is linear: the factor goes into its kernel, the
-rest into an offset for each of its output pixels (fewer of a kernel's taps lie inside the maps at the border than in
-the middle). So a map is written once by its convolution, read and rectified once for its moments, and never written
-normalised; and the sums that the backward pass of a normalisation needs come out of the kernel's own gradient. The same
-mathematics as layer by layer, in an order that rounds differently: a mean is taken off after the convolution. For the
-digits to last, a channel is kept less a value near its mean; those of bfloat16 would not.
+Normalisation computes (x - mean) * factor + shift for each channel. The next layer is linear, so the factor multiplies
+its kernel, and mean and shift become an offset for each output pixel. The offset depends on the pixel, because fewer
+taps of the kernel lie inside the maps at the border.
+
+This saves passes over memory. The convolution writes each map once. One more pass applies ReLU and computes mean and
+variance. The normalised map is never written. The backward pass obtains the sums it needs from the kernel's gradient.
+
+The mathematics is that of separate layers, but the rounding differs: the mean is subtracted after the convolution. To
+keep the digits, each channel is stored minus a value near its mean. In bfloat16 the digits would be lost all the same.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ from jepa.kernels.channels_last import features as unfolded_features
 from jepa.kernels.setting import Setting, channels_last, replace, update_running_values
 from jepa.models.encoders import MeNet5
 
-# Normalisations are folded from this many elements of the first maps on. Smaller maps have little time to save, and
-# keep the original's order of operations, whose rounding fills half of the golden arrays' tolerance.
+# Fold normalisations if the first maps have at least this many elements. Smaller maps save little time. They keep the
+# original's order of operations, because its rounding already uses half of the golden arrays' tolerance.
 FOLDED_FROM = 1 << 20
 
 
 def install(module: nn.Module, setting: Setting) -> bool:
-    """Replace the features of a :class:`MeNet5`; returns whether ``module`` is one, in full precision on a CPU."""
+    """Replace ``features`` of a :class:`MeNet5` on a CPU, outside bf16 and packs; returns whether ``module`` suits."""
     if setting.device.type != "cpu" or setting.precision == "bf16" or setting.batched or type(module) is not MeNet5:
         return False
     replace(module, "features", features)
@@ -36,7 +39,7 @@ def install(module: nn.Module, setting: Setting) -> bool:
 
 
 def features(encoder: MeNet5, frames: Tensor) -> Tensor:
-    """What ``encoder.features(frames)`` gives. frames: [N, C, H, W]; returns [N, features_size]."""
+    """Compute ``encoder.features(frames)``. frames: [N, C, H, W]; returns [N, features_size]."""
     *layers, pool = encoder.layer1
     first = layers[0]
     assert isinstance(first, nn.Conv2d)
@@ -44,11 +47,11 @@ def features(encoder: MeNet5, frames: Tensor) -> Tensor:
     if not encoder.training or num_first < FOLDED_FROM or torch.compiler.is_compiling():
         return unfolded_features(encoder, frames)
     maps, pending = folded_layers(layers, channels_last(frames))
-    return folded_linear(encoder.fc, pool(maps), pending)  # pooling and normalising: either may come first
+    return folded_linear(encoder.fc, pool(maps), pending)  # pooling and normalisation commute
 
 
 class Normalization(NamedTuple):
-    """What is still to be done to maps [N, C, H, W]: (maps - mean) * factor + shift. [C] each."""
+    """A normalisation not yet applied to maps [N, C, H, W]: (maps - mean) * factor + shift. Each field: [C]."""
 
     mean: Tensor
     factor: Tensor
@@ -56,14 +59,14 @@ class Normalization(NamedTuple):
 
 
 def folded_layers(layers: Sequence[nn.Module], maps: Tensor) -> tuple[Tensor, Normalization]:
-    """Convolution, ReLU and BatchNorm2d in training, any number of times, up to the last normalisation.
+    """Apply repeated convolution, ReLU and BatchNorm2d in training mode, except for the last normalisation.
 
     Args:
-        layers: the three of each time; no convolution has groups, or is padded but with zeros.
+        layers: convolution, ReLU, norm, convolution, …; no convolution has groups; padding is by zeros.
         maps: [N, C, H, W], channels-last.
 
     Returns:
-        The last rectified maps [N, O, H', W'], each channel less some value, and the normalisation that they lack.
+        The last maps after ReLU [N, O, H', W'], minus a constant for each channel; and the normalisation to apply.
     """
     pending: Normalization | None = None
     for convolution, norm in zip(layers[0::3], layers[2::3], strict=True):
@@ -79,16 +82,16 @@ def folded_layers(layers: Sequence[nn.Module], maps: Tensor) -> tuple[Tensor, No
 
 
 def folded_linear(linear: nn.Linear, maps: Tensor, pending: Normalization) -> Tensor:
-    """linear(normalised maps, flattened as [C, H, W]), for maps [N, C, H, W] in channels-last order."""
+    """Apply ``linear`` to the normalised maps, flattened as [C, H, W]. maps: [N, C, H, W], channels-last."""
     weight = linear.weight.view(linear.out_features, maps.shape[1], -1)  # [D, C, H * W]
     kernel, constant = _fold(weight, pending)
-    # Its columns in the maps' own order: cheaper than the maps, and their gradients, in the order of the weight.
+    # Reorder the kernel's columns to the maps' memory order. Copying the maps and their gradients would cost more.
     columns = kernel.transpose(1, 2).flatten(1)
     return F.linear(maps.permute(0, 2, 3, 1).flatten(1), columns, linear.bias + constant.sum((1, 2)))
 
 
 def _folded_kernel(convolution: nn.Conv2d, maps: Tensor, pending: Normalization | None) -> tuple[Tensor, Tensor]:
-    """Kernel [O, C, h, w] and offsets [H' * W', O] with which maps that lack a normalisation are to be convolved."""
+    """Kernel [O, C, h, w] and offsets [H' * W', O] that convolve the maps and apply the pending normalisation."""
     weight, bias = convolution.weight, convolution.bias
     assert bias is not None
     inside = _taps_inside(convolution, maps)  # [h * w, H' * W']
@@ -99,27 +102,27 @@ def _folded_kernel(convolution: nn.Conv2d, maps: Tensor, pending: Normalization 
 
 
 def _fold(weight: Tensor, pending: Normalization) -> tuple[Tensor, Tensor]:
-    """The weight [O, C, K] for maps as they are, and what each of its elements then adds whatever they are."""
+    """Fold ``pending`` into ``weight`` [O, C, K]: the weight for unnormalised maps, and each element's constant."""
     kernel = weight * pending.factor[:, None]
     return kernel, weight * pending.shift[:, None] - kernel * pending.mean[:, None]
 
 
 def _taps_inside(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
-    """[h * w, H' * W']: 1 where a tap of the kernel reads a pixel for this output pixel, 0 in the padding."""
+    """[h * w, H' * W']: 1 where the tap reads a pixel for this output pixel, 0 where the tap reads padding."""
     ones = convolution.weight.new_ones(1, 1, *maps.shape[2:])
     padding: Any = convolution.padding
     return F.unfold(ones, convolution.kernel_size, padding=padding, stride=convolution.stride)[0]
 
 
 class _RectifiedMoments(torch.autograd.Function):
-    """relu(maps + offset) - origin, in place, with its mean and variance, piece by piece of what a core's cache holds.
+    """Compute relu(maps + offset) - origin in place, with its mean and variance, in pieces that fit a core's cache.
 
-    The origin of a channel is its mean in the first image: the moments of what is left lose no digits to it.
+    The origin of a channel is its mean in the first image. Subtracting it keeps the digits of mean and variance.
     """
 
     @staticmethod
     def forward(maps: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """maps: [N, C, H, W], channels-last; offset: [H * W, C]. Returns the maps, mean, biased variance, origin."""
+        """maps: [N, C, H, W], channels-last; offset: [H * W, C]. Return the maps, mean, biased variance, origin."""
         images = _images(maps)
         origin = torch.add(images[0, 0], offset).relu_().mean(0)
         offset = offset - origin
@@ -137,7 +140,7 @@ class _RectifiedMoments(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, ...]) -> None:
         maps, mean, _, origin = output
         ctx.mark_dirty(inputs[0])
-        ctx.mark_non_differentiable(origin)  # what follows takes the mean off: the result is the same for any origin
+        ctx.mark_non_differentiable(origin)  # the mean is subtracted later, so any origin gives the same result
         ctx.save_for_backward(maps, mean, origin)
 
     @staticmethod
@@ -163,7 +166,7 @@ class _RectifiedMoments(torch.autograd.Function):
 
 
 def _images(maps: Tensor) -> Tensor:
-    """maps [N, C, H, W], channels-last, as [S, N / S, H * W, C]; S: a share of the images for each thread, if even."""
+    """View channels-last maps [N, C, H, W] as [S, N / S, H * W, C]. S: number of threads if it divides N, else 1."""
     num_images, channels, height, width = maps.shape
     threads = torch.get_num_threads()
     shares = threads if num_images % threads == 0 else 1
@@ -171,5 +174,5 @@ def _images(maps: Tensor) -> Tensor:
 
 
 def _pieces(images: Tensor) -> tuple[Tensor, ...]:
-    """Images [S, N / S, P, C] cut into pieces of a few images of each share."""
+    """Split images [S, N / S, P, C] into pieces of a few images of each share."""
     return torch.split(images, max(1, PIECE // (images.shape[2] * images.shape[3])), dim=1)

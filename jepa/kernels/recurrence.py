@@ -1,7 +1,7 @@
 """The recurrence of a GRU as one autograd function.
 
-The product of the inputs is one call for all time steps, and the backward pass makes one product for the weight's
-gradient instead of one a time step. The packed form runs the same code on tensors with a leading axis ``J``.
+One call multiplies the inputs of all time steps by their weight. The backward pass computes the weight's gradient by
+one product instead of one per time step. Packed jobs run the same code on tensors with a leading axis ``J``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def install(module: nn.Module, setting: Setting) -> bool:
 
 
 def gru(module: GRU, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """What ``module(inputs, hidden)`` gives. inputs: [T, B, A]; hidden: [L, B, D].
+    """Compute ``module(inputs, hidden)``. inputs: [T, B, A]; hidden: [L, B, D].
 
-    Under autocast the products run in its type; the states are kept in the type of the parameters.
+    Under autocast the products run in autocast's dtype; the states stay in the dtype of the parameters.
     """
     last = []
     for index in range(module.num_layers):
@@ -41,16 +41,16 @@ def gru(module: GRU, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
 def gru_cell_parts(
     gates: Tensor, product: Tensor, hidden: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The state after one input, and what ``recurrence_gradients`` needs of the step.
+    """Compute the state after one input, and the values that ``recurrence_gradients`` needs of the step.
 
     Args:
-        gates: product of the input, with all biases but that of the recurrent part of n [B, 3D].
-        product: product of the state [B, 3D].
+        gates: input times its weight, plus all biases except that of the recurrent part of n [B, 3D].
+        product: state times its weight [B, 3D].
         hidden: the state [B, D].
-        bias: of the recurrent part of n [D].
+        bias: bias of the recurrent part of n [D].
 
     Returns:
-        The state after the input [B, D]; r and z side by side [B, 2D]; n; the recurrent part of n [B, D] each.
+        The state after the input [B, D]; r and z concatenated [B, 2D]; n [B, D]; the recurrent part of n [B, D].
     """
     size = hidden.shape[-1]
     reset_update = (gates[..., : 2 * size] + product[..., : 2 * size]).sigmoid_()
@@ -63,7 +63,7 @@ def gru_cell_parts(
 def recurrence(gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """All states of one layer. gates: [T, B, 3D], as in ``gru_cell_parts``; hidden: [B, D]; weight: [3D, D]; bias: [D].
 
-    Returns [T, B, D]. Under autocast the weight is cast to its type once, not at every step.
+    Returns [T, B, D]. Under autocast the weight is cast to autocast's dtype once, not at every step.
     """
     device = gates.device.type
     if torch.is_autocast_enabled(device):
@@ -74,7 +74,7 @@ def recurrence(gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> T
 
 
 def input_bias(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
-    """Biases that can be added ahead of the recurrence: all but that of the recurrent part of n [3D]."""
+    """The biases to add before the recurrence: all except that of the recurrent part of n [3D]."""
     size = bias_hh.shape[-1] // 3
     return bias_ih + F.pad(bias_hh[: 2 * size], (0, size))
 
@@ -85,7 +85,7 @@ def candidate_bias(bias_hh: Tensor) -> Tensor:
 
 
 def cast_product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """rows @ matrix in the type of the matrix, returned in the type of the rows."""
+    """Compute rows @ matrix in the dtype of the matrix; return it in the dtype of the rows."""
     return (rows.to(matrix.dtype) @ matrix).to(rows.dtype)
 
 
@@ -98,10 +98,11 @@ def recurrence_gradients(
     candidate: Tensor,
     recurrent: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of a recurrence's gates, hidden, weight and bias from those of its states [T, B, D].
+    """Gradients of a recurrence's gates, hidden, weight and bias.
 
-    hidden and weight are its inputs, the other four what ``_Recurrence.forward`` returns; every tensor may have leading
-    axes. Every factor that needs no recurrence is made for all steps at once.
+    grad_states: gradients of its states [T, B, D]. hidden and weight are inputs of ``_Recurrence.forward``; the other
+    four are its results. Every tensor may have leading axes. Factors that need no recurrence are computed for all
+    steps at once.
     """
     size = hidden.shape[-1]
     reset, update = reset_update.chunk(2, dim=-1)
@@ -114,8 +115,8 @@ def recurrence_gradients(
             to_candidate * reset,
         ],
         dim=-2,
-    )  # [T, B, 3, D], from the gradient of a state to those of r, z and the recurrent part of n, unactivated
-    grads = []  # of each state, with what comes from later ones; the last first
+    )  # [T, B, 3, D], d state / d pre-activation of r, z and the recurrent part of n
+    grads = []  # of each state, including the contribution of later states; last step first
     later = torch.zeros_like(hidden)
     for t in reversed(range(states.shape[-3])):
         grads.append(grad_states.select(-3, t) + later)
@@ -129,11 +130,11 @@ def recurrence_gradients(
 
 
 class _Recurrence(torch.autograd.Function):
-    """The recurrence over time. Every tensor may have leading axes in front of those named (packed jobs)."""
+    """The recurrence over time. Every tensor may have leading axes before the named axes (packed jobs)."""
 
     @staticmethod
     def forward(gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        """Returns the states [T, B, D]; r and z side by side [T, B, 2D]; n; the recurrent part of n [T, B, D] each."""
+        """Return the states [T, B, D]; r and z joined [T, B, 2D]; n [T, B, D]; the recurrent part of n [T, B, D]."""
         transposed, bias = weight.mT, bias.unsqueeze(-2)
         steps = []
         for t in range(gates.shape[-3]):
@@ -160,7 +161,7 @@ class _Recurrence(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Packed jobs: the same code with their axis in front of every tensor."""
+        """Packed jobs: the same code, with the job axis first in every tensor."""
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
             for tensor, dim in zip(tensors, in_dims, strict=True)

@@ -1,4 +1,4 @@
-"""Where a method will run, and how a kernel is put in place of a part of it."""
+"""The conditions under which a method runs, and functions that install and remove kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Setting:
-    """What decides which kernels suit."""
+    """The conditions that decide which kernels suit."""
 
     device: torch.device
     precision: str  # fp32, tf32 or bf16
@@ -27,19 +27,19 @@ def replace(module: nn.Module, name: str, function: Callable[..., Any], *first: 
 
 
 def restore(module: nn.Module) -> None:
-    """Undo every :func:`replace` of ``module``: its class's own functions are called again."""
+    """Undo every :func:`replace` of ``module``, so that the functions of its class are called again."""
     for name, value in list(vars(module).items()):
         if isinstance(value, partial) and value.func.__module__.startswith("jepa.kernels."):
             del vars(module)[name]
 
 
 def channels_last(maps: Tensor) -> Tensor:
-    """maps [N, C, H, W] with the channels of a pixel side by side in memory."""
+    """Return maps [N, C, H, W] in channels-last format: the channels of a pixel are adjacent in memory."""
     return maps if maps.stride(1) == 1 else maps.to(memory_format=torch.channels_last, copy=True)
 
 
 def take_over_relu(parent: nn.Module, norm: nn.Module) -> bool:
-    """Whether a ReLU stands in front of ``norm`` in ``parent``; if so, it is replaced: the norm is to apply it."""
+    """Disable the ReLU directly before ``norm`` in ``parent``; returns whether there is one, for ``norm`` to apply."""
     layers = list(parent.children())
     before = layers[layers.index(norm) - 1]
     if not isinstance(parent, nn.Sequential) or not isinstance(before, nn.ReLU):
@@ -54,11 +54,11 @@ def _unchanged(relu: nn.Module, maps: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_running_values(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Update the running values of ``norm`` as G calls in training mode do.
+    """Update the running values of ``norm`` as G calls in training mode would.
 
     Args:
-        mean, variance: of each call, the variance biased [G, C].
-        count: values that each of them was taken over.
+        mean, variance: mean and biased variance of each call [G, C].
+        count: number of values in each mean and variance.
     """
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     assert norm.momentum is not None

@@ -1,4 +1,4 @@
-"""Batch normalisation of many time steps in one call, each by statistics of its own."""
+"""Batch normalisation of many time steps in one call; each step has its own statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jepa.models.decoders import StepNorm2d
 
 
 def install(module: nn.Module, setting: Setting) -> None:
-    """Replace the forward pass of each :class:`StepNorm2d` in ``module``, and of a ReLU in front of it."""
+    """Replace the forward pass of each :class:`StepNorm2d` in ``module``, and of a ReLU directly before it."""
     in_pieces = setting.device.type == "cpu" and not setting.batched
     for norm in module.children():
         if isinstance(norm, StepNorm2d):
@@ -21,21 +21,21 @@ def install(module: nn.Module, setting: Setting) -> None:
 
 
 def normalize_steps(norm: StepNorm2d, rectify: bool, in_pieces: bool, maps: Tensor, num_steps: int) -> Tensor:
-    """What ``norm(maps, num_steps)`` gives; with ``rectify``, ``norm(maps.relu_(), num_steps)``.
+    """Compute ``norm(maps, num_steps)``, or ``norm(maps.relu_(), num_steps)`` if ``rectify``.
 
     Args:
-        in_pieces: normalise maps that are channels-last in pieces, as the ``channels_last`` kernel does.
+        in_pieces: normalise channels-last maps in pieces, as the ``channels_last`` kernel does.
         maps: [T*B, C, H, W].
         num_steps: T.
 
     Returns:
-        As ``maps``, in their memory format.
+        The normalised maps, with the shape and memory format of ``maps``.
     """
     if norm.training and in_pieces and suits(maps):
         return normalize_groups(norm, maps, num_groups=num_steps, rectify=rectify)
     maps = maps.relu_() if rectify else maps
     if not norm.training:
-        return nn.BatchNorm2d.forward(norm, maps)  # the running values are the same for every step
+        return nn.BatchNorm2d.forward(norm, maps)  # every step uses the same running values
     steps = maps.reshape(num_steps, -1, *maps.shape[1:])
     result: Tensor
     result, mean, variance = _StepNorm.apply(steps, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
@@ -43,18 +43,18 @@ def normalize_steps(norm: StepNorm2d, rectify: bool, in_pieces: bool, maps: Tens
     return result.flatten(0, 1)
 
 
-_PIXELS = (-4, -2, -1)  # of [..., T, B, C, H, W]: what one statistic is taken over
+_PIXELS = (-4, -2, -1)  # axes of [..., T, B, C, H, W] over which a statistic is computed
 
 
 class _StepNorm(torch.autograd.Function):
-    """Batch normalisation of maps [..., T, B, C, H, W], each step and job for itself, in the weight's precision.
+    """Batch normalisation of maps [..., T, B, C, H, W], separately for each step and job, in the weight's precision.
 
-    Plain sums are used because they group their terms: they are exact enough in every memory format, and fast.
+    ``Tensor.sum`` adds its terms in groups: this is fast and exact enough in every memory format.
     """
 
     @staticmethod
     def forward(maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the normalised maps and the steps' means and (biased) variances [..., T, C]."""
+        """Return the normalised maps and the steps' means and biased variances [..., T, C]."""
         given = maps.to(weight.dtype)
         count = given.shape[-4] * given.shape[-2] * given.shape[-1]
         mean = given.sum(_PIXELS, keepdim=True) / count
@@ -90,7 +90,7 @@ class _StepNorm(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], maps: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-        """Packed jobs: the same code with their axis in front of every tensor."""
+        """Packed jobs: the same code, with the job axis first in every tensor."""
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
             for tensor, dim in zip((maps, weight, bias), in_dims, strict=False)

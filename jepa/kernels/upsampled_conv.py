@@ -1,7 +1,7 @@
 """A convolution of upsampled maps, computed without the upsampled maps.
 
-An output pixel sees few different input pixels, each several times. Kernels in which those taps are summed give the
-same numbers, zero padding included, with 22 % (5×5 at scale 3) or 44 % (3×3 at scale 2) of the products.
+For each output pixel, several taps of the kernel read the same input pixel. Summing those taps first gives the same
+numbers, zero padding included, with 22 % (5×5 at scale 3) or 44 % (3×3 at scale 2) of the multiplications.
 """
 
 from __future__ import annotations
@@ -27,25 +27,28 @@ def install(module: UpsampledConv, setting: Setting) -> None:
 
 
 def upsampled_conv(module: UpsampledConv, taps: Tensor, narrow: bool, to_channels_last: bool, maps: Tensor) -> Tensor:
-    """What ``module(maps)`` gives.
+    """Compute ``module(maps)``.
 
     Args:
-        taps: [kernel_size², taps of the summed kernels]: which falls on which.
-        narrow: few output channels.
-        to_channels_last: change the memory format first.
+        taps: [kernel_size², number of summed taps]: 1 where a tap of the kernel is part of a summed tap.
+        narrow: whether there are fewer than 8 output channels.
+        to_channels_last: whether to change the maps to channels-last format first.
         maps: [N, in_channels, H, W].
 
     Returns:
         [N, out_channels, scale * H, scale * W].
     """
     maps = channels_last(maps) if to_channels_last else maps
-    with torch.autocast(maps.device.type, enabled=False):  # the sums keep their digits
+    with torch.autocast(maps.device.type, enabled=False):  # sum the taps in the weight's precision
         kernel = module.conv.weight.flatten(-2) @ taps.to(module.conv.weight.dtype)
     return _by_phases(maps, kernel, module.scale) if narrow else _transposed(module, maps, kernel)
 
 
 def _transposed(module: UpsampledConv, maps: Tensor, kernel: Tensor) -> Tensor:
-    """Upsampling is a transposed convolution with a box of ones, and ``kernel`` has that box convolved into it."""
+    """Upsample and convolve by one transposed convolution.
+
+    Upsampling is a transposed convolution with a box of ones; ``kernel`` is the convolution's kernel convolved with it.
+    """
     padding = module.conv.kernel_size[0] // 2
     size = module.scale + 2 * padding
     kernel = kernel.reshape(*kernel.shape[:2], size, size).transpose(0, 1)
@@ -53,7 +56,11 @@ def _transposed(module: UpsampledConv, maps: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _by_phases(maps: Tensor, kernel: Tensor, scale: int) -> Tensor:
-    """A 3×3 convolution with a channel for each pixel that an input pixel becomes; those are then put in place."""
+    """Upsample and convolve by one 3×3 convolution.
+
+    Each input pixel becomes scale × scale output pixels. The convolution computes each of them as a channel of its own;
+    the channels are then rearranged into pixels.
+    """
     outputs, inputs = kernel.shape[:2]
     height, width = maps.shape[-2:]
     kernel = kernel.reshape(outputs, inputs, scale, 3, scale, 3).permute(0, 2, 4, 1, 3, 5)
@@ -63,10 +70,11 @@ def _by_phases(maps: Tensor, kernel: Tensor, scale: int) -> Tensor:
 
 
 def transposed_taps(kernel_size: int, scale: int) -> Tensor:
-    """Along one axis [kernel_size, kernel_size + scale - 1]: 1 where a tap is part of the transposed convolution's tap.
+    """[kernel_size, kernel_size + scale - 1], along one axis: 1 where tap t is part of tap u.
 
-    Input i reaches output scale * i + u - kernel_size // 2 through tap u; that output's pixels of the upsampled maps
-    are those of input i for the taps t with 0 <= u + t - (kernel_size - 1) < scale.
+    t counts the taps of the kernel, u those of the transposed convolution. Through tap u, input i
+    contributes to output scale * i + u - kernel_size // 2. For that output, tap t reads a copy of input i in the
+    upsampled maps if 0 <= u + t - (kernel_size - 1) < scale.
     """
     tap = torch.arange(kernel_size).reshape(-1, 1)
     inside = torch.arange(kernel_size + scale - 1) + tap - (kernel_size - 1)
@@ -74,8 +82,10 @@ def transposed_taps(kernel_size: int, scale: int) -> Tensor:
 
 
 def phase_taps(kernel_size: int, scale: int) -> Tensor:
-    """Along one axis [kernel_size, scale * 3]: 1 where, for an output pixel of a phase, a tap falls on the input pixel
-    at offset -1, 0 or 1 from the one it lies in.
+    """[kernel_size, scale * 3], along one axis: 1 where a tap reads the input pixel at offset -1, 0 or 1.
+
+    The offset is counted from the input pixel that the output pixel lies in. phase: the output pixel's position
+    inside that input pixel, 0 to scale - 1.
     """
     tap = torch.arange(kernel_size).reshape(-1, 1, 1) - kernel_size // 2
     phase = torch.arange(scale).reshape(-1, 1)
