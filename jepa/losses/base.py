@@ -107,6 +107,11 @@ class Term(nn.Module, ABC):
         """The coefficient as text for the screen and for figures, such as "× 118.4"."""
         return "× 1" if self.coeff is None else f"× {self.coeff.item():.4g}"
 
+    @property
+    def image_decoder(self) -> nn.Module | None:
+        """The term's network that makes images [T, B, C, H, W] of encodings [T, B, D], where it has one."""
+        return None
+
     def build(self, sizes: Sizes) -> None:
         """Make the term's networks. Called once, before training, in the order of the terms."""
         del sizes

@@ -31,6 +31,10 @@ class Reconstruction(Term):
             raise ConfigError(f"coeff={coeff!r}: needs a decoder, for example model/decoder=menet5")
         self._factory = decoder
 
+    @property
+    def image_decoder(self) -> nn.Module:
+        return self.decoder
+
     def build(self, sizes: Sizes) -> None:
         assert self._factory is not None
         shapes = sizes.shapes

@@ -105,6 +105,25 @@ class Method(nn.Module, ABC):
         return False
 
     @property
+    def has_decoder(self) -> bool:
+        """Whether the method has a network that makes images of embeddings, called by ``reconstructions``."""
+        return False
+
+    def reconstructions(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        """Images decoded from embeddings, for people to look at; called in evaluation mode.
+
+        Args:
+            states: [T, B, C, H, W].
+            actions: [T-1, B, A].
+            latent_noise: what ``draw_latent_noise`` gave.
+
+        Returns:
+            By a name of what they are decoded from: [T, B, C, H, W]. Empty if the method has no decoder.
+        """
+        del states, actions, latent_noise
+        return {}
+
+    @property
     def context_frames(self) -> int | None:
         """Number of leading frames that the predictions of ``rollout`` depend on; None: unknown, so give all frames."""
         return None

@@ -99,16 +99,35 @@ class JointEmbedding(Method):
         """The first term with a location head (``model=supervised`` has one); None if no term has one."""
         return next((term for term in self.terms.values() if isinstance(term, Location)), None)
 
+    @property
+    def has_decoder(self) -> bool:
+        return self._decoder is not None
+
+    @property
+    def _decoder(self) -> nn.Module | None:
+        decoders = (cast(Term, term).image_decoder for term in self.terms.values())
+        return next((decoder for decoder in decoders if decoder is not None), None)
+
+    def reconstructions(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        """From the encodings of all frames, and from the predictions of those that the predictor is not shown."""
+        decoder = self._decoder
+        if decoder is None:
+            return {}
+        rollout = self.rollout(states, actions)
+        return {"encoding": decoder(rollout.encodings), "prediction": decoder(self._trajectory(rollout))}
+
+    def _trajectory(self, rollout: Rollout) -> Tensor:
+        """Encodings of the frames that predictions start from, then predictions, [T, B, D]."""
+        first = self.first_frame
+        return torch.cat([rollout.encodings[: first + 1], rollout.predictions[first:]])
+
     def predict_locations(self, rollout: Rollout) -> Tensor:
         """The locations that :attr:`location_head` reads from the encodings of shown frames and from predictions.
 
         rollout: encodings [burn_in or more, B, D], predictions [T-1, B, D]; returns normalised locations [T, B, K, 2].
         """
         assert self.location_head is not None
-        first = self.first_frame
-        return self.location_head.predict_locations(
-            torch.cat([rollout.encodings[: first + 1], rollout.predictions[first:]])
-        )
+        return self.location_head.predict_locations(self._trajectory(rollout))
 
 
 def built_terms(terms: Mapping[str, Term], sizes: Sizes) -> nn.ModuleDict:

@@ -112,11 +112,34 @@ class RSSM(Method):
         """Encodings, and the beliefs b_1 ... b_{T-1}, which follow from frame 0, actions and samples of the prior."""
         assert latent_noise is not None, "RSSM needs what draw_rollout_noise gives"
         encodings = self._encode(states)
-        belief, beliefs = encodings[0], []
+        return Rollout(encodings, self._open_loop(encodings[0], actions, latent_noise))
+
+    def _open_loop(self, belief: Tensor, actions: Tensor, latent_noise: Tensor) -> Tensor:
+        """Beliefs b_1 ... b_{T-1} [T-1, B, D] from b_0 [B, D], with samples of the prior that are never corrected."""
+        beliefs = []
         for t in range(len(actions)):
             belief = self.predictor.step(belief, self.predictor.prior(belief).sample(latent_noise[t]), actions[t])
             beliefs.append(belief)
-        return Rollout(encodings, torch.stack(beliefs))
+        return torch.stack(beliefs)
+
+    @property
+    def has_decoder(self) -> bool:
+        return True
+
+    def reconstructions(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        """From samples of the posterior, which sees every frame, and of the prior in open loop, which sees frame 0."""
+        assert latent_noise is not None, "RSSM needs what draw_latent_noise gives"
+        encodings = self._encode(states)
+        first = self.predictor.prior(encodings[0]).sample(latent_noise[0])
+        beliefs, posterior = self.filter(encodings, actions, first, latent_noise[2::2])
+        seen = torch.cat([first.unsqueeze(0), posterior.sample(latent_noise[2::2])])
+        of_prior = torch.cat([latent_noise[:1], latent_noise[1::2]])  # [T, B, D]
+        predicted = torch.cat([encodings[:1], self._open_loop(encodings[0], actions, of_prior)])
+        guessed = self.predictor.prior(predicted).sample(of_prior)
+        return {
+            "posterior": self.decoder(torch.cat([seen, torch.cat([encodings[:1], beliefs])], dim=-1)),
+            "open loop": self.decoder(torch.cat([guessed, predicted], dim=-1)),
+        }
 
     def filter(
         self, encodings: Tensor, actions: Tensor, sample: Tensor, latent_noise: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 
@@ -14,8 +15,9 @@ from jepa.packing.executors import MEASURED, choose_executor
 from jepa.packing.program import PackedProgram
 from jepa.packing.streams import JobStreams
 from jepa.probes import ProbeReport
+from jepa.probes.report import FloatArray
 from jepa.training.interrupts import StopRequest
-from jepa.training.loop import Trainee, is_to_be_compiled, train
+from jepa.training.loop import Trainee, as_arrays, first_sequences, is_to_be_compiled, train
 from jepa.training.plan import Plan
 from jepa.training.run_state import Outcome, RunState
 from jepa.training.tally import Tally, tally_state
@@ -145,8 +147,11 @@ class PackTrainer(Trainee):
                 job.open(self.total_steps)
             with StopRequest() as stop:
                 train(self, stop)
-            for job, report in zip(self.jobs, self._probe() if self.jobs else [], strict=True):
-                job.judge(report)
+            reports = self._probe() if self.jobs else []
+            decoded = functools.cache(self._decode)  # once for all jobs
+            for row, (job, report) in enumerate(zip(self.jobs, reports, strict=True)):
+                decode = functools.partial(_decoded_of, decoded, row)
+                job.judge(report, decode if self.program.template.has_decoder else None)
         except BaseException as error:
             for job in everyone:
                 job.abandon(error, packed=len(everyone) > 1)
@@ -223,6 +228,13 @@ class PackTrainer(Trainee):
         self.say_warnings(reports[0])  # the warnings depend on sizes alone, which the jobs share
         return reports
 
+    def _decode(self) -> dict[str, FloatArray]:
+        """As :meth:`jepa.training.loop.Trainer._decode`, each [J, T, n, C, H, W]."""
+        states, actions = first_sequences(self._streams_for("probe_judge").next(), self.plan)
+        generators = [job.generator("probe/decoder") for job in self.jobs]
+        latent_noise = self._latent_noise(generators, self.program.template.draw_latent_noise, states.shape[-4])
+        return as_arrays(self.program.apply_eval("reconstructions", states, actions, latent_noise))
+
     def _streams_for(self, purpose: str) -> JobStreams:
         """Fresh streams of all jobs for one purpose."""
         return JobStreams([job.separate_stream(purpose) for job in self.jobs], common=self.common_random_numbers)
@@ -238,3 +250,8 @@ class PackTrainer(Trainee):
         """Each job's latent noise, stacked over J; None if the method has none."""
         draws = [draw(generator, batch_size, self.plan.device) for generator in generators]
         return torch.stack([one for one in draws if one is not None]) if draws[0] is not None else None
+
+
+def _decoded_of(decoded: Callable[[], dict[str, FloatArray]], row: int) -> dict[str, FloatArray]:
+    """The images of one job."""
+    return {name: images[row] for name, images in decoded().items()}

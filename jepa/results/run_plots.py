@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from jepa.files import atomic_path
+from jepa.results.reconstructions import reconstructions_figure
 from jepa.results.reference import Reference
 from jepa.results.reference_drawing import Curve, draw_reference
 
@@ -59,16 +60,19 @@ def draw_all(
     records: Sequence[Record],
     reference: Reference | None = None,
     loss_weights: Mapping[str, str] | None = None,
+    decode: Callable[[], Mapping[str, FloatArray]] | None = None,
 ) -> list[Path]:
     """Draw every plot that there are data for into ``folder``; returns the paths of those that could be drawn.
 
     samples: judged sequences. metrics, reference: as in ``result.json``. records: the lines of ``metrics.jsonl``.
     loss_weights: how a term of the loss enters the total, in words, by its name.
+    decode: makes images from the embeddings of the first samples, [T, n, C, H, W] by what they are decoded from.
     """
     figures: dict[str, Callable[[], Figure | None]] = {
         "samples": lambda: samples_figure(samples, metrics, dots=(reference or {}).get("dots", ())),
         "losses": lambda: losses_figure(records, loss_weights or {}),
         "rmse_per_step": lambda: rmse_per_step_figure(metrics, reference),
+        "reconstructions": lambda: reconstructions_figure(samples.frames, decode()) if decode else None,
     }
     paths = []
     for name, draw in figures.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from jepa.kernels import KERNELS, install
 from jepa.loggers.base import Logger
 from jepa.methods.base import Method
 from jepa.probes import ProbeReport
+from jepa.probes.report import FloatArray
 from jepa.training import runtime
 from jepa.training.interrupts import StopRequest
 from jepa.training.plan import Plan
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 # trainer.compile=auto compiles only in bf16 on a CPU: it takes half a minute and saves a quarter of each step. In fp32
 # compiling saves nothing.
 STEPS_WORTH_COMPILING = 5000
+DECODED_SEQUENCES = 3  # judged sequences whose decoded frames are plotted
 
 
 class Trainee(ABC):
@@ -179,7 +181,7 @@ class Trainer(Trainee):
             with StopRequest() as stop:
                 train(self, stop)
             if self.run_state.outcome is None:
-                self.run_state.judge(self._probe())
+                self.run_state.judge(self._probe(), self._decode if self.program.method.has_decoder else None)
         except BaseException as error:
             self.run_state.abandon(error)
             raise
@@ -237,8 +239,27 @@ class Trainer(Trainee):
         self.say_warnings(report)
         return report
 
+    def _decode(self) -> dict[str, FloatArray]:
+        """Images decoded from the first judged sequences, by what they are decoded from, each [T, n, C, H, W]."""
+        run_state, method = self.run_state, self.program.method
+        states, actions = first_sequences(run_state.separate_stream("probe_judge").next(), self.plan)
+        generator = run_state.generator("probe/decoder")
+        latent_noise = method.draw_latent_noise(generator, states.shape[-4], self.plan.device)
+        return as_arrays(self.program.apply_eval("reconstructions", states, actions, latent_noise))
+
     def _latent_noise(self, draw: Callable[..., Tensor | None], generator: torch.Generator) -> Tensor | None:
         return draw(generator, self.plan.dataset.batch_size, self.plan.device)
+
+
+def first_sequences(batch: Batch, plan: Plan) -> tuple[Tensor, Tensor]:
+    """States and actions of the sequences whose decoded frames the plots show, [(J,) T, n, ...]."""
+    count = min(DECODED_SEQUENCES, plan.probe.num_samples)
+    return batch.states[..., :count, :, :, :], batch.actions[..., :count, :]
+
+
+def as_arrays(images: Mapping[str, Tensor]) -> dict[str, FloatArray]:
+    """``images`` as arrays of single precision on the CPU."""
+    return {name: tensor.float().cpu().numpy() for name, tensor in images.items()}
 
 
 def is_to_be_compiled(plan: Plan, method: Method, total_steps: int) -> bool:

@@ -18,6 +18,7 @@ from jepa.files import is_disk_full
 from jepa.loggers.base import Logger, RunInfo
 from jepa.methods.base import Method
 from jepa.probes import ProbeReport
+from jepa.probes.report import FloatArray
 from jepa.provenance import made_by, other_code, timestamp
 from jepa.results.backend import prepare_matplotlib
 from jepa.results.reference import verdict
@@ -28,6 +29,8 @@ from jepa.store.result import write_result
 from jepa.training.plan import Plan
 
 log = logging.getLogger(__name__)
+
+Decode = Callable[[], Mapping[str, FloatArray]]  # images by what they are decoded from, each [T, n, C, H, W]
 
 
 @dataclass(frozen=True)
@@ -189,12 +192,15 @@ class RunState:
         """Write a checkpoint. program: the entries of the program and of the trainer, beside those of :meth:`state`."""
         checkpoint.save(self.plan.folder, {**program, **self.state()})
 
-    def judge(self, report: ProbeReport) -> None:
-        """Record the final probe, save its maps, draw the plots, and finish."""
+    def judge(self, report: ProbeReport, decode: Decode | None = None) -> None:
+        """Record the final probe, save its maps, draw the plots, and finish.
+
+        decode: makes the images that the method decodes from the first judged sequences, if it has a decoder.
+        """
         self._take(report)
         self._keep_maps(report)
         if self.plan.config.plots:
-            for path in self._draw(report):
+            for path in self._draw(report, decode):
                 self._tell(lambda logger, path=path: logger.plot(path.stem, path))  # type: ignore[misc]
         if report.broken:
             error = f"the probe's result is not finite: {', '.join(report.broken)}"
@@ -209,7 +215,7 @@ class RunState:
         except OSError as error:
             log.warning("the fitted probes could not be saved, the run goes on without them: %s", error)
 
-    def _draw(self, report: ProbeReport) -> list[Path]:
+    def _draw(self, report: ProbeReport, decode: Decode | None) -> list[Path]:
         """Draw the plots. If drawing fails, log a warning and go on without plots."""
         try:
             prepare_matplotlib()
@@ -223,6 +229,7 @@ class RunState:
                 records=read_metrics(self.plan.folder),
                 reference=self._reference(),
                 loss_weights=self._loss_weights,
+                decode=decode,
             )
         except Exception as error:
             log.warning("the plots could not be drawn, the run goes on without them: %s", _words(error))
