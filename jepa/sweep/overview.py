@@ -1,4 +1,4 @@
-"""The state of a sweep's jobs, read from their files, and how long the rest of them will take."""
+"""The state of a sweep's jobs, read from their files, and an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class AtWork:
 
 
 class Overview:
-    """The state of a set of jobs, read again from their folders at every look; results, once seen, are remembered."""
+    """The state of a set of jobs. :meth:`look` reads the job folders again; results that were read are kept."""
 
     def __init__(self, *, parallel: int, now: Callable[[], float] = time.time) -> None:
-        """parallel: programs side by side. now: the clock, in seconds since 1970."""
+        """parallel: concurrent programs. now: returns the time, in seconds since 1970."""
         self.parallel = parallel
         self.jobs: dict[str, Job] = {}
         self.results: dict[str, dict[str, Any]] = {}
@@ -53,7 +53,7 @@ class Overview:
         self._lock = threading.RLock()
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Watch these jobs as well; results that they have already are no news."""
+        """Add jobs. The next :meth:`look` does not report results that exist already."""
         with self._lock:
             for job in jobs:
                 if job.hash not in self.jobs:
@@ -61,33 +61,33 @@ class Overview:
                     self._read(job)
 
     def expect(self, total: int) -> None:
-        """There will be ``total`` jobs; a search does not know all of them in advance."""
+        """Set the expected number of jobs to ``total``. A search does not know all of its jobs in advance."""
         self._expected = total
 
     @property
     def total(self) -> int:
-        """Jobs in all, those to come included."""
+        """The number of all jobs, including expected ones."""
         return max(len(self.jobs), self._expected)
 
     def forget(self, job: Job) -> None:
-        """The job is about to be run again: the result that it has, and keeps until it starts, no longer counts."""
+        """Ignore the job's present result, because the job is about to run again."""
         with self._lock:
             self.results.pop(job.hash, None)
             self._samples.pop(job.hash, None)
             self._outdated[job.hash] = layout.version(job.folder / RESULT)
 
     def settle(self) -> None:
-        """No job will be run again: what its folder holds counts, a result from before included."""
+        """Count every result in the job folders, including those that :meth:`forget` ignored."""
         self._outdated.clear()
         self.look()
 
     def look(self) -> list[Job]:
-        """Read results that are new; the jobs that have one since the last look."""
+        """Read new results. Returns the jobs that got a result since the last look."""
         with self._lock:
             return [job for job in list(self.jobs.values()) if self._read(job)]
 
     def _read(self, job: Job) -> bool:
-        """Whether the job has a result that it did not have before."""
+        """Read the job's result. Returns whether the result is new."""
         known = self.results.get(job.hash)
         if known is not None and known["status"] in DONE:
             return False
@@ -106,13 +106,13 @@ class Overview:
         return True
 
     def running(self) -> list[AtWork]:
-        """Jobs at work, each with its latest records."""
+        """The running jobs, each with its latest records."""
         open_jobs = [job for job in list(self.jobs.values()) if job.hash not in self.results]
         found = [(job, locks.holder(job.folder)) for job in open_jobs]
         return [_at_work(job, holder, self._now()) for job, holder in found if holder is not None]
 
     def count(self, *statuses: str) -> int:
-        """Jobs whose result says one of ``statuses``."""
+        """The number of results with one of ``statuses``."""
         return sum(result["status"] in statuses for result in list(self.results.values()))
 
     def best(self) -> tuple[Job, float] | None:
@@ -120,12 +120,12 @@ class Overview:
         finished = [
             (self.jobs[key], value["objective"])
             for key, value in list(self.results.items())
-            if value["status"] == "finished"  # with a finite objective, as a sweep counts it
+            if value["status"] == "finished"  # its objective is finite, see jepa.store.result.counted
         ]
         return min(finished, key=lambda pair: pair[1], default=None)
 
     def costs(self, running: Sequence[AtWork] = ()) -> Costs:
-        """What work takes, from the jobs that have ended and the rates of those at work."""
+        """The costs of work, from the jobs that have ended and from the rates of running jobs."""
         rates: dict[str, float] = {}
         for one in running:
             if one.state.per_sequence is not None:
@@ -133,7 +133,7 @@ class Overview:
         return Costs(list(self._samples.values()), rates)
 
     def programs_left(self, running: Sequence[AtWork]) -> dict[Program, float | None]:
-        """Time until each program at work ends, a pack's jobs together; None while nothing is known."""
+        """Seconds until each running program ends; None while unknown. The jobs of a pack are one program."""
         costs, programs = self.costs(running), dict[Program, list[Running]]()
         for one in running:
             programs.setdefault(one.program, []).append(one.state)
@@ -141,7 +141,7 @@ class Overview:
         return {program: running_seconds(pack, costs, self._now()) for program, pack in programs.items()}
 
     def seconds_left(self, running: Sequence[AtWork]) -> float | None:
-        """Time until the last job ends: those at work and those that wait; None while nothing is known."""
+        """Seconds until the last running or waiting job ends; None while unknown."""
         busy = list(self.programs_left(running).values())
         at_work = {one.job.hash for one in running}
         rest = [job for job in list(self.jobs.values()) if job.hash not in self.results and job.hash not in at_work]
@@ -154,19 +154,19 @@ class Overview:
         return max(left, 1.0) if running else left
 
     def summary(self, running: Sequence[AtWork]) -> str:
-        """The line for the whole sweep."""
+        """One line about the whole sweep."""
         parts = [*self.counts(len(running)), *self.remarks(always_failed=True)]
         left = self.seconds_left(running)
         return " · ".join([*parts, f"{clock(left)} left"] if left else parts)
 
     def counts(self, running: int) -> list[str]:
-        """How many jobs are done, at work and waiting."""
+        """The numbers of done, running and waiting jobs, in words."""
         waiting = self.total - len(self.results) - running
         parts = [f"{self.count(*DONE)} of {self.total} done", f"{running} running"]
         return [*parts, f"{waiting} waiting"] if waiting > 0 else parts
 
     def remarks(self, *, always_failed: bool = False) -> list[str]:
-        """How many jobs were pruned and failed, and the best of the others."""
+        """The numbers of pruned and failed jobs, and the best job, in words."""
         failed, pruned, best = self.count("failed"), self.count("pruned"), self.best()
         parts = [f"{pruned} pruned"] if pruned else []
         parts += [f"{failed} failed"] if failed or always_failed else []
@@ -185,18 +185,18 @@ def estimate_seconds(
     pack_size: int = 1,
     measured: Mapping[str, float] | None = None,
 ) -> float | None:
-    """Seconds that the jobs ``rest`` will take: each one's training and judging, in order, ``parallel`` at a time.
+    """Estimate the seconds that the jobs ``rest`` take, training and judging included, ``parallel`` programs at a time.
 
     Args:
-        rest: jobs still to run.
-        results: results by job hash.
-        jobs: the jobs of those results.
-        parallel: how many programs run side by side.
+        rest: the jobs still to run, in their order.
+        results: finished results, by job hash.
+        jobs: the jobs of those results, by hash.
+        parallel: the number of concurrent programs.
         pack_size: jobs of one program.
-        measured: seconds of training for one sequence, by model, where no result tells.
+        measured: seconds of training for one sequence, by model, for models without a result.
 
     Returns:
-        None where nothing has been measured yet.
+        The seconds; None where nothing has been measured yet.
     """
     samples = [sample_of(jobs[key], result) for key, result in results.items() if key in jobs]
     costs = Costs([sample for sample in samples if sample is not None], measured)
@@ -205,7 +205,7 @@ def estimate_seconds(
 
 
 def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[str, Job]]:
-    """Every result below these sweep folders, and the job it is of: what is known of how long jobs take."""
+    """Every result in these sweep folders and its job, both by job hash. The results tell how long jobs take."""
     results: dict[str, dict[str, Any]] = {}
     jobs: dict[str, Job] = {}
     for path in (path for folder in folders for path in sorted(folder.glob(f"*/{RESULT}"))):
@@ -221,7 +221,7 @@ def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[s
 
 
 def sample_of(job: Job, result: Mapping[str, Any]) -> Sample | None:
-    """What the job took; None where the result does not tell: it failed, or was made elsewhere."""
+    """The time that the job took; None for a failed job and for a result without ``train_seconds``."""
     seconds = (result.get("metrics") or {}).get("train_seconds")
     if result["status"] not in DONE or not isinstance(seconds, (int, float)):
         return None
@@ -232,9 +232,9 @@ def sample_of(job: Job, result: Mapping[str, Any]) -> Sample | None:
 
 
 def _wall_seconds(folder: Path, result: Mapping[str, Any]) -> float | None:
-    """From the start of the last process that was at the job to the job's end; None where that is not known."""
+    """Seconds from the start of the job's last process to the end of the job; None if unknown."""
     started, finished = _moment(result.get("started")), _moment(result.get("finished"))
-    with contextlib.suppress(OSError):  # the times in a result are whole seconds
+    with contextlib.suppress(OSError):  # a result has whole seconds; the time of its file is finer
         written = (folder / RESULT).stat().st_mtime
         finished = written if finished is None or abs(written - finished) < 2.0 else finished
     held = locks.last_holder(folder).get("started")
@@ -252,13 +252,13 @@ def _moment(text: Any) -> float | None:
 
 
 def _charged(jobs: Sequence[Job], costs: Costs) -> list[float] | None:
-    """The time that each job will be charged; None while nothing is known."""
+    """The estimated seconds of each job; None while unknown."""
     charged = [costs.whole(job.model, job.workload, share=costs.share) for job in jobs]
     return None if None in charged else [seconds for seconds in charged if seconds is not None]
 
 
 def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
-    """The job's place in its training, its rate and when it wrote them, from the end of ``metrics.jsonl``."""
+    """The job's share of its training, its rate, and the time of its last record, from the end of ``metrics.jsonl``."""
     found, written, _ = metrics_tail(job.folder)
     started = float(holder.get("started") or now)
     metrics: dict[str, Any] = {}
@@ -279,7 +279,7 @@ def _at_work(job: Job, holder: Mapping[str, Any], now: float) -> AtWork:
 
 
 def _per_sequence(found: Sequence[Mapping[str, Any]], job: Job) -> float | None:
-    """Training time charged for one sequence over the latest records."""
+    """Training time for one sequence, in seconds, from the latest records; None if unknown."""
     train = [record for record in found if record.get("kind") == "train"]
     if len(train) > 1 and job.workload.sequences and job.epochs:
         epochs, seconds = (float(train[-1][key]) - float(train[0][key]) for key in ("epoch", "time_s"))

@@ -1,4 +1,4 @@
-"""``hydra/launcher=packed`` as Hydra sees it: thin, so that nobody pays for it who does not use it.
+"""The plugin class of ``hydra/launcher=packed``. It imports little, because Hydra loads every plugin at each start.
 
 No ``from __future__ import annotations`` here: Hydra reads the annotations of plugin modules.
 """
@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 
 from jepa.errors import check_choice, check_count
 
-EXECUTORS = ("measured", "vmap", "mixed", "loop")  # of jepa.training.program, which would bring torch with it
+EXECUTORS = ("measured", "vmap", "mixed", "loop")  # as in jepa.training.program, whose import would load torch
 
 
 class PackedLauncher(Launcher):
-    """Trains jobs that differ in numbers alone as one batched program; the others go to packs of their own."""
+    """Trains jobs that differ only in numbers as one batched program. Other jobs go into separate packs."""
 
     def __init__(
         self,
@@ -26,7 +26,11 @@ class PackedLauncher(Launcher):
         executor: str | None,
         common_random_numbers: bool,
     ) -> None:
-        """All arguments as in ``conf/hydra/launcher/packed.yaml``; ConfigError for a value that cannot be used."""
+        """``conf/hydra/launcher/packed.yaml`` explains the arguments.
+
+        Raises:
+            ConfigError: an argument has an invalid value.
+        """
         self.pack_size = None if pack_size is None else check_count("hydra.launcher.pack_size", pack_size)
         self.num_workers = check_count("hydra.launcher.num_workers", num_workers)
         self.executor = None if executor is None else check_choice("hydra.launcher.executor", executor, EXECUTORS)
@@ -36,13 +40,13 @@ class PackedLauncher(Launcher):
         self.config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra, or by our sweeper, before :meth:`launch`."""
+        """Store the arguments for :meth:`launch`. Hydra or the project's sweeper calls this first."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs in packs, each pack in a process of its own; one return a job, in order."""
+        """Run the jobs in packs, each pack in a separate process. Returns one JobReturn for each job, in order."""
         from jepa.packing.pack import PackOptions
         from jepa.sweep import packed_core
 

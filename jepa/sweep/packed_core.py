@@ -1,7 +1,7 @@
-"""The packed launcher's work: compose the jobs, sort them into packs, run each pack in a process of its own.
+"""The packed launcher's work: compose the jobs, group them into packs, run each pack in a separate process.
 
-A pack that is killed or out of memory harms no other pack. It is split into smaller ones, which go on from their
-checkpoints.
+If a pack is killed or runs out of memory, the other packs go on. The pack is split into smaller packs, which continue
+from the checkpoints of their jobs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 EXIT_FAILED = 1
-EXIT_SPLIT = 3  # the program of a whole pack died: smaller packs may live
+EXIT_SPLIT = 3  # the program of the whole pack failed: retry the jobs in smaller packs
 EXIT_INTERRUPTED = 130
 
 
@@ -59,16 +59,19 @@ def launch(
     job_overrides: Sequence[Sequence[str]],
     initial_job_idx: int,
 ) -> list[JobReturn]:
-    """Run every job; one return a job, in order: its objective, or the error it failed with.
+    """Run every job.
 
     Args:
-        loader, config: compose the jobs.
-        task: with our sweeper a :class:`JobTask`, whose leases and operational keys are honoured; with another sweeper
-            the task function, which is ``jepa.run.run`` and is not called: its work is done here.
-        options: how packs are run.
-        num_workers: packs side by side, each with its share of the cores.
-        job_overrides: what sets each job apart.
-        initial_job_idx: the number of the first.
+        loader, config: used to compose the jobs.
+        task: from the project's sweeper a :class:`JobTask`, whose leases and operational keys are used. From another
+            sweeper the task function ``jepa.run.run``, which is not called, because this module does its work.
+        options: settings of the packs.
+        num_workers: concurrent packs, each with an equal share of the cores.
+        job_overrides: the overrides of each job.
+        initial_job_idx: the number of the first job.
+
+    Returns:
+        One JobReturn for each job, in order, with the objective or with the error of a failed job.
     """
     sitting_task = task if isinstance(task, JobTask) else None
     jobs = [
@@ -110,7 +113,7 @@ def _run_packs(
     train: Callable[[list[PackedJob]], int],
     task: JobTask | None,
 ) -> None:
-    """Work off ``packs``, ``num_workers`` at a time; a pack that dies as a whole comes back as smaller ones."""
+    """Run ``packs``, ``num_workers`` at a time. A pack that fails as a whole is replaced by smaller packs."""
     queue = list(packs)
     running: dict[int, list[int]] = {}
     try:
@@ -139,7 +142,7 @@ def _run_packs(
 
 
 def _smaller(jobs: Sequence[PackedJob], rows: list[int]) -> list[list[int]]:
-    """Packs of at most half the size, each of jobs whose checkpoints are of one step."""
+    """Split a pack: new packs of at most half its size, each of jobs with checkpoints of the same step."""
     left = [row for row in rows if _done(jobs[row].plan) is None]
     packs = group([jobs[row].plan for row in left], pack_size=len(rows) // 2)
     return [[left[index] for index in pack] for pack in packs]
@@ -150,12 +153,12 @@ def _stopping(task: JobTask | None) -> bool:
 
 
 def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int:
-    """Start ``train(pack)`` in a child process."""
+    """Start ``train(pack)`` in a child process. Returns the child's process id."""
     child = forked()
     if child == 0:
         code = EXIT_FAILED
         with contextlib.suppress(BaseException):
-            os.setpgid(0, 0)  # the terminal's Ctrl-C is for the sweep, which passes it on
+            os.setpgid(0, 0)  # Ctrl-C in the terminal reaches only the sweep, which stops its jobs
             code = train(pack)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -164,7 +167,10 @@ def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int
 
 
 def _measured_pack_size(plan: Plan) -> int:
-    """Jobs like ``plan`` that fit in memory; a child process finds out, so that CUDA is not initialised in this one."""
+    """The number of jobs like ``plan`` that fit in memory, measured in a child process.
+
+    The child process keeps CUDA uninitialised in this process, which forks again later.
+    """
     reading, writing = os.pipe()
     child = forked()
     if child == 0:
@@ -186,7 +192,7 @@ def _measured_pack_size(plan: Plan) -> int:
 
 
 def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobTask | None) -> int:
-    """Run one pack in this (child) process; the exit code."""
+    """Run one pack in this (child) process. Returns the exit code of the process."""
     with _held(pack, task) as plans:
         if not plans:
             return 0
@@ -197,7 +203,7 @@ def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobT
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except PackFailed:
-            for plan in plans:  # the screen belongs to the sweep
+            for plan in plans:  # write to the jobs' logs, because the screen shows the sweep's display
                 with open(plan.folder / OUTPUT_LOG, "a", encoding="utf-8") as file:
                     traceback.print_exc(file=file)
             return EXIT_SPLIT
@@ -216,7 +222,7 @@ def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobT
 
 @contextlib.contextmanager
 def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan]]:
-    """Hold the leases of the jobs that are still to be done, and listen to the sweep's wish to stop."""
+    """Hold the leases of the jobs that are not done yet, and stop the pack when the sweep stops."""
     if task is None:
         yield [job.plan for job in pack]
         return
@@ -225,7 +231,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
         for job in pack:
             held = locks.Lease.take(job.plan.folder, {"sitting": task.sitting.name})
             if held is None:
-                continue  # somebody else is at it
+                continue  # another process runs the job
             stack.callback(held.release)
             if _done(job.plan) is None:
                 folders.make_way(job.plan.folder, job.plan.config.objective, job.plan.scientific)
@@ -237,7 +243,7 @@ def _held(pack: Sequence[PackedJob], task: JobTask | None) -> Iterator[list[Plan
         yield plans
 
 
-# --- what Hydra is told --------------------------------------------------------------------------------------------
+# --- the return values for Hydra -----------------------------------------------------------------------------------
 
 
 def _job_return(job: PackedJob) -> JobReturn:

@@ -1,4 +1,4 @@
-"""The sweeper as Hydra sees it: thin, so that starting a single run does not pay for it.
+"""The plugin class of the sweeper. It imports little, because Hydra loads it at the start of every single run.
 
 No ``from __future__ import annotations`` here: Hydra reads the annotations of plugin modules.
 """
@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 
 
 class JepaSweeper(Sweeper):
-    """Grids, lists of points and Optuna searches whose jobs live in folders named after what they compute."""
+    """Runs grids, lists of points and Optuna searches. A job's folder is named by the hash of its configuration."""
 
     def __init__(self, *, check: str | None = None) -> None:
         """Args:
-        check: dotted path of a function that raises ConfigError for a composed configuration no job could run.
+        check: dotted path of a function that raises ConfigError for a composed configuration that cannot run.
         """
         self.check = check
         self.hydra_context: HydraContext | None = None
@@ -25,7 +25,7 @@ class JepaSweeper(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before :meth:`sweep`."""
+        """Store the arguments for :meth:`sweep`. Hydra calls this first."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
@@ -34,7 +34,7 @@ class JepaSweeper(Sweeper):
         """Run, continue or extend the sweep that these task overrides describe.
 
         Raises:
-            SystemExit: 2 for a bad configuration, 1 where jobs failed, 130 where a signal stopped the sweep.
+            SystemExit: 2 for a bad configuration, 1 if jobs failed, 130 if a signal stopped the sweep.
         """
         from jepa.sweep import _core
 

@@ -1,6 +1,6 @@
 """The jobs of a sweep: products of axes, zipped lists and explicit points, as lists of Hydra overrides.
 
-A *block* is a list of points, a point a mapping from key to value in override syntax; a grid is the product of blocks.
+A *point* maps keys to values in override syntax. A *block* is a list of points. A grid is the product of its blocks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jepa.config.search_path import group_options
 from jepa.errors import ConfigError
 from jepa.sweep.arguments import Arguments, Point, bare, expanded, parsed, refuse_empty, refuse_many
 
-# No job of a sweep is given these: the sweep itself decides them.
+# The sweep itself decides these keys, so its blocks must not set them for jobs.
 _NOT_FOR_JOBS = (*CONTROL_KEYS, "folder", "hydra", "choices", "on_probe")
 
 COMMAND_LINE = "the command line"
@@ -28,7 +28,7 @@ _KEYWORDS = {"true", "false", "null", "nan", "inf"}
 
 
 class Block(NamedTuple):
-    """A factor of the product: its points, and what to call it in a message."""
+    """A factor of the product: its points, and its name in messages."""
 
     name: str
     points: list[Point]
@@ -41,7 +41,7 @@ class Grid:
     fixed: Point
     deletions: list[str]
     points: list[Point]
-    shared: frozenset[str] = frozenset()  # keys that jobs are given whatever their group options are
+    shared: frozenset[str] = frozenset()  # keys given to all jobs; a job whose group options lack a key drops it
 
     @property
     def varied(self) -> list[str]:
@@ -51,7 +51,7 @@ class Grid:
 
     @property
     def keys(self) -> set[str]:
-        """Every key that a job is given."""
+        """All keys that are set for any job."""
         return {*self.fixed, *(key for point in self.points for key in point)}
 
     def overrides(self, point: Point) -> list[str]:
@@ -60,16 +60,17 @@ class Grid:
 
 
 def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
-    """The jobs that a sweep file's ``axes``, ``zipped``, ``points`` and ``overrides`` and a command line describe.
+    """Build the jobs from a sweep file's ``axes``, ``zipped``, ``points`` and ``overrides`` and from a command line.
 
-    A key on the command line replaces that key wherever the file has it.
+    A key on the command line replaces the same key everywhere in the file.
 
     Args:
         spec: the ``sweep`` node as plain dictionaries and lists.
         arguments: from :func:`parse_arguments`.
 
     Raises:
-        ConfigError: empty axes, zipped lists of different lengths, points that are no mappings.
+        ConfigError: an axis is empty, zipped lists have different lengths, a point is not a mapping, two blocks set
+            one key, or a block sets a key that the sweep decides.
     """
     told = _told(arguments)
     overrides = _mapping("sweep.overrides", spec.get("overrides"))
@@ -85,7 +86,7 @@ def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
 
 
 def grid_size(spec: Mapping[str, Any], arguments: Arguments) -> int:
-    """An upper bound of the number of jobs, without listing them: a grid may be absurdly large."""
+    """An upper bound of the number of jobs. The jobs are not listed, because a grid may be very large."""
     return math.prod(len(block.points) for block in _blocks(spec, arguments))
 
 
@@ -113,7 +114,7 @@ def override_value(value: Any) -> str:
 
 
 def label(point: Mapping[str, str], varied: Sequence[str]) -> str:
-    """What sets a job apart from the others of its sweep, for people."""
+    """A readable label: the job's values of the keys that vary in the sweep."""
     return " ".join(f"{short(key)}={point[key]}" for key in varied if key in point) or "the only job"
 
 
@@ -123,7 +124,7 @@ def short(key: str) -> str:
 
 
 def _blocks(spec: Mapping[str, Any], arguments: Arguments) -> list[Block]:
-    """The blocks of a sweep file, without the keys that the command line sets, and those of the command line."""
+    """The blocks of a sweep file without the keys that the command line sets, then the blocks of the command line."""
     axes, groups = _mapping("sweep.axes", spec.get("axes")), spec.get("zipped") or []
     blocks = [Block("sweep.axes", [{key: value} for value in _values(key, values)]) for key, values in axes.items()]
     for group in [groups] if isinstance(groups, Mapping) else groups:
@@ -136,7 +137,7 @@ def _blocks(spec: Mapping[str, Any], arguments: Arguments) -> list[Block]:
 
 
 def _values(key: str, values: Any) -> list[str]:
-    """A yaml list, or a string in Hydra's sweep syntax such as ``range(0, 3.5, 0.5)``."""
+    """The values of an axis, given as a yaml list or in Hydra's sweep syntax such as ``range(0, 3.5, 0.5)``."""
     if isinstance(values, str):
         override = parsed([f"{key}={values}"])[0]
         found = expanded(override) if override.is_discrete_sweep() else [values]
@@ -157,7 +158,7 @@ def _zipped(group: Mapping[str, Any]) -> list[Point]:
 
 
 def _points(values: Any) -> list[Point]:
-    """One entry of ``points``; a list in it stands for each of its values."""
+    """The points of one entry of ``sweep.points``. Lists in the entry are expanded to all combinations."""
     columns = {
         key: _values(key, value) if isinstance(value, list) else [override_value(value)]
         for key, value in _mapping("sweep.points", values).items()
@@ -167,7 +168,13 @@ def _points(values: Any) -> list[Point]:
 
 
 def flat(node: Mapping[str, Any], is_leaf: Callable[[Any], bool], path: str = "") -> dict[str, Any]:
-    """Full key to value: yaml's ``dataset.noise: …`` is one key, ``+sweep.axes.dataset.noise=…`` makes two levels."""
+    """Flatten ``node`` to a mapping from full key to value.
+
+    In yaml, ``dataset.noise: …`` is one key. On the command line, ``+sweep.axes.dataset.noise=…`` makes nested keys.
+
+    Raises:
+        ConfigError: a key is given in both spellings.
+    """
     found: dict[str, Any] = {}
     for key, value in node.items():
         inner = flat(value, is_leaf, f"{path}{key}.") if isinstance(value, Mapping) and not is_leaf(value) else None
@@ -204,7 +211,7 @@ def _refuse_keys_of_the_sweep(block: Block) -> None:
 
 
 def _refuse_equal_jobs(block: Block) -> None:
-    """Points that differ only in how a job is carried out would be one job."""
+    """Refuse points that differ only in operational keys: they would be the same job."""
     first: dict[tuple[tuple[str, str], ...], Point] = {}
     for point in block.points:
         science = tuple((key, value) for key, value in point.items() if not says_how(key))
@@ -218,7 +225,7 @@ def _refuse_equal_jobs(block: Block) -> None:
 
 
 def _refuse_conflicts(blocks: Sequence[Block]) -> None:
-    """Two blocks that set one key: one of them would win without a word, and jobs would vanish."""
+    """Refuse two blocks that set one key. One block would silently override the other, and jobs would be lost."""
     owners: dict[str, str] = {}
     for block in blocks:
         for key in dict.fromkeys(bare(key) for point in block.points for key in point):

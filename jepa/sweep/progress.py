@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: on a terminal a bar for each job at work and one for the whole, else lines."""
+"""The display of a running sweep: progress bars on a terminal (each running job, the whole sweep), else plain lines."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 1.0  # between two looks at the files
-TICK_S = 0.2  # between two looks at the terminal's size
-LINES_S = 30.0  # between two lines that only say "still running", where there is no terminal
-MAX_LINES = 16  # jobs at work that are listed then
-WIDE = 100  # columns from which a line has room for the rate
-NARROW = 60  # columns up to which it has none for bars
+LOOK_S = 1.0  # interval of reading the files
+TICK_S = 0.2  # interval of checking the terminal's size
+LINES_S = 30.0  # interval of listing the running jobs, without a terminal
+MAX_LINES = 16  # the most running jobs in this list
+WIDE = 100  # terminals with at least so many columns show the rate
+NARROW = 60  # terminals with at most so many columns show no bars
 
 
 class Display:
-    """Shows an :class:`Overview` from a thread of its own: a live block on a terminal, plain lines elsewhere.
+    """Shows an :class:`Overview` from a separate thread: a live block on a terminal, plain lines elsewhere.
 
-    No error of the terminal's and no unreadable file ends the sweep.
+    Errors of the terminal and unreadable files do not end the sweep.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Display:
         """Args:
         overview: what to show.
         mode: ``live``, ``lines``, ``none``, or ``auto``: live on a terminal, lines elsewhere.
-        on_result: called for every job whose result has appeared.
-        stream: where to; standard output as it is now, whatever a job does to it later.
+        on_result: called for every job that gets a result.
+        stream: the output; None: the present standard output, also if a job redirects ``sys.stdout`` later.
         """
         self._overview = overview
         self._on_result = on_result
@@ -66,10 +66,10 @@ class Display:
     def __exit__(self, *exception: object) -> None:
         self._over.set()
         self._thread.join()
-        self._screen.close(keep=False)  # the sweep's last lines say the same as the block
+        self._screen.close(keep=False)  # the sweep's last lines repeat the content of the block
 
     def note(self, text: str) -> None:
-        """Say something at once, above the block; where there is no terminal, on standard error."""
+        """Print ``text`` at once: above the live block, or on standard error without a live block."""
         if self._screen.live and not self._screen.broken:
             self._screen.lines([text])
         else:
@@ -80,13 +80,13 @@ class Display:
             over = self._wait()
             try:
                 self._update(over)
-            except Exception:  # a file that cannot be read, for example: the next look may succeed
+            except Exception:  # for example an unreadable file: the next look may succeed
                 log.debug("the display could not be updated", exc_info=True)
             if over:
                 return
 
     def _wait(self) -> bool:
-        """Wait for the next look, or for the end (true); a terminal that has been resized is drawn anew meanwhile."""
+        """Wait for the next look. Redraw a resized terminal meanwhile. Returns True when the display ends."""
         for _ in range(round(LOOK_S / TICK_S)):
             if self._over.wait(TICK_S):
                 return True
@@ -121,16 +121,16 @@ class Display:
             try:
                 assert self._on_result is not None
                 self._on_result(job)
-            except Exception:  # the display goes on; whoever asked is asked again at the end of the batch
+            except Exception:  # the display goes on; the sweep passes on all results again after the batch
                 log.exception("%s: its result could not be passed on", job.hash)
         return found
 
 
-# --- what is shown ---------------------------------------------------------------------------------------------------
+# --- the content of the display --------------------------------------------------------------------------------------
 
 
 def live_view(overview: Overview, running: Sequence[AtWork], size: tuple[int, int]) -> RenderableType:
-    """The block: a line and a bar for each job at work, as many as there is room for, and the whole sweep below them.
+    """The live block: a line with a bar for each running job that fits, then a line for the whole sweep.
 
     size: columns and rows of the terminal.
     """
@@ -170,7 +170,7 @@ def live_view(overview: Overview, running: Sequence[AtWork], size: tuple[int, in
 
 
 def telling(labels: Sequence[str]) -> list[str]:
-    """Labels with the words first in which they differ, so that a cut leaves these."""
+    """Labels with the words that differ moved to the front, so that they remain when a label is cut."""
     words = [label.split() for label in labels]
     counts = Counter(word for label in words for word in set(label))
     if len(labels) < 2:
@@ -179,13 +179,21 @@ def telling(labels: Sequence[str]) -> list[str]:
 
 
 def running_line(one: AtWork, left: float | None = None, pack: int = 1) -> str:
-    """One plain line about a job at work. left: seconds until it ends, where they are known. pack: jobs with it."""
+    """One plain line about a running job.
+
+    Args:
+        left: seconds until the job ends; None if unknown.
+        pack: the number of jobs in the job's program.
+    """
     words = [_place(one, " of "), _value(one), _rate(one, pack), _left(one, left)]
     return f"  {one.job.hash} {one.job.label}: " + " · ".join(filter(None, words))
 
 
 def result_line(job: Job, result: Mapping[str, Any], columns: int | None = None) -> str:
-    """One line about a job that has ended. columns: where it has to end; the folder's name and the label are cut."""
+    """One line about a job that has ended.
+
+    columns: the width that the line must fit. The label is cut first, then the folder's name is left out.
+    """
     words = _outcome(result, short=columns is not None)
     if result["status"] == "failed":
         words = f"{' '.join(str(result.get('error')).split())} ({job.folder / RUN_LOG})"
@@ -211,14 +219,14 @@ def _place(one: AtWork, of: str = "/") -> str:
 
 
 def _value(one: AtWork) -> str:
-    """The error where it has been probed, else the loss."""
+    """The prediction error if it was probed, else the loss, else nothing."""
     if one.metrics.get("prediction_rmse_px") is not None:
         return f"{one.metrics['prediction_rmse_px']:.3g} px"
     return f"loss {one.metrics['loss/total']:.4g}" if one.metrics.get("loss/total") is not None else ""
 
 
 def _rate(one: AtWork, pack: int) -> str:
-    """The job's own rate; its records charge it a share of the pack's time."""
+    """The job's rate within its pack. Its records count only its share of the pack's time, so divide by ``pack``."""
     rate = one.metrics.get("sequences_per_second")
     return f"{rate / pack:.0f} sequences/s" if rate else ""
 

@@ -1,4 +1,7 @@
-"""A search's pruner, inside a job: the run reports its probe and is told whether to go on. Works on every launcher."""
+"""Pruning inside a job: after each probe, the run reports its objective and learns whether to stop early.
+
+This works with every launcher.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +40,18 @@ _GUARD = threading.Lock()
 class TrialReporter:
     """Reports a run's objective to its Optuna trial after every probe; called as ``on_probe(epoch, metrics)``.
 
-    A run that was killed repeats epochs that it has reported already. Each decision is therefore recorded with its
-    trial, and repeated. A decision that is made anew sees only the earlier reports of its own trial. What other trials
-    have reached is read from the results on disk, so that it does not matter which process was killed when.
+    A resumed run repeats epochs that it reported before it was killed. The trial therefore stores each decision, and
+    the resumed run gets the stored decision. A new decision uses only earlier reports of its own trial. The results of
+    other trials are read from disk, so decisions do not depend on when a process was killed.
     """
 
     storage: str  # as for jepa.sweep.study.open_storage
-    study: str  # its name
+    study: str  # the study's name
     trial_id: int  # Optuna's id of this job's trial
     objective: str  # the metric to report
     pruner: str  # one of PRUNERS
     pruner_options: Mapping[str, Any]
-    folder: str | None = None  # the sweep's, with the results of other trials; None: what the study knows has to do
+    folder: str | None = None  # the sweep's folder with results of other trials; None: use only the study's content
 
     def __post_init__(self) -> None:
         self._storage: Any = None
@@ -57,19 +60,19 @@ class TrialReporter:
         """Report ``metrics[objective]`` at ``epoch``.
 
         Returns:
-            True where the pruner says that the run is not worth going on with.
+            True if the run should stop.
         """
         value = metrics.get(self.objective)
         if value is None or not math.isfinite(value):
             return False
         try:
             return self._decide(epoch, float(value))
-        except Exception:  # a search that cannot be reached must not cost the run
+        except Exception:  # the run goes on if the study cannot be reached
             log.exception("the probe of epoch %d could not be reported to the study %s", epoch, self.study)
             return False
 
     def _decide(self, epoch: int, value: float) -> bool:
-        """The decision recorded for this epoch and value, or a new one, recorded before anything follows from it."""
+        """The stored decision for this epoch and value. If there is none, decide and store the decision first."""
         import optuna
 
         storage = self._connect()
@@ -77,7 +80,7 @@ class TrialReporter:
             study = optuna.Study(self.study, storage, sampler=optuna.samplers.RandomSampler())
             tell_results(study, Path(self.folder), self.objective)
         trial = storage.get_trial(self.trial_id)
-        if trial.state.is_finished():  # its folder was deleted, and the job is run again
+        if trial.state.is_finished():  # the job's folder was deleted, and the job runs again
             return bool(trial.state == optuna.trial.TrialState.PRUNED and epoch >= (trial.last_step or 0))
         probe = trial.user_attrs.get(_probe_key(epoch))
         if probe is None or probe["value"] != value:
@@ -104,10 +107,13 @@ class TrialReporter:
 
 
 class TrialView:
-    """An Optuna storage in which one trial looks as it is given; what a pruner notes on it is kept in ``marks``."""
+    """An Optuna storage that replaces one trial by a given one and collects the pruner's attributes of it in ``marks``.
+
+    All other operations go to the wrapped storage.
+    """
 
     def __init__(self, storage: Any, trial: FrozenTrial) -> None:
-        """storage: everything else comes from there and goes there. trial: how it looks."""
+        """storage: the wrapped storage. trial: replaces the stored trial of the same id."""
         self._storage = storage
         self.trial = trial
         self.marks: dict[str, Any] = {}
@@ -116,17 +122,17 @@ class TrialView:
         return getattr(self._storage, name)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """The trial of that id."""
+        """The trial with the given id."""
         return self.trial if trial_id == self.trial._trial_id else self._storage.get_trial(trial_id)
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
-        """The study's trials."""
+        """The trials of the study, in the given states if any are given."""
         trials = self._storage.get_all_trials(study_id, deepcopy=deepcopy)
         seen = [self.trial if trial._trial_id == self.trial._trial_id else trial for trial in trials]
         return [trial for trial in seen if states is None or trial.state in states]
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Keep what is noted on the trial."""
+        """Store an attribute of the trial in ``marks``."""
         assert trial_id == self.trial._trial_id
         self.marks[key] = value
 
@@ -136,7 +142,7 @@ def _probe_key(epoch: int) -> str:
 
 
 def _as_of(trial: FrozenTrial, epoch: int, value: float) -> FrozenTrial:
-    """``trial`` when it had just reported ``value`` at ``epoch``: without what it reported, and earned, later."""
+    """``trial`` as it was right after it reported ``value`` at ``epoch``, without later reports and attributes."""
     seen = copy.copy(trial)
     earlier = {step: number for step, number in trial.intermediate_values.items() if step < epoch}
     seen.intermediate_values = {**earlier, epoch: value}
@@ -151,9 +157,9 @@ def _as_of(trial: FrozenTrial, epoch: int, value: float) -> FrozenTrial:
 
 
 def tell_results(study: optuna.Study, folder: Path, metric: str) -> None:
-    """Hand every finished or pruned result in ``folder`` to the trials of its job that have no end yet, in order.
+    """Tell the study the finished and pruned results in ``folder`` for its open trials, in the order of the trials.
 
-    A failure is left to the sitting that ran the job: it may be the one that a new attempt is to undo.
+    Failed results are left to the process that runs the job, because a new attempt may replace an old failure.
     """
     from optuna.trial import TrialState
 
@@ -165,9 +171,12 @@ def tell_results(study: optuna.Study, folder: Path, metric: str) -> None:
 
 
 def tell(study: optuna.Study, number: int, result: Mapping[str, Any], metric: str) -> None:
-    """Hand a result to a trial; nothing happens where somebody has done so already.
+    """Tell the study the result of a trial. Nothing happens if the trial already has a result.
 
-    result: as from :func:`jepa.sweep.records.read_result`. metric: the number that the search minimises.
+    Args:
+        number: the trial's number.
+        result: from :func:`jepa.sweep.records.read_result`.
+        metric: the metric that the search minimises.
     """
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
@@ -183,10 +192,10 @@ def tell(study: optuna.Study, number: int, result: Mapping[str, Any], metric: st
 
 
 def make_pruner(name: str, options: Mapping[str, Any]) -> Any:
-    """Optuna's pruner of that name.
+    """Make the Optuna pruner ``name``, one of PRUNERS.
 
     Raises:
-        ConfigError: another name, or options it does not take.
+        ConfigError: the name is unknown, or the pruner does not accept the options.
     """
     import optuna
 

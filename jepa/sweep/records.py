@@ -1,4 +1,4 @@
-"""What job folders say: finished, pruned, failed, running, interrupted or new. The files of the runs are the truth."""
+"""The state of job folders: finished, pruned, failed, running, interrupted or new. The state is read from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jepa.store.run_log import append_failure
 
 
 def read_result(folder: Path, metric: str | None = None) -> dict[str, Any] | None:
-    """The result in ``folder`` as a sweep counts it, or None where there is none that can be read.
+    """The result in ``folder`` as a sweep counts it; None if there is no readable result.
 
     metric: as in :func:`jepa.store.result.counted`.
     """
@@ -43,7 +43,7 @@ def done_result(folder: Path, job_hash: str, metric: str | None = None) -> dict[
 
 
 def status(folder: Path, job_hash: str, metric: str | None = None) -> str:
-    """``finished``, ``pruned``, ``failed``, ``running``, ``interrupted`` (something is there) or ``new``."""
+    """The job's state: ``finished``, ``pruned``, ``failed``, ``running``, ``interrupted`` (has files) or ``new``."""
     done = done_result(folder, job_hash, metric)
     if done is not None:
         return str(done["status"])
@@ -58,14 +58,14 @@ def status(folder: Path, job_hash: str, metric: str | None = None) -> str:
 def write_failure(
     folder: Path, *, job_hash: str, error: str, overrides: Iterable[str], traceback: str = "", reason: str = "error"
 ) -> None:
-    """Record that a job failed without having said so itself; an existing result is left alone.
+    """Write a failed result for a job that did not write one itself. An existing result is kept.
 
     Args:
         folder: the job's folder.
-        job_hash: its configuration's hash.
-        error: one line.
-        overrides: what the job was asked for.
-        traceback: the whole story, for ``run.log``.
+        job_hash: the hash of the job's configuration.
+        error: the error, in one line.
+        overrides: the job's overrides.
+        traceback: the full traceback, for ``run.log``.
         reason: the kind of failure: ``error``, or ``died`` for a process that was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,12 +88,12 @@ def write_failure(
 
 
 def earlier_result(source: Path, job_hash: str, metric: str | None = None) -> dict[str, Any] | None:
-    """As :func:`done_result`; where there is no folder ``source``, from an archive that holds a run of this name."""
+    """As :func:`done_result`. If there is no folder ``source``, look for a run of this name in an archive beside it."""
     if source.is_dir():
         return done_result(source, job_hash, metric)
     try:
         archived = archived_run(source)
-    except Damaged:  # said when the sweep starts
+    except Damaged:  # reported when the sweep starts
         return None
     if archived is None or archived.result.get("config_hash", job_hash) != job_hash:
         return None
@@ -102,12 +102,12 @@ def earlier_result(source: Path, job_hash: str, metric: str | None = None) -> di
 
 
 def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None = None) -> bool:
-    """Take a finished result over from ``source`` into ``target``, file by file, the result last and atomically.
+    """Copy a finished or pruned run from ``source`` to ``target``. The result is written last and atomically.
 
-    metric: as in :func:`read_result`; a result without it is not taken over.
+    metric: as in :func:`read_result`. A finished result without this metric is not copied.
 
     Returns:
-        Whether there was one; it then carries ``reused_from``.
+        Whether a result was copied. The copy has the entry ``reused_from``.
     """
     result = earlier_result(source, job_hash, metric)
     if result is None:

@@ -1,4 +1,4 @@
-"""What a sweep prints before and after: the plan of a dry run, and the list at the end."""
+"""The lines that a sweep prints before it starts (the plan of a dry run) and at its end."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ REMEDY_SEARCH = "sweep.name=… starts the search anew"
 def plan(
     jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, reuse: Sequence[str], configs: Mapping[str, DictConfig]
 ) -> None:
-    """Print what a sweep would do: how many jobs, what differs, what is done, and how long the rest may take.
+    """Print the plan of a sweep: its jobs with their labels and states, and an estimate of the time left.
 
     Args:
-        jobs: all of them.
-        folder: the sweep's.
-        kind: of launcher.
-        reuse: folders of earlier sweeps whose results would be taken over.
+        jobs: all jobs of the sweep.
+        folder: the sweep's folder.
+        kind: the launcher.
+        reuse: folders of earlier sweeps whose results the sweep would copy.
         configs: as in :func:`estimate`.
     """
     states = {job.hash: _state(job, reuse) for job in jobs}
@@ -52,7 +52,7 @@ def plan(
 
 
 def say_other_code(jobs: Sequence[Job], remedy: str) -> None:
-    """Print how many finished results were made by other code than this, and how to have them made again."""
+    """Print how many finished results another version of the code made. ``remedy``: how to make them again."""
     results = [records.done_result(job.folder, job.hash, job.metric) for job in jobs]
     done = [result for result in results if result is not None]
     other = [result for result in done if provenance.made_by(result) == "other"]
@@ -65,13 +65,14 @@ def say_other_code(jobs: Sequence[Job], remedy: str) -> None:
 def estimate(
     rest: Sequence[Job], *, folders: Sequence[Path], kind: LauncherKind, configs: Mapping[str, DictConfig]
 ) -> str:
-    """Words for the time that ``rest`` will take.
+    """A line with the estimated time that the jobs ``rest`` take.
 
     Args:
         rest: the jobs left.
-        folders: of sweeps whose results tell how long jobs take.
-        kind: of launcher.
-        configs: a job's configuration for each model, to try those of which no result tells; empty: nothing is tried.
+        folders: sweep folders whose results tell how long jobs take.
+        kind: the launcher.
+        configs: the configuration of one job for each model. A few steps of models without a result are timed with
+            it. Empty: nothing is timed.
     """
     if not rest:
         return "nothing is left to run"
@@ -90,7 +91,7 @@ def estimate(
 
 
 def ending(overview: Overview, jobs: Sequence[Job], *, folder: Path, failed: Sequence[Job]) -> None:
-    """Print the last lines: what failed and where to read why, the best, and where everything is."""
+    """Print the last lines: the failed jobs with their errors and logs, the counts, the best job, and the folder."""
     for job in failed:
         print(f"failed: {job.label}: {overview.results[job.hash].get('error')}\n        {job.folder / RUN_LOG}")
     done = overview.count(*DONE)
@@ -114,6 +115,6 @@ def _state(job: Job, reuse: Sequence[str]) -> str:
 
 
 def _short(folder: Path) -> str:
-    """The folder as a user would type it: relative, unless the relative path leads upwards."""
+    """The relative path of the folder; the folder unchanged if the relative path starts with ``..``."""
     relative = os.path.relpath(folder)
     return str(folder) if relative.startswith("..") else relative
