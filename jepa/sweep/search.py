@@ -1,8 +1,8 @@
-"""A search: Optuna proposes trials, they run as jobs, and their results go back. Each trial has a seed of its own.
+"""A search: Optuna proposes trials, the trials run as jobs, and Optuna gets their results.
 
-A trial is a job whose folder is named after its configuration. A RUNNING trial has no result in its folder yet. Where
-its folder is locked, a process runs it. Where the folder is free, the trial was abandoned: it is resumed with the
-parameters it has.
+Each trial has its own sampler seed. A trial is a job whose folder is named by the hash of its configuration. A RUNNING
+trial has no result yet. If its folder is locked, a process runs the trial. If its folder is unlocked, the trial was
+abandoned, and is resumed with the same parameters.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ SAMPLERS = {
     "gp": "GPSampler",
     "cmaes": "CmaEsSampler",
 }
-# What a sampler imports when it is first asked.
+# The packages that samplers import at their first proposal.
 PACKAGES = {"qmc": "scipy", "gp": "scipy", "cmaes": "cmaes"}
-# Samplers whose proposals do not depend on results: all trials may be asked for at once, and trial k is the same
-# whatever happened before it.
+# Samplers whose proposals do not depend on results. All trials may be asked for at once, and the parameters of trial k
+# depend only on the seed and on k.
 INDEPENDENT = ("random",)
 _TARGET = "jepa.sweep.pruning.TrialReporter"
 
@@ -67,18 +67,19 @@ class Search:
         settings: SweepConfig,
         metric: str,
     ):
-        """Open the study, or make it.
+        """Open the study, or create it.
 
         Args:
-            folder: the sweep's.
-            name: of a study that is made; one that the folder has keeps its own, so that the folder may be renamed.
+            folder: the sweep's folder.
+            name: the name of a new study. An existing study keeps its name, also if the folder was renamed.
             space: the dimensions.
-            fingerprint: what must not change from one sitting to the next.
-            settings: how to search; checked by :func:`check_settings`.
-            metric: what is minimised.
+            fingerprint: the settings that must be equal in all sittings, from :func:`jepa.sweep.space.fingerprint`.
+            settings: the settings of the search, checked by :func:`check_settings`.
+            metric: the metric to minimise.
 
         Raises:
-            ConfigError: the study there searches another space; the difference is shown. Or it cannot be opened.
+            ConfigError: the existing study has another fingerprint (the message shows the difference), or the storage
+                cannot be opened.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
@@ -106,33 +107,33 @@ class Search:
     # --- trials --------------------------------------------------------------------------------------------------
 
     def trials(self) -> list[FrozenTrial]:
-        """Every trial that counts: a failed one that is tried again counts once."""
+        """All trials, except failed trials that a later trial retries."""
         everything = self.study.get_trials(deepcopy=False)
         replaced = {trial.user_attrs.get("retry_of") for trial in everything}
         return [trial for trial in everything if trial.number not in replaced]
 
     def told(self) -> list[FrozenTrial]:
-        """Trials of this folder that have an end."""
+        """The finished, pruned and failed trials of this folder."""
         return [trial for trial in self.trials() if trial.state.is_finished() and self._is_here(trial)]
 
     def ask(self, limit: int) -> list[Ask]:
-        """New trials, at most ``limit`` and as many as the total still allows."""
+        """Ask for new trials: at most ``limit``, and no more than ``settings.total`` allows."""
         with self._lock:
             self._tell_results()
             trials = self.trials()
             waiting = sum(trial.state == TrialState.WAITING for trial in trials)
             count = min(limit, waiting + max(0, self.settings.total - len(trials)))
             if count > waiting and not self.independent:
-                # Noted first: a process killed while it asks leaves a round that the next one has to complete.
+                # Store the size of the round first. If this process is killed meanwhile, adopt() completes the round.
                 first = len(self.study.get_trials(deepcopy=False))
                 self.study.set_user_attr("round", [first, count - waiting])
             return [self._ask_one() for _ in range(count)]
 
     def adopt(self, *, held: bool = True) -> list[Ask]:
-        """Trials of this folder without an end: left by a killed process, or being run.
+        """The open trials of this folder: abandoned by a killed process, or running in another process.
 
-        Results on disk are told first, so that none of these trials is finished. Where a round was not asked for to its
-        end, its missing trials are asked for now.
+        Tells the study the results on disk first, so that no finished trial is returned. If a process was killed while
+        it asked for a round of trials, also asks for the missing trials of the round.
 
         held: include trials whose jobs another process runs.
         """
@@ -150,27 +151,27 @@ class Search:
 
     @property
     def independent(self) -> bool:
-        """Whether proposals do not depend on results."""
+        """Whether the sampler's proposals do not depend on results."""
         return self.settings.sampler in INDEPENDENT
 
     def retry(self, hashes: set[str]) -> None:
-        """Queue failed trials of these jobs again, with the parameters they had."""
+        """Queue the failed trials of these jobs again, with the same parameters. hashes: of the jobs."""
         with self._lock:
             for trial in self.trials():
                 if trial.state == TrialState.FAIL and trial.user_attrs.get("job") in hashes:
                     self.study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
 
     def failed_jobs(self) -> set[str]:
-        """Hashes of the jobs whose trials have failed."""
+        """The hashes of the jobs whose trials failed."""
         return {str(t.user_attrs["job"]) for t in self.trials() if t.state == TrialState.FAIL and "job" in t.user_attrs}
 
     def assign(self, ask: Ask, job: Job) -> None:
-        """Note which job a trial is, and give the job what it needs to report to it."""
+        """Store the job's hash in the trial, and give the job the configuration of its pruning reports."""
         self._storage.set_trial_user_attr(ask.trial_id, "job", job.hash)
         job.extras.update(self.reporting(ask.trial_id))
 
     def reporting(self, trial_id: int) -> dict[str, Any]:
-        """Operational keys of a trial's job."""
+        """The operational keys with which a trial's job reports to the pruner; empty without a pruner."""
         if self.settings.pruner == "none":
             return {}
         return {
@@ -187,13 +188,13 @@ class Search:
         }
 
     def tell(self, ask: Ask, job: Job) -> None:
-        """Hand a job's result to its trial; nothing happens where there is none yet, or somebody has told it."""
+        """Tell the study the job's result. Nothing happens without a result, or if the study has it already."""
         result = records.read_result(job.folder, self.metric)
         if result is not None:
             tell(self.study, ask.number, result, self.metric)
 
     def best(self) -> FrozenTrial | None:
-        """The finished trial with the smallest objective."""
+        """The finished trial with the smallest objective; None if no trial is finished."""
         finished = [(trial.value, trial) for trial in self.trials() if trial.state == TrialState.COMPLETE]
         return min(finished, key=lambda pair: pair[0] or 0.0, default=(None, None))[1]
 
@@ -206,9 +207,10 @@ class Search:
         return Ask(trial.number, trial._trial_id, suggest(trial, self.space))
 
     def _resume(self, frozen: FrozenTrial) -> Ask:
-        """The trial with the values it has; where a kill has left it without some of them, all are drawn again.
+        """Resume a trial with its stored values. If a kill lost some of the values, draw all values again.
 
-        They come out as at first, since the seed of a trial's draws is its own. Only a quasi-random sequence goes on.
+        The new values equal the first ones, because each trial has its own seed. The quasi-random sampler (qmc) is the
+        exception: it takes the next point of its sequence.
         """
         if self.space.keys() <= frozen.params.keys():
             return Ask(frozen.number, frozen._trial_id, {key: frozen.params[key] for key in self.space})
@@ -222,14 +224,14 @@ class Search:
         return Ask(frozen.number, frozen._trial_id, suggest(trial, self.space))
 
     def _tell_results(self) -> None:
-        """Hand results on disk to the open trials; a trial that has lost a parameter is completed first."""
+        """Tell the study the results on disk of open trials. Draw lost parameters of these trials first."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "job" in trial.user_attrs and not self.space.keys() <= trial.params.keys():
                 self._resume(trial)
         tell_results(self.study, self.folder, self.metric)
 
     def _is_here(self, trial: FrozenTrial) -> bool:
-        """Whether the trial's job belongs into this folder: a study may be shared by several."""
+        """Whether the trial's job belongs to this folder. Several folders may share a study."""
         mark, job = trial.user_attrs.get("folder"), trial.user_attrs.get("job")
         if self.settings.storage is None or mark in (None, self._identity, str(self.folder.resolve())):
             return True  # trials of earlier versions carry the folder's path
@@ -242,17 +244,17 @@ class Search:
     def _seed(self, number: int) -> None:
         """Seed the sampler so that trial ``number`` depends only on the seed, its number and earlier results."""
         seed = self.settings.sampler_seed
-        if self.settings.sampler != "qmc":  # a quasi-random sequence goes on by itself
+        if self.settings.sampler != "qmc":  # a quasi-random sequence keeps one seed and continues with the trials
             digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big")
         self.study.sampler = make_sampler(self.settings.sampler, self.settings.sampler_options, seed)
 
 
 def check_settings(settings: SweepConfig) -> None:
-    """Refuse a sampler or a pruner that does not exist, lacks a package, or does not take its options.
+    """Check the sampler and the pruner.
 
     Raises:
-        ConfigError: names the key.
+        ConfigError: the name is unknown, a package is missing, or the options are not accepted.
     """
     check_choice("sweep.sampler", settings.sampler, SAMPLERS)
     make_pruner(settings.pruner, settings.pruner_options)
@@ -260,10 +262,10 @@ def check_settings(settings: SweepConfig) -> None:
 
 
 def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
-    """Optuna's sampler of that name.
+    """Make the Optuna sampler ``name``, a key of SAMPLERS.
 
     Raises:
-        ConfigError: options it does not take, or a package it needs is missing.
+        ConfigError: the sampler does not accept the options, or a package that it needs is missing.
     """
     import warnings
 
@@ -278,12 +280,12 @@ def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSample
 
 
 def batch_size(settings: SweepConfig, parallel: int) -> int:
-    """Trials to ask for at once: all of them where results do not matter, else one for each worker."""
+    """The number of trials to ask for at once: all for an independent sampler, else one for each worker."""
     return settings.total if settings.sampler in INDEPENDENT else max(1, parallel)
 
 
 def together(asks: Sequence[Ask], jobs: Sequence[Job]) -> dict[str, list[Ask]]:
-    """Trials by the job they mean: two proposals may be one configuration."""
+    """Group trials by the hash of their job. Two proposals may have the same configuration."""
     found: dict[str, list[Ask]] = {}
     for ask, job in zip(asks, jobs, strict=True):
         found.setdefault(job.hash, []).append(ask)

@@ -1,4 +1,4 @@
-"""One search as work: ask for trials, run their jobs, tell their results, until the total is reached."""
+"""Run one search: ask for trials, run their jobs, tell Optuna the results, until the total is reached."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 
 class SearchWork:
-    """The search at one point of what searches keep fixed."""
+    """One search, at one point of the grid around all searches of the sweep."""
 
     def __init__(self, sweep: Sweep, grid: Grid, point: Point) -> None:
-        """Compose and check the corners of the space; nothing is written yet.
+        """Check the settings, and compose and check jobs at the limits of the space. No file is written.
 
         Raises:
-            ConfigError: there is nothing to search, or a dimension no run could take.
+            ConfigError: the space is empty, a setting is invalid, or a job at a limit of the space cannot run.
         """
         spec = sweep.spec
         self.sweep = sweep
@@ -50,7 +50,7 @@ class SearchWork:
         self._check_pruner()
 
     def run(self) -> list[dict[str, Any]]:
-        """Bring the study to its total; every job's result."""
+        """Run trials until the study has its total. Returns the results of all jobs."""
         if self.sweep.switches.dry_run:
             self._print_plan()
             return []
@@ -72,7 +72,7 @@ class SearchWork:
             report.say_other_code(self.work.jobs, report.REMEDY_SEARCH)
             while asks := self._next():
                 self._round(asks)
-        self._look_back()  # trials that other processes have finished meanwhile
+        self._look_back()  # add the trials that other processes finished meanwhile
         best = self.search.best()
         if best is not None:
             print("best trial " + " ".join(f"{key}={value}" for key, value in as_overrides(best.params).items()))
@@ -81,8 +81,8 @@ class SearchWork:
     def _next(self) -> list[Ask]:
         """The trials of the next round.
 
-        A sampler that learns from results is asked when the round before is over, in every process. Trials that
-        another process runs are waited for when nothing else is left.
+        A sampler that learns from results is asked only when the previous round of this process is over. If no other
+        trial is left, the trials that other processes run are returned, so that this process waits for them.
         """
         search, limit = self.search, batch_size(self.settings, self.work.kind.parallel)
         if search.independent:
@@ -90,7 +90,7 @@ class SearchWork:
         return search.adopt(held=False) or search.ask(limit) or search.adopt()
 
     def _again(self, jobs: list[Job]) -> None:
-        """Run jobs whose trials have an end, but whose folders have been deleted."""
+        """Run the jobs of ended trials whose results are gone, because their folders were deleted."""
         self.work.write_state()
         for job in jobs:
             print(f"{job.label}: its folder {job.folder} is gone; it is run again", flush=True)
@@ -98,7 +98,7 @@ class SearchWork:
             self.work.run(self.work.to_do(jobs))
 
     def _round(self, asks: list[Ask]) -> None:
-        """Run one batch of trials."""
+        """Run one round of trials, and tell the study their results."""
         jobs = [self._job(ask) for ask in asks]
         self._jobs = together(asks, jobs)
         for ask, job in zip(asks, jobs, strict=True):
@@ -112,7 +112,7 @@ class SearchWork:
             self._tell(job)
 
     def _tell(self, job: Job) -> None:
-        """Hand a result to the trials that mean this job."""
+        """Tell the study the job's result for every trial of this job."""
         for ask in self._jobs.get(job.hash, []):
             self.search.tell(ask, job)
 
@@ -125,19 +125,19 @@ class SearchWork:
         return self.grid.overrides({**self.point, **as_overrides(values)})
 
     def _worth_another_try(self) -> set[str]:
-        """Jobs that failed for another reason than a number that is not finite, which would fail again."""
+        """The hashes of failed jobs to retry. Jobs that failed with a non-finite number would fail again."""
         hashes = self.search.failed_jobs()
         results = {key: records.read_result(self.work.folder / key, self.search.metric) for key in hashes}
         return {key for key, result in results.items() if result is None or result.get("reason") != "not_finite"}
 
     def _look_back(self) -> list[Job]:
-        """Add the jobs of trials that have an end to the work; those that have no result (any more)."""
+        """Add the jobs of ended trials to the work. Returns those of these jobs that have no result."""
         told = [(trial, self._told_job(trial)) for trial in self.search.told()]
         self.work.add([job for _, job in told if job is not None])
         return [job for _, job in told if job is not None and records.read_result(job.folder) is None]
 
     def _told_job(self, trial: FrozenTrial) -> Job | None:
-        """The job of a trial that has an end: by its folder, or composed again; None where it had no parameters yet."""
+        """The job of an ended trial, from its result or composed again; None if a parameter is missing."""
         ask = Ask(trial.number, trial._trial_id, trial.params)
         key = trial.user_attrs.get("job")
         result = None if key is None else records.read_result(self.work.folder / key)
@@ -157,7 +157,7 @@ class SearchWork:
     # --- before the first trial ----------------------------------------------------------------------------------
 
     def _check_corners(self) -> None:
-        """Compose and check every choice and both ends of every range, one at a time."""
+        """Compose and check one job for every choice and for both ends of every range, varying one key at a time."""
         middle = {key: _values(distribution)[0] for key, distribution in self.space.items()}
         tried: list[dict[str, Any]] = [middle]
         for key, distribution in self.space.items():
@@ -184,7 +184,7 @@ class SearchWork:
             )
 
     def _print_plan(self) -> None:
-        """What a dry run says."""
+        """Print the plan of the search, for a dry run."""
         folder, total, kind = self.work.folder, self.settings.total, self.work.kind
         for key, distribution in self.space.items():
             print(f"  {key}: {in_words(distribution)}")

@@ -1,4 +1,4 @@
-"""One process that runs a sweep. Its jobs see in its files whether it lives and whether they should stop."""
+"""A sitting: one process that runs a sweep. Its files tell its jobs whether it is alive and whether to stop."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from jepa.store.locks import Lock, is_free
 
 @dataclass(frozen=True)
 class Sitting:
-    """Names one process that runs a sweep, and the files by which its jobs know it."""
+    """One process that runs a sweep, and the lock file and the stop file that its jobs watch."""
 
-    folder: Path  # of the sweep
+    folder: Path  # the sweep's folder
     name: str
     host: str
     pid: int
@@ -29,26 +29,29 @@ class Sitting:
 
     @property
     def lock_file(self) -> Path:
-        """Locked by the sitting as long as it lives."""
+        """The file that the sitting's process keeps locked while it is alive."""
         return self.folder / SITTINGS / f"{self.name}.lock"
 
     @property
     def stop_file(self) -> Path:
-        """Tells the sitting's jobs to stop. It stays, for jobs that still wait in a cluster's queue."""
+        """The file whose existence tells the sitting's jobs to stop.
+
+        It is not removed, because jobs may still wait in a cluster's queue.
+        """
         return self.folder / SITTINGS / f"{self.name}.stop"
 
     def stop(self) -> None:
-        """Tell every job of this sitting to save its checkpoint and leave, wherever it runs."""
+        """Tell all jobs of this sitting, on any machine, to save their checkpoints and stop."""
         self.stop_file.parent.mkdir(parents=True, exist_ok=True)
         self.stop_file.touch()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Show that this sitting lives, until it ends or is killed."""
+        """Hold the lock file, which shows that this sitting is alive."""
         self.lock_file.parent.mkdir(parents=True, exist_ok=True)
         for path in self.lock_file.parent.glob("*.lock"):
             if is_free(path):
-                path.unlink(missing_ok=True)  # of a sitting that was killed
+                path.unlink(missing_ok=True)  # left by a sitting that was killed
         with Lock(self.lock_file):
             try:
                 yield
@@ -56,9 +59,9 @@ class Sitting:
                 self.lock_file.unlink(missing_ok=True)
 
     def is_dead(self) -> bool:
-        """Whether the sitting was on this machine and is no more; a process of another machine cannot tell."""
+        """Whether the sitting's process on this machine has ended. Always False for a sitting on another machine."""
         return self.host == socket.gethostname() and is_free(self.lock_file)
 
     def is_here(self) -> bool:
-        """Whether this very process is the sitting."""
+        """Whether this process is the sitting's process."""
         return self.pid == os.getpid() and self.host == socket.gethostname()

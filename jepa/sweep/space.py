@@ -1,4 +1,4 @@
-"""Search spaces: yaml or Hydra intervals in, Optuna distributions out, and what changed between two of them."""
+"""Search spaces: convert yaml and Hydra intervals to Optuna distributions, and compare two spaces."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ Space = dict[str, BaseDistribution]
 def build_space(spaces: Mapping[str, Any], model: str, arguments: Arguments) -> Space:
     """The dimensions of a search for ``model``.
 
-    A key with one value on the command line is no dimension; one with several values or an interval there is that.
+    The command line overrides the sweep file. One value for a key removes the dimension. Several values or an interval
+    replace the dimension.
 
     Args:
-        spaces: the sweep file's ``space``: by model, and under ``any`` for all of them.
+        spaces: the sweep file's ``space``: dimensions by model; those under ``any`` hold for all models.
         model: the option chosen for the group ``model``.
         arguments: the command line.
 
     Raises:
-        ConfigError: nothing to search, or a dimension that is none.
+        ConfigError: there is no dimension, or a dimension is invalid.
     """
     models = [name for name in spaces if name != EVERY_MODEL]
     if models and model not in models and not arguments.intervals:
@@ -57,7 +58,7 @@ def build_space(spaces: Mapping[str, Any], model: str, arguments: Arguments) -> 
 
 
 def searched_keys(spaces: Mapping[str, Any]) -> set[str]:
-    """Every key that is a dimension for some model."""
+    """All keys that are a dimension for any model."""
     return {key for model in spaces for key in _dimensions(spaces, model)}
 
 
@@ -69,10 +70,12 @@ def _dimensions(spaces: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def dimension(key: str, value: Any) -> BaseDistribution:
-    """``[a, b, c]``: one of these. ``{low: 1e-3, high: 1, log: true}``: a range; with ``int: true`` whole numbers.
+    """The distribution of a dimension in a sweep file.
+
+    ``[a, b, c]`` is a choice. ``{low: 1e-3, high: 1, log: true}`` is a range, with ``int: true`` of whole numbers.
 
     Raises:
-        ConfigError: anything else.
+        ConfigError: the value is neither, or the range is invalid.
     """
     if isinstance(value, (list, tuple)):
         if not value:
@@ -97,10 +100,12 @@ def dimension(key: str, value: Any) -> BaseDistribution:
 
 
 def interval(override: Override) -> BaseDistribution:
-    """Hydra's ``interval(a, b)``, with ``tag(log, …)`` for a logarithmic one; whole ends make whole numbers.
+    """The distribution of Hydra's ``interval(a, b)``. ``tag(log, …)`` makes the range logarithmic.
+
+    If both ends are whole numbers, the values are whole numbers.
 
     Raises:
-        ConfigError: no interval, or one that no number lies in.
+        ConfigError: the override is no interval, or the interval is invalid.
     """
     value = override.value()
     if not isinstance(value, IntervalSweep) or value.start is None or value.end is None:
@@ -111,7 +116,7 @@ def interval(override: Override) -> BaseDistribution:
 
 
 def _range(words: str, low: Any, high: Any, *, log: bool, step: Any, whole: bool) -> BaseDistribution:
-    """The distribution over a range; ``words`` say where it stands."""
+    """The distribution over a range. words: names the range in messages. whole: whole numbers only."""
     low, high = _number(words, "low", low, whole), _number(words, "high", high, whole)
     if low > high:
         raise ConfigError(f"{words}: low must not be above high")
@@ -139,7 +144,7 @@ def _number(words: str, name: str, value: Any, whole: bool) -> float:
 
 
 def in_words(distribution: BaseDistribution) -> str:
-    """For example ``1e-05 … 10, logarithmic`` or ``64, 128, 256``."""
+    """A distribution in words, for example ``1e-05 … 10, logarithmic`` or ``64, 128, 256``."""
     if isinstance(distribution, CategoricalDistribution):
         return ", ".join(override_value(choice) for choice in distribution.choices)
     assert isinstance(distribution, (FloatDistribution, IntDistribution))
@@ -152,7 +157,7 @@ def in_words(distribution: BaseDistribution) -> str:
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:
-    """A value for every dimension; those that the trial has already stay."""
+    """A value for every dimension. Values that the trial has already are kept."""
     values: dict[str, Any] = {}
     for key, distribution in space.items():
         if isinstance(distribution, FloatDistribution):
@@ -174,13 +179,16 @@ def as_overrides(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fingerprint(space: Space, fixed: Mapping[str, str], objective: str) -> dict[str, str]:
-    """What must not change between two sittings of one search: the dimensions, and what all trials share."""
+    """The settings that must be equal in all sittings of a search.
+
+    These are the dimensions, the fixed values that all trials share, and the objective, as text by key.
+    """
     lines = {key: json.dumps(json.loads(distribution_to_json(value)), sort_keys=True) for key, value in space.items()}
     return {**lines, **{bare(key): value for key, value in sorted(fixed.items())}, "objective": objective}
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """The keys in which two fingerprints differ, in one line; empty where they agree."""
+    """The keys in which two fingerprints differ, with both values, in one line; empty if the fingerprints are equal."""
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     return "; ".join(f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in keys)
 

@@ -1,4 +1,4 @@
-"""The ``sweep`` node of a configuration: a closed node, checked before anything else happens."""
+"""The ``sweep`` node of a configuration: a closed dataclass, checked first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORD = r"[\w+=,@-][\w.+=,@-]*"
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """What a sweep file and ``sweep.KEY=…`` can say; values stand in conf/config.yaml."""
+    """The keys of a sweep file and of ``sweep.KEY=…``. conf/config.yaml holds the defaults."""
 
     name: str | None
     axes: dict[str, Any]
@@ -59,14 +59,14 @@ class SweepConfig:
 
     @property
     def total(self) -> int:
-        """How many trials a search comes to, over all sittings and processes."""
+        """The number of trials of a search, over all sittings and processes."""
         assert self.n_trials is not None, "a grid has no trials"
         return self.n_trials
 
 
 @dataclass(frozen=True)
 class Switches:
-    """The keys of the top level that steer a sweep."""
+    """The top-level keys that control a sweep."""
 
     dry_run: bool
     yes: bool
@@ -86,10 +86,10 @@ class Switches:
 
 
 def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
-    """The sweep that ``config`` describes.
+    """Read and check the ``sweep`` node and the switches of ``config``.
 
     Raises:
-        ConfigError: an unknown key or a value of another type.
+        ConfigError: an unknown key, or an invalid value.
     """
     plain = OmegaConf.to_container(config.sweep, resolve=True)
     assert isinstance(plain, Mapping)
@@ -103,11 +103,16 @@ def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:
 
 
 def sweep_names(sweep: SweepConfig, file: str | None, arguments: Arguments) -> list[str]:
-    """The names that the sweep's folder may have: today's first, then those that earlier versions gave it.
+    """The names that the sweep's folder may have: the current name first, then names from earlier versions.
 
-    A sweep file's own name, or for one without a file the keys it varies and a digest of what all its jobs share: so
-    that the same sweep finds its folder again, also with a longer axis. A search adds what its trials share: each is a
-    study. Numbers have one spelling (1.0 is 1).
+    ``sweep.name`` is the name if it is set. Otherwise:
+
+    - a grid from a sweep file has the name of the file;
+    - a grid without a file is named by the keys that it varies and a digest of the values that all jobs share, so it
+      keeps its folder when an axis gets more values;
+    - a search is named by its sweep file and the values that all trials share, because each search is a study.
+
+    Numbers have one spelling (1.0 is 1).
     """
     if sweep.name is not None:
         return [sweep.name]
@@ -125,7 +130,7 @@ def sweep_names(sweep: SweepConfig, file: str | None, arguments: Arguments) -> l
 
 
 def _search_name(file: str | None, fixed: Mapping[str, str]) -> str:
-    """For example ``search-vicreg-static_noise_1.25``; a digest stands for what would make the name long."""
+    """The name of a search, for example ``search-vicreg-static_noise_1.25``. A long name ends in a digest."""
     words = [
         _safe(value) if key in TOP_GROUPS else f"{short(key)}_{_safe(value)}"
         for key, value in sorted(fixed.items(), key=_groups_first)
@@ -137,7 +142,7 @@ def _search_name(file: str | None, fixed: Mapping[str, str]) -> str:
 
 
 def _long_search_name(file: str | None, fixed: Mapping[str, str]) -> str:
-    """As earlier versions named a search: ``search-model=vicreg-static_noise=1.25``."""
+    """The name of a search in earlier versions, for example ``search-model=vicreg-static_noise=1.25``."""
     words = (f"{short(key)}={_safe(value)}" for key, value in sorted(fixed.items(), key=_groups_first))
     return "-".join([file or "search", *words])
 
@@ -147,13 +152,13 @@ def _digest(told: object) -> str:
 
 
 def one_spelling(value: str) -> str:
-    """An override's value as every other spelling of it would be written: ``1.0`` and ``1e0`` are ``1``."""
+    """The standard spelling of an override's value: ``1.0`` and ``1e0`` become ``1``."""
     override = OverridesParser.create().parse_override(f"key={value}")
     return value if override.is_sweep_override() else override_value(canonical(override.value()))
 
 
 def scientific(overrides: Mapping[str, str]) -> dict[str, str]:
-    """Those of ``overrides`` that change what is computed."""
+    """The ``overrides`` that change results, without operational keys. Keys lose their + and ~."""
     return {
         bare(key): value
         for key, value in overrides.items()
@@ -170,7 +175,7 @@ def _safe(text: str) -> str:
 
 
 def _folders(name: str, value: Any) -> list[str]:
-    """A folder or a list of several."""
+    """The folders of a key whose value is one folder or a list of folders. name: the key, for messages."""
     found = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(found, (list, ListConfig)) or not all(isinstance(folder, str) for folder in found):
         raise ConfigError(f"{name}={shown(value)}: must be a folder, or [several]")

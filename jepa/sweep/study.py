@@ -1,4 +1,4 @@
-"""Where a search keeps its study: a journal in the sweep's folder, or a database; and the study's name."""
+"""The storage of a search's study (a journal in the sweep's folder, or a database) and the study's name."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JOURNAL = "journal:"
-OPENINGS = 20  # tries to open a database that another process is making
-PATIENCE_S = 60.0  # to wait for a lock of sqlite's that another process holds
+OPENINGS = 20  # attempts to open a database that another process is creating
+PATIENCE_S = 60.0  # how long sqlite waits for a lock of another process
 
 
 def open_storage(name: str, study: str = "search") -> Any:
-    """The storage ``journal:PATH`` (a file in the sweep's folder) or any url that Optuna's RDB storage takes.
+    """Open the storage ``journal:PATH`` (a file in the sweep's folder) or any url that Optuna's RDB storage accepts.
 
-    study: the study's name, needed where a damaged journal has lost it.
+    study: the study's name, used if a damaged journal has lost it.
 
     Raises:
-        ConfigError: it cannot be opened, or what is there cannot be mended.
+        ConfigError: the storage cannot be opened, or a damaged journal cannot be repaired.
     """
     if name.startswith(JOURNAL):
         return _open_journal(Path(name[len(JOURNAL) :]), study)
@@ -41,7 +41,7 @@ def open_storage(name: str, study: str = "search") -> Any:
         try:
             return _open_database(name)
         except Exception as error:
-            # Another process that makes the tables at the same moment is done with it soon.
+            # Another process may be creating the tables at the same moment: wait and try again.
             if attempt + 1 < OPENINGS and type(error).__name__ in ("OperationalError", "IntegrityError"):
                 time.sleep(random.uniform(0.05, 0.3))
                 continue
@@ -52,7 +52,7 @@ def open_storage(name: str, study: str = "search") -> Any:
 
 
 def _open_database(url: str) -> Any:
-    """A database without connections of its own: each operation opens one and closes it, in whatever process."""
+    """Open a database without a pool: each operation opens and closes a connection, so forked processes share none."""
     import optuna
     from sqlalchemy.pool import NullPool
 
@@ -63,7 +63,7 @@ def _open_database(url: str) -> Any:
 
 
 def _open_journal(path: Path, study: str) -> Any:
-    """Optuna's journal in ``path``, under a lock of ours: Optuna's own locks outlive a killed process."""
+    """Open Optuna's journal in ``path`` with the project's file lock: Optuna's own locks outlive a killed process."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -78,7 +78,7 @@ def _open_journal(path: Path, study: str) -> Any:
             return opened()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from error
-    except Exception:  # a line that is no record: json's errors, missing keys, assertions
+    except Exception:  # an invalid record: errors of json, missing keys, assertions
         log.debug("%s is damaged", path, exc_info=True)
     try:
         print(mend(path, lock, study), flush=True)
@@ -91,25 +91,29 @@ def _open_journal(path: Path, study: str) -> Any:
 
 
 def name_study(folder: Path, storage: Any, name: str, *, shared: bool) -> tuple[str, str]:
-    """The study's name, and what its trials know the sweep's folder by: both are kept in the folder, not its path.
+    """The study's name and the identity of the sweep's folder, which marks the trials of this folder.
 
-    name: of a study that is made. shared: the storage may hold studies of other folders.
+    Both are stored in a file in the folder, so that the folder may be moved or renamed.
+
+    Args:
+        name: the name of a new study.
+        shared: whether the storage may hold studies of other folders.
     """
     import optuna
 
     record = study_record(folder)
     if not {"study", "identity"} <= record.keys():
         names = [] if shared else optuna.get_all_study_names(storage)
-        study = names[0] if len(names) == 1 else name  # a journal lies in its folder and holds one study
+        study = names[0] if len(names) == 1 else name  # a journal belongs to one folder and holds one study
         record = {"study": study, "identity": secrets.token_hex(8)}
         write_json_atomic(folder / layout.STUDY, record)
     return record["study"], record["identity"]
 
 
 def known_trials(folder: Path, storage: str | None) -> list[FrozenTrial]:
-    """The trials of the study in a sweep's folder, read without writing anything; empty where that cannot be done.
+    """The trials of the study of a sweep's folder; empty if there is no study or it cannot be read.
 
-    storage: ``sweep.storage``.
+    Reading a journal writes no file. storage: the value of ``sweep.storage``.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -122,12 +126,12 @@ def known_trials(folder: Path, storage: str | None) -> list[FrozenTrial]:
         opened = JournalStorage(JournalFileBackend(str(path))) if storage is None else open_storage(storage)
         name = study_record(folder).get("study") or optuna.get_all_study_names(opened)[0]
         return optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False)
-    except Exception:  # damaged: the sweep itself will say so
+    except Exception:  # damaged: the sweep itself reports the damage
         return []
 
 
 def study_record(folder: Path) -> dict[str, str]:
-    """The study's name and the folder's identity, as kept in the folder; empty where nothing can be read."""
+    """The study's name and the folder's identity, from a file in the folder; empty if the file cannot be read."""
     try:
         record = read_json(folder / layout.STUDY)
     except (OSError, Damaged):

@@ -1,7 +1,7 @@
-"""A job as a launcher runs it: the task function, and what isolates one job's failure from the others.
+"""The function that a launcher calls for a job. It isolates one job's failure from the other jobs.
 
-An exception becomes a recorded failure. A signal becomes an interruption that leaves the checkpoint. Where the launcher
-allows it, a job runs in a child process of its worker, so that even SIGKILL harms no other job.
+An exception is recorded as a failed result. A signal interrupts the job, which saves its checkpoint. If the launcher
+allows it, a job runs in a child process of its worker, so that SIGKILL of a job affects no other job.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ from jepa.sweep import devices, folders, records
 from jepa.sweep.jobs import objective_of
 from jepa.sweep.sitting import Sitting
 
-POLL_S = 0.3  # how often a running job looks whether it should stop
-INSIST_S = 60.0  # a job that has not stopped by then is told a second time, which ends it at once
+POLL_S = 0.3  # how often a running job checks whether to stop
+INSIST_S = 60.0  # a job that still runs after this time gets a second signal, which ends it at once
 _IN_PROCESS = threading.Event()  # a job is running inside the sweep's own process
 
 
 def job_in_this_process() -> bool:
-    """Whether a job runs inside the sweep's own process right now (the basic launcher's way)."""
+    """Whether a job runs in the sweep's own process right now, as with the basic launcher."""
     return _IN_PROCESS.is_set()
 
 
 @dataclass(frozen=True)
 class JobTask:
-    """What the launcher calls instead of the task function. It can be pickled, and a job that fails raises nothing."""
+    """The callable that the launcher gets instead of the task function. It can be pickled. Failed jobs do not raise."""
 
     task: Callable[[DictConfig], Any]
-    home: str | None  # "module:name", to import the task in a worker; None: it is pickled as it is
+    home: str | None  # "module:name", to import the task in a worker; None: the task itself is pickled
     sitting: Sitting
     isolate: bool  # run each job in a child of its worker
     tied: bool  # jobs stop when the sitting dies; on a cluster they go on
-    num_workers: int  # jobs side by side on one machine, for dealing GPUs; 0: the launcher deals them
-    extras: dict[str, dict[str, Any]]  # by job hash: operational keys to set, which no override needs to show
+    num_workers: int  # concurrent jobs on one machine, for assigning GPUs; 0: the launcher assigns them
+    extras: dict[str, dict[str, Any]]  # by job hash: operational keys to set, which the overrides do not show
 
     def __call__(self, cfg: DictConfig) -> str:
         """Run one job in the folder Hydra has chosen.
 
         Returns:
-            ``finished``, ``failed``, ``interrupted``, ``busy`` (another process runs it) or ``killed``. What counts are
-            the files of the folder.
+            ``finished``, ``failed``, ``interrupted``, ``busy`` (another process runs the job) or ``killed``. The sweep
+            does not use this value; it reads the files of the folder.
         """
         folder = Path(HydraConfig.get().runtime.output_dir)
         if self.tied and self.sitting.is_dead():
-            os._exit(1)  # the sweep is gone: the jobs in the queue of this worker must not start
+            os._exit(1)  # the sweep has ended: the jobs in this worker's queue must not start
         if self.sitting.stop_file.exists():
             return "interrupted"
         if self.isolate and not self.sitting.is_here():
@@ -72,11 +72,11 @@ class JobTask:
         return self._alone(cfg, folder)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Refer to the task by its name where that is known: the worker imports its own copy."""
+        """Leave out the task if ``home`` is known, because the worker imports the task by name."""
         return {**self.__dict__, "task": None} if self.home else dict(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make a worker ready: the task, and the resolvers that its configuration needs."""
+        """Prepare a worker: import the task, and register the resolvers that its configuration needs."""
         from jepa.config.compose import register
 
         register()
@@ -89,12 +89,12 @@ class JobTask:
             _outlive_terminal()
 
     def _in_child(self, cfg: DictConfig, folder: Path) -> str:
-        """Fork, run the job there, and say how it ended."""
+        """Run the job in a forked child process. Returns its outcome, as :meth:`__call__` does."""
         _warm_up()
         child = forked()
         if child == 0:
             with contextlib.suppress(BaseException):
-                os.setpgid(0, 0)  # the terminal's Ctrl-C is for the sweep, which passes it on
+                os.setpgid(0, 0)  # Ctrl-C in the terminal reaches only the sweep, which stops its jobs
                 _say_into(folder / layout.OUTPUT_LOG)
                 outcome = replace(self, isolate=False)._alone(cfg, folder)
                 sys.stdout.flush()
@@ -111,7 +111,7 @@ class JobTask:
         return next((name for name, number in _CODES.items() if number == code), "killed")
 
     def _alone(self, cfg: DictConfig, folder: Path) -> str:
-        """Take the folder's lease and run the task under it."""
+        """Take the lease of ``folder``, then run the job in this process."""
         here = self.sitting.is_here()
         held = locks.Lease.take(folder, {"sitting": self.sitting.name})
         if held is None:
@@ -132,14 +132,14 @@ class JobTask:
             held.release()
 
     def prepared(self, cfg: DictConfig, job_hash: str) -> DictConfig:
-        """``cfg`` with the operational keys that the sweep has for this job."""
+        """Set the operational keys that the sweep has for this job. Changes and returns ``cfg``."""
         with open_dict(cfg):
             for key, value in self.extras.get(job_hash, {}).items():
                 OmegaConf.update(cfg, key, value, merge=False)
         return cfg
 
     def _guarded(self, cfg: DictConfig, folder: Path, job_hash: str, here: bool) -> str:
-        """Run the task, and record its failure."""
+        """Run the task. Write a failed result if the task raises, exits with an error, or leaves no result."""
 
         def failed(error: str, story: str = "") -> str:
             overrides = list(HydraConfig.get().overrides.task)
@@ -151,7 +151,7 @@ class JobTask:
             value = self.task(cfg)
         except (KeyboardInterrupt, SystemExit) as stop:
             if isinstance(stop, SystemExit) and stop.code == -1:
-                raise  # the scheduler takes the job back into its queue
+                raise  # the scheduler puts the job back into its queue
             if _asks_to_stop(stop):
                 if here:
                     raise KeyboardInterrupt from stop
@@ -169,7 +169,7 @@ class JobTask:
 
     @contextlib.contextmanager
     def gpu(self, cfg: DictConfig) -> Iterator[None]:
-        """Show the job one GPU, where there are several."""
+        """Restrict the job to one GPU if the machine has several."""
         device = str(OmegaConf.select(cfg, "device") or "auto")
         if self.num_workers < 1 or device not in ("auto", "cuda"):
             yield
@@ -182,13 +182,13 @@ class JobTask:
 
     @contextlib.contextmanager
     def watched(self, held: locks.Lease | locks.Leases, here: bool) -> Iterator[None]:
-        """Keep a running job's lease fresh. In a worker, send SIGTERM when the sitting wants to stop or is dead."""
+        """Touch the lease of a running job regularly. In a worker, send SIGTERM if the sitting stops or is dead."""
         over = threading.Event()
         parent = os.getppid()
         previous: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread() and not here:
             previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-            # A scheduler's word that the time is up: save the checkpoint; the sweep submits the job again.
+            # A scheduler sends SIGUSR2 when the job's time is up: save the checkpoint. The sweep submits the job again.
             previous[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, _pass_on)
 
         def watch() -> None:
@@ -224,18 +224,18 @@ _CODES = {"finished": 0, "failed": 1, "interrupted": 130, "busy": 75}
 
 
 def forked() -> int:
-    """``os.fork`` without what is still to be printed, which would be printed twice."""
+    """Flush the output, then fork: buffered text would be printed twice. Returns the value of ``os.fork``."""
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: this process has none that hold locks
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads: no thread holds a lock here
         return os.fork()
 
 
 def locate(task: Callable[[DictConfig], Any]) -> str | None:
-    """Where a worker can import ``task`` from, as ``module:name``; None for a function no import reaches.
+    """The name under which a worker can import ``task``, as ``module:name``; None if it cannot be imported.
 
-    A program started as ``python -m package.module`` is called ``__main__`` here and by its own name in a worker.
+    In a program started as ``python -m package.module``, the module ``__main__`` is replaced by ``package.module``.
     """
     module, name = getattr(task, "__module__", None), getattr(task, "__qualname__", "")
     if module is None or _unwrapped(getattr(sys.modules.get(module), name, None)) is not _unwrapped(task):
@@ -247,7 +247,7 @@ def locate(task: Callable[[DictConfig], Any]) -> str | None:
 
 
 def _unwrapped(function: Any) -> Any:
-    """The task inside what ``hydra.main`` made of it."""
+    """The function that ``hydra.main`` or another decorator wraps."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     return function
@@ -258,26 +258,26 @@ def _asks_to_stop(stop: BaseException) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to end this worker when the process that started it is gone; elsewhere it ends when it falls idle."""
+    """On Linux, end this worker when its parent process dies. On other systems, an idle worker ends by itself."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _outlive_terminal() -> None:
-    """Ignore the signal of a closed terminal: the sweep gets it too, and tells the jobs to save and stop."""
+    """Ignore SIGHUP of a closed terminal. The sweep gets the signal too, and tells its jobs to save and stop."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _warm_up() -> None:
-    """Import what every job needs once in each worker: its children inherit it."""
+    """Import the training code once in each worker, so that its forked children need not import it."""
     if "torch" not in sys.modules and "jepa.run" in sys.modules:
         with contextlib.suppress(ImportError):
             importlib.import_module("jepa.training.loop")
 
 
 def _say_into(path: Path) -> None:
-    """Send what a job prints to a file: the screen belongs to the sweep."""
+    """Redirect a job's output to a file, because the screen shows the sweep's display."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)

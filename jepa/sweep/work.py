@@ -1,4 +1,4 @@
-"""The jobs of one sweep folder: which are left to run, signals, the screen, and the last lines."""
+"""Run the jobs of one sweep folder: select the jobs left, handle signals, show the display, print the summary."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from jepa.sweep.task import job_in_this_process
 from jepa.training.interrupts import heeded
 
 FAILED, INTERRUPTED = 1, 130
-NAME_LENGTH = 100  # characters of a job's label in the name that its loggers are given
+NAME_LENGTH = 100  # the most characters of a job's label in the name for its loggers
 POLL_S = 0.5
-GRACE_S = 10.0  # for a launcher to come back once none of its jobs is running
+GRACE_S = 10.0  # while stopping: how long to wait for the launcher to return when none of its jobs runs
 
 
 @dataclass(frozen=True)
 class Context:
-    """What Hydra hands to a sweeper."""
+    """The objects that Hydra gives a sweeper, and the dotted path of the function that checks a job."""
 
     config: DictConfig
     hydra_context: HydraContext
@@ -50,33 +50,33 @@ class Context:
 
 @dataclass(kw_only=True)
 class Work:
-    """The jobs of one folder and everything around running them."""
+    """Runs the jobs of one sweep folder."""
 
     context: Context
-    folder: Path  # of the sweep; absolute
+    folder: Path  # the sweep's folder; absolute
     kind: LauncherKind
     switches: Switches
-    retries: int  # of a job that was killed
+    retries: int  # how often a killed job is started again
     axes: dict[str, list[str]]  # the keys in which jobs differ, with their values
-    command: str  # what the user typed
-    name: str  # of the sweep
-    auto: list[str]  # what hydra/launcher=auto has chosen, to be kept
+    command: str  # the user's command line
+    name: str  # the sweep's name
+    auto: list[str]  # the overrides that hydra/launcher=auto chose, for sweep.json
     jobs: list[Job] = field(default_factory=list)
-    unusable: dict[str, str] = field(default_factory=dict)  # by job hash: why its folder can't be worked in
+    unusable: dict[str, str] = field(default_factory=dict)  # by job hash: why its folder cannot be used
 
     def __post_init__(self) -> None:
         self.overview = Overview(parallel=self.kind.parallel)
         self._stopped = False
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Add jobs to the work; results that are there already are not announced."""
+        """Add jobs. The display does not announce results that exist already."""
         self.jobs = distinct([*self.jobs, *jobs])
         for job in jobs:
             job.extras.update(self._extras(job))
         self.overview.add(jobs)
 
     def to_do(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those of ``jobs`` that need a launch, after results of other sweeps have been taken over."""
+        """Copy results from other sweeps (``reuse``). Returns the jobs that still need to run."""
         found = []
         for job in distinct(jobs):
             state = records.status(job.folder, job.hash, job.metric)
@@ -87,7 +87,7 @@ class Work:
         return found
 
     def _is_usable(self, job: Job, state: str) -> bool:
-        """Whether the job's folder can be used. What is damaged there is announced, and kept under another name."""
+        """Whether the job's folder can be used. Prints a line about damaged files. Renames folders that block locks."""
         if state != "running" and job.damage:
             print(f"{job.label}: {job.damage}; what is in {job.folder} is kept, and the job is run again", flush=True)
         try:
@@ -109,11 +109,11 @@ class Work:
 
     @contextlib.contextmanager
     def sitting(self, launch_config: DictConfig, on_result: Callable[[Job], None] | None = None) -> Iterator[None]:
-        """Let jobs know this process, pass signals on to them, and show them on the screen, while they run.
+        """Prepare :meth:`run`: hold the sitting's lock, handle signals, and show the display until the block ends.
 
         Args:
-            launch_config: the configuration to set the launcher up with.
-            on_result: called, from a thread, for every job whose result has appeared.
+            launch_config: the configuration for the launcher's setup.
+            on_result: called in another thread for every job that gets a result.
         """
         folders.make(self.folder)
         remove_leftovers(self.folder)
@@ -141,7 +141,7 @@ class Work:
         """Launch these jobs and wait for all of them.
 
         Raises:
-            SystemExit: 130 where a signal has stopped the sweep.
+            SystemExit: 130 if a signal stopped the sweep.
         """
         for job in jobs:
             self.overview.forget(job)
@@ -158,10 +158,10 @@ class Work:
             raise SystemExit(INTERRUPTED)
 
     def finish(self) -> list[dict[str, Any]]:
-        """The last lines, and every job's result in order.
+        """Print the last lines. Returns the results of all jobs, in order.
 
         Raises:
-            SystemExit: 1 where jobs have failed.
+            SystemExit: 1 if a job failed or has no result.
         """
         self.overview.settle()
         results = self.overview.results
@@ -174,7 +174,11 @@ class Work:
         return [results[job.hash] for job in self.jobs]
 
     def write_state(self) -> None:
-        """Write the sweep's own file: its name, its axes, and what each folder is. Every sitting rebuilds it."""
+        """Write sweep.json: the sweep's name, its axes, and the label and overrides of each job folder.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
         state = {
             "name": self.name,
             "command": self.command,
@@ -189,12 +193,12 @@ class Work:
             raise ConfigError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
     def _extras(self, job: Job) -> dict[str, Any]:
-        """Operational keys for one job: silence on the screen, and for loggers that take them a name and tags."""
+        """Operational keys for one job: no progress display, and a name and tags for loggers that have these keys."""
         config = self.context.config
         extras: dict[str, Any] = {}
         if OmegaConf.select(config, "progress") is not None:
             extras["progress"] = "none"
-        axes = {short(key) for key, values in self.axes.items() if values}  # a search's have no list of values
+        axes = {short(key) for key, values in self.axes.items() if values}  # the axes of a search list no values
         words = [word for word in job.label.split() if word.partition("=")[0] in axes]
         for key, node in (OmegaConf.select(config, "logger") or {}).items():
             if node is not None and "tags" in node:
@@ -205,12 +209,12 @@ class Work:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGINT, SIGTERM or SIGHUP lets the running jobs save their checkpoints; the second ends at once.
+        """Handle signals. The first one tells the running jobs to save their checkpoints. The second one ends at once.
 
         A closed terminal sends SIGHUP more than once, so a second SIGHUP changes nothing.
 
-        A launcher whose jobs wait in a queue would wait with them: when none of our jobs runs any more, the second
-        signal is sent from here.
+        A launcher would wait for jobs in a cluster's queue. Therefore, when no job of the sweep runs any more, this
+        process sends itself the second signal.
         """
         over = threading.Event()
 
@@ -243,6 +247,6 @@ class Work:
 
 
 def _entry(job: Job) -> dict[str, Any]:
-    """A job in the sweep's own file."""
+    """A job's entry in sweep.json."""
     entry: dict[str, Any] = {"label": job.label, "overrides": job.overrides}
     return entry if job.trial is None else {**entry, "trial": job.trial}
