@@ -1,4 +1,4 @@
-"""Checks of the open nodes: a node with ``_target_`` takes the keys that its class's constructor takes."""
+"""Checks of the open nodes. A node with ``_target_`` accepts the keys that the constructor of its class accepts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jepa.config.schema import join, unknown_key
 from jepa.config.search_path import group_options
 from jepa.errors import ConfigError, shown
 
-# Keys that hold any number of components by name.
+# Each of these keys maps names to components, any number of them.
 COLLECTIONS = ("model.terms", "dataset.distractors", "probe.targets", "logger")
-# What may stand where: the class that a component's own class must be derived from, by key. For a key of COLLECTIONS it
-# is the class of each entry. ``jepa.plan`` has them: this module stands below the components.
+# Maps a configuration key to a base class. The component at this key must derive from it; at a key of COLLECTIONS, each
+# entry must. ``jepa.plan`` provides the mapping, because this module must not import the components.
 Bases = Mapping[str, type]
 OPTIONAL = ("dataset.texture",)  # components that may be null
 OPEN_NODES = ("dataset", "optimizer", "model", "probe", "logger")
@@ -29,14 +29,14 @@ _REFERENCE = re.compile(r"^\$\{(?P<key>[\w.]+)\}$")
 
 
 def check_open(plain: Mapping[str, Any], bases: Bases, references: Mapping[str, str] | None = None) -> None:
-    """Check that every class named by ``_target_`` exists and takes the keys it is given. Imports those classes.
+    """Check that every class named by ``_target_`` exists and accepts the keys of its node. Imports these classes.
 
     plain: the resolved configuration.
-    bases: what may stand where.
-    references: from :func:`references`; the keys referred to need not be taken by a class.
+    bases: the required base class for each key.
+    references: result of :func:`references`. A key that another key refers to need not be accepted by a class.
 
     Raises:
-        ConfigError: no such class, a key that its constructor does not take, or no class at all.
+        ConfigError: the class does not exist, its constructor does not accept a key, or ``_target_`` is missing.
     """
     packages = allowed_packages(plain.get("extensions") or [])
     for name in OPEN_NODES:
@@ -62,7 +62,7 @@ def check_open(plain: Mapping[str, Any], bases: Bases, references: Mapping[str, 
 
 
 def _check_collections(section: Mapping[str, Any], name: str, bases: Bases) -> None:
-    """Check that what holds components by name (terms, distractors, targets) holds nothing else."""
+    """Check that the collections of components in ``section`` (terms, distractors, targets) hold only components."""
     for path in COLLECTIONS:
         parent, _, key = path.partition(".")
         if parent != name or (key and key not in section):
@@ -76,7 +76,7 @@ def _check_collections(section: Mapping[str, Any], name: str, bases: Bases) -> N
         if not isinstance(found, Mapping):
             raise ConfigError(f"{path}={shown(found)}: must hold components by name, {{}} for none")
         for entry, part in found.items():
-            if part is None and path == "logger":  # one that is switched off
+            if part is None and path == "logger":  # this logger is switched off
                 continue
             if not (isinstance(part, Mapping) and "_target_" in part):
                 raise ConfigError(
@@ -85,9 +85,9 @@ def _check_collections(section: Mapping[str, Any], name: str, bases: Bases) -> N
 
 
 def references(cfg: DictConfig, section: str) -> dict[str, str]:
-    """The keys below ``section`` whose value is another key's, as in ``coeff: ${model.sim_coeff}``: key -> that key.
+    """Map each key below ``section`` whose value refers to another key (``${model.sim_coeff}``) to that other key.
 
-    A yaml file gives a number of one of its parts a short or published name so.
+    A yaml file uses a reference to give a number inside a component a short or published name.
     """
     found: dict[str, str] = {}
 
@@ -106,10 +106,10 @@ def references(cfg: DictConfig, section: str) -> dict[str, str]:
 def qualified(
     error: ConfigError, section: str, plain: Mapping[str, Any], references: Mapping[str, str] | None = None
 ) -> ConfigError:
-    """``error`` with its key by the full name, where a constructor names a key of ``section`` by its last part.
+    """Return ``error`` with the full name of its key.
 
-    Of several keys with that last part, the one that has the value in the message is meant. A key that takes its value
-    from another (``references``) is named by that one, which is the one to set.
+    A constructor knows only the last part of a key of ``section``. If several keys end in this part, choose the key
+    with the value in the message. If ``references`` maps this key to another key, name the other: the user sets it.
     """
     found = _KEY_IN_MESSAGE.match(str(error))
     if not found or found["key"] in plain:
@@ -122,6 +122,7 @@ def qualified(
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the path and the content of ``node`` and of each node below it that has a ``_target_``."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield path, node
@@ -130,6 +131,7 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each key at or below ``path`` whose value is not a mapping."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from _leaves(value, join(path, str(key)))
@@ -138,6 +140,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _values(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each key below ``path``, mappings included."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield join(path, str(key)), value
@@ -145,7 +148,7 @@ def _values(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _place(path: str) -> str:
-    """The key of ``Bases`` for the component at ``path``: an entry of a collection has that of its collection."""
+    """The key of ``Bases`` for the component at ``path``; for an entry of a collection, the collection's key."""
     for collection in COLLECTIONS:
         if path.startswith(f"{collection}."):
             _, *part = path[len(collection) + 1 :].split(".")
@@ -164,13 +167,13 @@ def _check_keys(
     located = _located(f"{path}._target_", node["_target_"], packages)
     _check_kind(path, node["_target_"], located, bases.get(place))
     partial = node.get("_partial_", False)
-    # parts of a model are given their sizes by the model; terms are told of them later
+    # A model builds its parts and passes them sizes, so parts are partial. A term is built first and gets sizes later.
     if partial is not (path.startswith("model.") and place != "model.terms"):
         raise ConfigError(f"{path}._partial_={shown(partial)}: must stay as the options of the group have it")
     parameters = _parameters(located)
     if parameters is None:
         return
-    if place in COLLECTIONS:  # they are given all of their arguments here
+    if place in COLLECTIONS:  # yaml gives all arguments of an entry
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node:
                 raise ConfigError(f"{join(path, name)}: is missing")
@@ -186,9 +189,10 @@ def _check_keys(
 
 
 def _parameters(located: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
-    """What a class takes by name: the arguments of its constructor and, where it passes ``**others`` on, of its base's.
+    """The parameters that a class accepts by name.
 
-    None where that cannot be told.
+    If a constructor has ``**kwargs``, the parameters of its base class's constructor are included. Returns None if the
+    last constructor in this chain has ``**kwargs``, since any name could then be accepted.
     """
     if not isinstance(located, type):
         return dict(inspect.signature(located).parameters)

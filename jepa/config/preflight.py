@@ -1,4 +1,4 @@
-"""Hydra's callback that refuses a sweep of which any job is misconfigured, before the first one starts."""
+"""A Hydra callback that checks every job of a sweep before the first job starts, and refuses the sweep on an error."""
 
 import itertools
 import math
@@ -17,23 +17,23 @@ from jepa.config.messages import all_keys, explain
 from jepa.config.operational import says_how, top
 from jepa.errors import ConfigError, printable
 
-_MOST = 10_000  # jobs, and values of an axis
+_MOST = 10_000  # jobs of a sweep; also values of one axis
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper."
 
 
 class Preflight(Callback):
-    """Composes and checks the jobs of a sweep while nothing has been written.
+    """Composes and checks the jobs of a sweep before anything is written.
 
-    Hydra's basic sweeper: every job. A search (Optuna): every value of every axis, and the ends of an interval, one at
-    a time. A sweeper of this project checks its own jobs, by ``jepa.run.check``.
+    For Hydra's basic sweeper it checks every job. For a search (Optuna) it checks every value of every axis, and both
+    ends of each interval, changing one axis at a time. This project's own sweeper checks its jobs itself.
     """
 
     def __init__(self, *, check: str) -> None:
-        """check: dotted path of a function that raises ConfigError for a composed configuration no job could run."""
+        """check: dotted path of a function of a composed configuration; it raises ConfigError if no job can run it."""
         self.check = check
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called by Hydra before the sweeper is made."""
+        """Check the jobs. Hydra calls this function before it creates the sweeper."""
         sweeper = str(OmegaConf.select(config, "hydra.sweeper._target_"))
         if "jepa" in sweeper:
             return
@@ -49,7 +49,7 @@ class Preflight(Callback):
             explained = explain(error, all_keys(config))
             if explained is None:
                 raise
-            # Hydra only logs the exceptions of a callback; an exit passes.
+            # Hydra logs the exceptions of a callback and goes on, so end the program by SystemExit.
             print(f"error: {printable(str(explained))}", file=sys.stderr)
             raise SystemExit(2) from error
 
@@ -63,14 +63,14 @@ class Preflight(Callback):
 
 
 def _refuse_blocks(config: DictConfig) -> None:
-    """Hydra's own sweepers know nothing of the ``sweep:`` keys, and would run one job where a file describes many."""
+    """Raise ConfigError if ``sweep:`` keys are set: Hydra's own sweepers ignore them and would run a single job."""
     for name in ("axes", "zipped", "points", "overrides", "space", "n_trials"):
         if OmegaConf.select(config, f"sweep.{name}"):
             raise ConfigError(f"sweep.{name}: is read by hydra/sweeper=jepa alone")
 
 
 def _axes(config: DictConfig) -> list[list[str]]:
-    """The overrides of each axis; a plain override is an axis of one."""
+    """The overrides of each axis. An override with a single value is an axis of length one."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     texts = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -89,6 +89,7 @@ def _axes(config: DictConfig) -> list[list[str]]:
 
 
 def _values(override: Override) -> Iterator[str]:
+    """Yield ``key=value`` for each value of an axis; for an interval or a continuous range, for both ends."""
     key = override.get_key_element()
     value = override.value()
     if isinstance(value, IntervalSweep):
@@ -106,6 +107,7 @@ def _product(axes: list[list[str]]) -> Iterator[tuple[str, ...]]:
 
 
 def _one_at_a_time(axes: list[list[str]]) -> Iterator[tuple[str, ...]]:
+    """Yield the first value of every axis; then, axis by axis, each further value with the first of all others."""
     first = [axis[0] for axis in axes]
     yield tuple(first)
     for number, axis in enumerate(axes):

@@ -1,4 +1,4 @@
-"""Optimizers and schedules, over the flat parameters of one job or many."""
+"""Optimizers and schedules. An optimizer updates the flat parameters of one job or of many packed jobs."""
 
 from jepa.optim.adam import Adam, AdamW
 from jepa.optim.base import Optimizer

@@ -1,4 +1,4 @@
-"""Adam and AdamW over flat parameters; the numbers are those of ``torch.optim``."""
+"""Adam and AdamW over flat parameters, with the same numbers as ``torch.optim``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jepa.optim.schedules import Schedule
 
 
 class _Adaptive(Optimizer):
-    """What Adam and AdamW share: all but where the weight decay enters."""
+    """The common part of Adam and AdamW: everything except the weight decay."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class _Adaptive(Optimizer):
         )
 
     def hyperparameters(self) -> dict[str, float]:
-        """base_lr, mean_rate, square_rate, eps, weight_decay, and clip_grad_norm where there is clipping.
+        """base_lr, mean_rate, square_rate, eps, weight_decay, and clip_grad_norm unless it is None.
 
-        The rates are ``1 - beta1`` and ``1 - beta2``: in fp32 they keep the digits that the betas would lose.
+        The rates are ``1 - beta1`` and ``1 - beta2``. In fp32 the rates keep digits that the betas would lose.
         """
         values = {
             "base_lr": self.base_lr,
@@ -71,7 +71,7 @@ class _Adaptive(Optimizer):
         hyper: dict[str, Tensor],
         layout: FlatLayout,
     ) -> None:
-        """``p -= lr * mean_hat / (sqrt(square_hat) + eps)``, the hats correcting the bias of zero starts."""
+        """``p -= lr * mean_hat / (sqrt(square_hat) + eps)``, where the hats correct the bias of starting at zero."""
         if self.clip_grad_norm is not None:
             clip_norm(grads, hyper["clip_grad_norm"])
         self._decay(params, grads, learning_rate, hyper["weight_decay"])
@@ -79,7 +79,7 @@ class _Adaptive(Optimizer):
         mean_rate, square_rate = hyper["mean_rate"], hyper["square_rate"]
         mean = state["mean"].lerp_(grads, column(mean_rate, params))
         square = state["square"].lerp_(grads.square_(), column(square_rate, params))
-        # The bias of square is moved out of the root, into two numbers: one pass over [P] less.
+        # Apply square's bias correction to eps and the learning rate instead of to [P]: saves one pass over [P].
         root_correction = bias_correction(square_rate, step).sqrt()
         root = torch.sqrt(square, out=grads).add_(column(hyper["eps"] * root_correction, params))
         rate = learning_rate * root_correction / bias_correction(mean_rate, step)
@@ -91,10 +91,10 @@ class _Adaptive(Optimizer):
 
 
 class Adam(_Adaptive):
-    """Adam with the weight decay added to the gradient, as ``torch.optim.Adam``.
+    """Adam with the weight decay added to the gradient, as in ``torch.optim.Adam``.
 
-    beta1, beta2: in [0, 1). eps: greater than 0. weight_decay: at least 0. clip_grad_norm: the largest norm of the
-    whole gradient, None for no limit. Source: Kingma & Ba 2015 (arXiv 1412.6980).
+    beta1, beta2: in [0, 1). eps: greater than 0. weight_decay: at least 0. clip_grad_norm: largest allowed norm of the
+    whole gradient; None: no limit. Source: Kingma & Ba 2015 (arXiv 1412.6980).
     """
 
     def _decay(self, params: Tensor, grads: Tensor, learning_rate: Tensor, weight_decay: Tensor) -> None:
@@ -102,7 +102,7 @@ class Adam(_Adaptive):
 
 
 class AdamW(_Adaptive):
-    """Adam with the weight decay applied to the parameters, as ``torch.optim.AdamW``; arguments as in Adam.
+    """Adam with the weight decay applied to the parameters, as in ``torch.optim.AdamW``. Arguments as in Adam.
 
     Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
     """
@@ -114,12 +114,12 @@ class AdamW(_Adaptive):
 def clip_norm(grads: Tensor, max_norm: Tensor) -> None:
     """Scale ``grads`` ``[P]`` in place to a norm of at most ``max_norm`` ``[]``; both may have leading axes.
 
-    As ``torch.nn.utils.clip_grad_norm_`` does, with its 1e-6 in the denominator.
+    Same formula as ``torch.nn.utils.clip_grad_norm_``, including the 1e-6 in the denominator.
     """
     norm = torch.linalg.vector_norm(grads, dim=-1)
     grads.mul_((max_norm.to(norm.dtype) / (norm + 1e-6)).clamp(max=1.0).unsqueeze(-1))
 
 
 def bias_correction(rate: Tensor, step: Tensor) -> Tensor:
-    """``1 - beta ** step`` ``[]`` of ``rate = 1 - beta``, without the cancellation that fp32 would suffer at first."""
+    """``1 - beta ** step`` ``[]`` from ``rate = 1 - beta``, without fp32 cancellation at small ``step``."""
     return -torch.expm1(step.to(rate.dtype) * torch.log1p(-rate))

@@ -1,4 +1,4 @@
-"""What every optimizer is: a rule that moves the flat parameters of one model along their gradients."""
+"""The base class of optimizers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from jepa.errors import ConfigError, check_count, check_number
 from jepa.optim.flat import FlatLayout
 from jepa.optim.schedules import Schedule
 
-# The batch size to which base_lr refers where it is scaled. Source: docs/science.md.
+# base_lr refers to this batch size if scale_lr_with_batch is true. Source: docs/science.md.
 REFERENCE_BATCH_SIZE = 256
 
 
 class Optimizer(ABC):
-    """Abstract: a gradient rule over the parameters of one model, flat in one tensor ``[P]``.
+    """Abstract: an update rule for the parameters of one model, which lie flat in one tensor ``[P]``.
 
-    The object holds settings only. What a run changes is in ``params`` and ``state``: a checkpoint holds those.
-    Numbers in which packed jobs may differ come in as tensors, see ``hyperparameters``. Each tensor may have a leading
-    axis ``J`` of packed jobs. So reduce over the last axis only, and use ``column`` for a number that meets ``[P]``.
+    The object holds settings only. ``params`` and ``state`` hold all that a run changes; a checkpoint saves both.
+    Numbers in which packed jobs may differ are passed as tensors, see ``hyperparameters``. Each tensor may have a
+    leading axis ``J`` of packed jobs. So reduce over the last axis only, and use ``column`` to combine a number with
+    ``[P]``.
 
-    base_lr: learning rate at schedule factor 1 (and, scaled, batch size 256). scale_lr_with_batch: multiply it by
-    batch size / 256. schedule: its factors over the run.
+    base_lr: learning rate at schedule factor 1 (for batch size 256 if it is scaled). scale_lr_with_batch: multiply
+    base_lr by batch size / 256. schedule: factors of the learning rate over the run.
     """
 
     def __init__(self, *, base_lr: float, scale_lr_with_batch: bool, schedule: Schedule) -> None:
@@ -43,12 +44,12 @@ class Optimizer(ABC):
     def hyperparameters(self) -> dict[str, float]:
         """The numbers in which packed jobs may differ; ``update`` receives them as ``hyper``.
 
-        Jobs whose keys differ do not fit in one pack.
+        Jobs with different keys cannot share a pack.
         """
 
     @abstractmethod
     def init_state(self, params: Tensor) -> dict[str, Tensor]:
-        """The state before the first step for ``params`` ``[P]``; each tensor has the leading axes of ``params``."""
+        """The state for ``params`` ``[P]`` before the first step; each tensor has the leading axes of ``params``."""
 
     @abstractmethod
     def update(
@@ -60,13 +61,13 @@ class Optimizer(ABC):
         hyper: dict[str, Tensor],
         layout: FlatLayout,
     ) -> None:
-        """One step, in place and without waiting for the device; the tensors of ``state`` keep their identity.
+        """Take one step, in place and without waiting for the device. Do not replace the tensors of ``state``.
 
-        params, grads: ``[P]``, laid out by ``layout``; ``grads`` is used as scratch space and overwritten.
+        params, grads: ``[P]``, in the order of ``layout``; ``grads`` serves as scratch space and is overwritten.
         state: from ``init_state``. learning_rate: ``[]``. hyper: a tensor ``[]`` for each of ``hyperparameters``.
         """
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
-    """``values`` ``[]`` as ``[1]`` in ``like``'s dtype: a number that meets each element of ``[P]``."""
+    """``values`` ``[]`` as ``[1]`` in the dtype of ``like``, to combine a number with each element of ``[P]``."""
     return values.to(like.dtype).unsqueeze(-1)

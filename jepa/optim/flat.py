@@ -1,4 +1,4 @@
-"""All parameters of a model in one flat tensor: what optimizers work on."""
+"""The layout of all parameters of a model in one flat tensor. Optimizers update this tensor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class FlatLayout:
-    """Where each parameter lies in a flat tensor ``[P]``: one after another, without gaps; immutable.
+    """The position of each parameter in a flat tensor ``[P]``: one after another, without gaps. Immutable.
 
-    ``names`` and ``shapes`` are a model's parameters, in order; ``offsets[i]`` and ``sizes[i]`` give the elements of
-    parameter ``i``; ``num_elements`` is ``P``; ``matrices`` are the indices of parameters of more than one dimension.
-    Raises ValueError where names repeat or don't pair with shapes.
+    ``names`` and ``shapes`` are those of a model's parameters, in order. Parameter ``i`` starts at ``offsets[i]`` and
+    has ``sizes[i]`` elements. ``num_elements`` is ``P``. ``matrices`` lists the indices of parameters of more than one
+    dimension. Raises ValueError if names repeat or if the numbers of names and shapes differ.
     """
 
     def __init__(self, names: Sequence[str], shapes: Sequence[Sequence[int]]) -> None:
@@ -41,7 +41,7 @@ class FlatLayout:
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """The parameters of ``flat`` ``[..., P]`` as views ``[..., *shape]``."""
-        # One split, whose gradient is one concatenation; a slice each would have a gradient of size P each.
+        # Use one split: its gradient is one concatenation. The gradient of each slice would have P elements.
         chunks = torch.split(flat, list(self.sizes), dim=-1)
         return {
             name: chunk.view(*flat.shape[:-1], *shape)
@@ -51,7 +51,7 @@ class FlatLayout:
     def flatten(self, tensors: Sequence[Tensor], leading: int = 0) -> Tensor:
         """Gather ``tensors`` ``[..., *shape]``, in the layout's order, into ``[..., P]``.
 
-        leading: how many axes ``...`` stands for.
+        leading: number of axes in ``...``.
         """
         if not tensors and not self.sizes:
             return torch.zeros(0)  # a model without parameters

@@ -1,4 +1,4 @@
-"""LARS: stochastic gradient descent whose step is proportional to each weight matrix's own norm."""
+"""LARS: stochastic gradient descent that scales the step of each weight matrix by the norm of the matrix."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jepa.optim.schedules import Schedule
 
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling with momentum; parameters of one dimension get neither decay nor adaptation.
+    """Layer-wise adaptive rate scaling with momentum. One-dimensional parameters get neither decay nor adaptation.
 
     momentum: in [0, 1). weight_decay: at least 0. trust_coefficient: eta, greater than 0.
-    Source: You et al. 2017 (arXiv 1708.03888); the deviations are the original's
-    (docs/science.md): the ratio is eta * |p| / |g + wd * p|, and the learning rate multiplies the momentum.
+    Source: You et al. 2017 (arXiv 1708.03888). Two deviations, both taken from the original code (docs/science.md):
+    the ratio is eta * |p| / |g + wd * p|, and the learning rate multiplies the momentum.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LARS(Optimizer):
 
 
 def trust_ratios(params: Tensor, grads: Tensor, trust_coefficient: Tensor, layout: FlatLayout) -> dict[int, Tensor]:
-    """For each matrix's index in ``layout`` the ratio ``[1]``: ``eta |p| / |g|``, 1 where either norm is 0.
+    """Map each matrix's index in ``layout`` to its ratio ``[1]``: ``eta |p| / |g|``, or 1 if either norm is 0.
 
     params, grads: ``[P]``. trust_coefficient: eta ``[]``. All may have leading axes.
     """

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: factors of the base learning rate, one for each optimizer step."""
+"""Learning-rate schedules: one factor of the base learning rate for each optimizer step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Schedule(ABC):
 
     @abstractmethod
     def factors(self, num_steps: int, steps_per_epoch: int) -> Tensor:
-        """The factors ``[num_steps]``, float64 on the CPU, of a run with ``num_steps`` steps altogether."""
+        """The factors ``[num_steps]``, float64 on the CPU, of a run with ``num_steps`` steps in total."""
 
     def check(self, num_steps: int, steps_per_epoch: int) -> None:
-        """Raise ConfigError where ``factors`` would, without computing them."""
+        """Raise ConfigError if ``factors`` would raise it, without computing the factors."""
         _check_length(num_steps, steps_per_epoch)
 
 
 class Constant(Schedule):
-    """The base learning rate throughout."""
+    """The base learning rate at every step."""
 
     def factors(self, num_steps: int, steps_per_epoch: int) -> Tensor:
         """Ones ``[num_steps]``."""
@@ -35,8 +35,8 @@ class Constant(Schedule):
 class WarmupCosine(Schedule):
     """A linear warm-up from 0, then half a cosine down to ``final_factor`` at the last step.
 
-    ``warmup_epochs``: length of the warm-up (a fraction will do, 0 for none). ``final_factor``: in [0, 1].
-    Source: docs/science.md. The counter starts at 0, where the original's starts at one epoch's length.
+    ``warmup_epochs``: length of the warm-up; fractions are allowed; 0: no warm-up. ``final_factor``: in [0, 1].
+    Source: docs/science.md. Deviation: steps count from 0; in the original they count from one epoch's length.
     """
 
     def __init__(self, *, warmup_epochs: float, final_factor: float) -> None:
@@ -44,12 +44,12 @@ class WarmupCosine(Schedule):
         self.final_factor = check_number("optimizer.schedule.final_factor", final_factor, minimum=0.0, maximum=1.0)
 
     def factors(self, num_steps: int, steps_per_epoch: int) -> Tensor:
-        """The factors ``[num_steps]``. Raises ConfigError where the warm-up is not shorter than the run."""
+        """The factors ``[num_steps]``. Raises ConfigError if the warm-up is not shorter than the run."""
         self.check(num_steps, steps_per_epoch)
         return warmup_cosine(num_steps, self._num_warmup(steps_per_epoch), self.final_factor)
 
     def check(self, num_steps: int, steps_per_epoch: int) -> None:
-        """Raise ConfigError where the warm-up is not shorter than the run."""
+        """Raise ConfigError if the warm-up is not shorter than the run."""
         super().check(num_steps, steps_per_epoch)
         if self._num_warmup(steps_per_epoch) >= num_steps > 0:
             raise ConfigError(
