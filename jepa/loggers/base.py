@@ -1,7 +1,7 @@
-"""What a logger is: it takes the numbers of one run as they come.
+"""The base class of loggers. A logger receives the numbers of one run while the run goes on.
 
-A record is a flat mapping with "step", "epoch", "time_s", "kind" ("train" or "probe") and numbers under names such as
-"loss/total" and "prediction_rmse_px".
+A record is a flat mapping. Its keys are "step", "epoch", "time_s", "kind" ("train" or "probe") and the names of
+numbers, such as "loss/total" and "prediction_rmse_px".
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a logger is told of its run when the run begins, or goes on."""
+    """The facts about a run that a logger receives when the run starts or resumes."""
 
-    folder: Path  # of the run; a logger writes nowhere else
+    folder: Path  # folder of the run; a logger writes nowhere else
     record: Mapping[str, Any]  # as in result.json: "config", "config_hash", "choices", "command", …
-    step: int  # the run goes on after this step; 0: it begins
-    total_steps: int  # 0: nothing is trained
+    step: int  # the run resumes after this step; 0: a fresh start
+    total_steps: int  # 0: the run trains nothing
     steps_per_epoch: int
-    sweep: str | None = None  # the name of the sweep that the run is a job of
+    sweep: str | None = None  # name of the sweep that the run belongs to
 
 
 class Logger(ABC):
-    """Takes one run's numbers: ``start``, then ``record`` and ``plot`` in any order, then ``finish``.
+    """Receives one run's numbers: ``start``, then ``record`` and ``plot`` in any order, then ``finish``.
 
-    A logger that raises is left out from then on, with a warning. The run goes on without it.
+    If a logger raises, the run warns, goes on, and calls this logger no more.
     """
 
     essential = False  # True: an error of this logger ends the run
-    uses_screen = False  # True: a pack of jobs leaves it out, since its jobs have one screen between them
+    uses_screen = False  # True: packed jobs do not use this logger, because they share one screen
 
     @abstractmethod
     def start(self, run: RunInfo) -> None:
-        """The run begins, or goes on after ``run.step``. Loggers are started in order, the run's own files first."""
+        """The run starts, or resumes after ``run.step``. Loggers start in order, metrics.jsonl first."""
 
     @abstractmethod
     def record(self, record: Mapping[str, Any]) -> None:
-        """One record. The records of a step come before the checkpoint of that step."""
+        """The run has a new record. The records of a step arrive before the checkpoint of that step is saved."""
 
     @abstractmethod
     def plot(self, name: str, path: Path) -> None:
-        """A picture has been drawn to ``path``, a png file."""
+        """The run has written the plot ``name`` to ``path``, a png file."""
 
     @abstractmethod
     def finish(self, result: Mapping[str, Any]) -> None:
-        """The run ends, perhaps before ``start``. result: as ``result.json``, or only {"status": "interrupted"}."""
+        """The run ends, possibly before ``start``. result: as ``result.json``, or only {"status": "interrupted"}."""

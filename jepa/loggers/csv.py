@@ -1,4 +1,4 @@
-"""The logger of two tables, ``train.csv`` and ``probe.csv``, for spreadsheets and other programs."""
+"""The logger that writes two tables, ``train.csv`` and ``probe.csv``, for spreadsheets and other programs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from jepa.store.metrics import read_metrics
 
 
 class CsvLogger(Logger):
-    """Two tables in the run's folder, one of the losses and one of the probes: one row a record.
+    """Two tables in the run's folder, one of the losses and one of the probes. Each record is one row.
 
-    The first row names the columns: every name that a record of that kind has had. NaN is an empty cell. A resumed run
-    begins with what ``metrics.jsonl`` has kept, so that both hold the same records.
+    The first row names the columns: all names that occur in records of that kind. NaN is an empty cell. A resumed run
+    first copies the records of ``metrics.jsonl``, so that the tables and that file hold the same records.
     """
 
     def __init__(self) -> None:
-        """The tables are begun by ``start``."""
+        """Do nothing yet: ``start`` creates the tables."""
         self._tables: dict[str, _Table] = {}
 
     def start(self, run: RunInfo) -> None:
-        """Write the tables of what the run has recorded before; none in a fresh start."""
+        """Write the records that the run has made before; a fresh run has none."""
         self._tables = {kind: _Table(run.folder / f"{kind}.csv") for kind in ("train", "probe")}
         for record in read_metrics(run.folder):
             self._tables[record["kind"]].rows.append(record)
@@ -37,14 +37,14 @@ class CsvLogger(Logger):
         self._tables[record["kind"]].add(to_plain(record))
 
     def plot(self, name: str, path: Path) -> None:
-        """Nothing: a table has no pictures."""
+        """Do nothing: a table holds no pictures."""
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Nothing: every row is on disk already."""
+        """Do nothing: every row is already on disk."""
 
 
 class _Table:
-    """One file: a header and a row a record."""
+    """One csv file: a header, then one row for each record."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,12 +52,12 @@ class _Table:
         self._columns: list[str] = []
 
     def write(self) -> None:
-        """The whole file, with the columns of all rows."""
+        """Write the whole file, with the columns of all rows."""
         self._columns = list(dict.fromkeys(name for row in self.rows for name in row if name != "kind"))
         write_text_atomic(self.path, self._text(dict(zip(self._columns, self._columns, strict=True)), *self.rows))
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """One row at the end. A row with a new column makes the file anew."""
+        """Append one row. If the row has a new column, rewrite the whole file."""
         self.rows.append(row)
         if not {"kind", *self._columns} >= row.keys():
             self.write()

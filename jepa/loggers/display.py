@@ -1,4 +1,4 @@
-"""What a run shows on the screen: losses, rate and time left while it goes on, a short table at its end."""
+"""The display of a run on the screen: losses, rate and time left during the run, and a short table at the end."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MODES = ("auto", "live", "lines", "none")
-DRAW_S = 1.0  # between two drawings of the live display
-TICK_S = 0.2  # between two looks at the terminal's size
+DRAW_S = 1.0  # seconds between two drawings of the live display
+TICK_S = 0.2  # seconds between two checks of the terminal's size
 
 
 class ProgressDisplay(Logger):
-    """A live display on a terminal, plain lines elsewhere; never stops a run (a closed pipe silences it).
+    """A live display on a terminal, plain lines elsewhere. After an error, such as a closed pipe, it prints nothing.
 
-    The live display has a thread of its own, so that its times move; it reads numbers of the last record alone.
+    A thread redraws the live display, so that its times advance between records. The thread reads the numbers of the
+    last record only.
     """
 
     uses_screen = True
@@ -41,9 +42,9 @@ class ProgressDisplay(Logger):
         interval_s: float = 10.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """mode: "live"; "lines"; "none" (jobs of a sweep); "auto": live where ``stream`` is a terminal, else lines.
+        """mode: "live"; "lines"; "none" (jobs of a sweep); "auto": live if ``stream`` is a terminal, else lines.
 
-        stream: standard output unless given. interval_s: the shortest time between two plain lines of training.
+        stream: None: standard output. interval_s: the shortest time between two plain lines of training.
         now: a clock, in seconds.
         """
         check_choice("progress", mode, MODES)
@@ -58,7 +59,7 @@ class ProgressDisplay(Logger):
         self._ticker: threading.Thread | None = None
 
     def start(self, run: RunInfo) -> None:
-        """Say where the run goes, and begin to measure its rate."""
+        """Print the run's folder and start to measure the rate."""
         self._folder, self._step = run.folder, run.step
         self._total_steps, self._steps_per_epoch = run.total_steps, run.steps_per_epoch
         workload = Workload.of(lambda key: select(run.record.get("config") or {}, key))
@@ -72,7 +73,7 @@ class ProgressDisplay(Logger):
             self._ticker.start()
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Show one record: every one live, the others at intervals; probes and the last step always."""
+        """Show one record. In lines mode, skip training records within ``interval_s``, except the last step's."""
         if self._screen.broken:
             return
         now, is_probe = self._now(), record.get("kind") == "probe"
@@ -90,10 +91,10 @@ class ProgressDisplay(Logger):
             self._screen.lines([f"{self._place()}: {', '.join(filter(None, words))}"])
 
     def plot(self, name: str, path: Path) -> None:
-        """Nothing to show."""
+        """Do nothing: the display shows no plots."""
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Take the live display down and print how the run ended."""
+        """Stop the live display and print how the run ended."""
         self._over.set()
         if self._ticker is not None:
             self._ticker.join()
@@ -108,7 +109,7 @@ class ProgressDisplay(Logger):
     # --- live --------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """Draw every second, and whenever the terminal has been resized."""
+        """Redraw every second and whenever the size of the terminal has changed."""
         waited = 0.0
         while not self._over.wait(TICK_S) and not self._screen.broken:
             waited += TICK_S
@@ -120,7 +121,7 @@ class ProgressDisplay(Logger):
         self._screen.block(self._view(self._screen.size()[0]))
 
     def _view(self, columns: int) -> RenderableType:
-        """The bar with place and time left, the losses below it, the last probe below them. columns: at hand."""
+        """The bar with epoch and time left, then the losses, then the last probe. columns: width of the terminal."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -143,7 +144,7 @@ class ProgressDisplay(Logger):
         return f"epoch {epoch:.1f} of {epochs:g}"
 
     def _time_words(self) -> str:
-        """The time until the run ends, judging and plots included; then only that it is being judged."""
+        """The time until the run ends, judging and plots included; after the last step, "judging" in front of it."""
         left = self._timer.seconds_left(self._now())
         if self._total_steps > 0 and self._step >= self._total_steps:
             return "judging" if not left else f"judging, {clock(left)} left"
@@ -151,10 +152,10 @@ class ProgressDisplay(Logger):
 
 
 class RunTimer:
-    """The time that one run has still to go, from its records."""
+    """Estimates the remaining time of one run from its records."""
 
     def __init__(self, workload: Workload, step: int, total_steps: int, now: float) -> None:
-        """step: the one that the run goes on after. now: seconds on the clock that :meth:`record` is told."""
+        """step: the run starts or resumes after this step. now: seconds, on the same clock as in :meth:`record`."""
         self._workload = workload
         self._total_steps = total_steps
         self._sequences_per_step = workload.sequences / total_steps if total_steps else 0.0
@@ -162,11 +163,11 @@ class RunTimer:
         self._step = step
         self._rates: deque[tuple[int, float]] = deque(maxlen=32)  # (step, seconds of training) of the latest records
         self._per_sequence: float | None = None
-        self._probed = False  # by the last record
-        self._judging: dict[str, float] = {}  # how long a probe took over what its settings let expect
+        self._probed = False  # whether the last record is a probe's
+        self._judging: dict[str, float] = {}  # measured time of a probe / expected time
 
     def record(self, record: Mapping[str, Any], now: float) -> None:
-        """Take the time of a record; one of a probe tells how long judging takes."""
+        """Store the time of a record. A probe's record shows how long judging takes."""
         if record.get("kind") == "probe":
             self._take_probe(now)
         else:
@@ -196,11 +197,12 @@ class RunTimer:
 
 
 def summary_lines(result: Mapping[str, Any]) -> list[str]:
-    """The short table at a run's end: each probe's RMSE, marked ">", among its own reference lines, worst first.
+    """The short table at the end of a run.
 
-    Below it the probe's other targets, the warnings and the verdict. Several dots have a column each.
+    For each probe the table lists the probe's RMSE, marked ">", and its reference lines, worst first. With several
+    dots, each dot has a column. Below the table stand the probe's other targets, the warnings and the verdict.
 
-    result: as in ``result.json``; of its metrics, those missing or not finite are left out.
+    result: as in ``result.json``. Metrics that are missing or not finite are left out.
     """
     metrics = result["metrics"]
     reference = reference_of(result.get("reference"), result.get("config", {}).get("dataset", {}))
@@ -230,7 +232,7 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 class _Row(NamedTuple):
-    """A line of the table: errors in px of each dot, where there are several, then of all."""
+    """A row of the table. errors: in px, of each dot if there are several, then of all dots."""
 
     mark: str
     label: str
@@ -246,7 +248,7 @@ class _Row(NamedTuple):
 
 
 def _own_row(label: str, metrics: Mapping[str, Any], num_dots: int) -> _Row:
-    name = label.removesuffix(" probe").removeprefix("own ")  # as the metrics call it
+    name = label.removesuffix(" probe").removeprefix("own ")  # its name in the metrics
     per_dot = (metrics.get(f"{name}_rmse_px_per_dot") or [None] * num_dots)[:num_dots]
     return _Row(">", label, [_finite(value) for value in (*per_dot, metrics.get(f"{name}_rmse_px"))])
 
@@ -257,14 +259,14 @@ def _line_row(line: Mapping[str, Any], num_dots: int) -> _Row:
 
 
 def _dot_names(metrics: Mapping[str, Any], reference: Mapping[str, Any] | None) -> list[str]:
-    """The names of several dots; none for one."""
+    """The names of the dots if there are several; an empty list for one dot."""
     count = len(metrics.get("prediction_rmse_px_per_dot") or [])
     known = (reference or {}).get("dots") or ()
     return [known[dot] if dot < len(known) else f"dot {dot + 1}" for dot in range(count)] if count > 1 else []
 
 
 def _other_targets(metrics: Mapping[str, Any], names: Collection[str]) -> list[str]:
-    """A line for each target besides the location: "start: prediction rmse_px 7.54, r2 0.31 · encoder …"."""
+    """One line for each target except location: "start: prediction rmse_px 7.54, r2 0.31 · encoder …"."""
     found: dict[str, dict[str, list[str]]] = {name: {} for name in names if name != "location"}
     for metric, value in metrics.items():
         probe, _, rest = metric.partition("_")

@@ -1,4 +1,4 @@
-"""The logger of the run's own file, ``metrics.jsonl``. Every run has it."""
+"""The logger that writes ``metrics.jsonl``. Every run has this logger."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from jepa.store.metrics import append_record, begin_metrics, read_metrics
 
 
 class FilesLogger(Logger):
-    """``metrics.jsonl`` in the run's folder: one record a line, on disk as it comes.
+    """Writes each record at once as one line of ``metrics.jsonl`` in the run's folder.
 
-    A run that goes on after step s drops the records beyond s and a probe of the last step, which is made again. So
-    the file ends up as that of an uninterrupted run. Plots and results are files already.
+    A run that resumes after step s removes the records after s, and the probe of the last step, because it makes them
+    again. So the file ends up like that of an uninterrupted run. Plots and results are files of their own.
     """
 
     essential = True
 
     def __init__(self) -> None:
-        """The file is opened by ``start``."""
+        """Do nothing yet: ``start`` opens the file."""
         self._file: IO[str] | None = None
 
     def start(self, run: RunInfo) -> None:
-        """Open the file: emptied for a fresh start, cut after ``run.step`` for a resumed one."""
+        """Open the file. A fresh run empties the file; a resumed run removes the records that it will make again."""
         kept = [record for record in read_metrics(run.folder) if run.step > 0 and _stays(record, run)]
         self._file = begin_metrics(run.folder, kept)
 
@@ -35,17 +35,17 @@ class FilesLogger(Logger):
         append_record(self._file, record)
 
     def plot(self, name: str, path: Path) -> None:
-        """Nothing: the plot is a file."""
+        """Do nothing: the plot is already a file."""
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Close the file."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk: what could not be written has been reported already
+            with contextlib.suppress(OSError):  # a full disk; the error has already been reported
                 self._file.close()
             self._file = None
 
 
 def _stays(record: Mapping[str, Any], run: RunInfo) -> bool:
-    """Whether a run that goes on won't write this record again."""
+    """Whether a resumed run keeps this record; it makes all other records again."""
     judged_at_the_end = record.get("kind") == "probe" and record["step"] == run.total_steps
     return bool(record["step"] <= run.step and not judged_at_the_end)

@@ -1,4 +1,4 @@
-"""The logger that writes TensorBoard's event files. It imports tensorboard when a run starts."""
+"""The logger that writes TensorBoard event files. It imports tensorboard only when a run starts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from jepa.store.metrics import read_metrics
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_PLACE = ("step", "epoch", "kind", "time_s")  # of a record: where it was measured
+_PLACE = ("step", "epoch", "kind", "time_s")  # names in a record that are not measurements
 
 
 class TensorboardLogger(Logger):
-    """Event files in ``tensorboard/`` of the run's folder, for ``tensorboard --logdir outputs``.
+    """Writes event files to ``tensorboard/`` in the run's folder; ``tensorboard --logdir outputs`` shows them.
 
-    Numbers are scalars at their step. At the end come the plots, and the configuration with the final metrics as
-    TensorBoard's hyperparameters. A resumed run writes on in the same folder. TensorBoard then drops the points beyond
-    the checkpoint (its "purge step").
+    Each number becomes a scalar at its step. At the end the logger adds the plots, the configuration as TensorBoard
+    hyperparameters, and the final metrics. A resumed run adds event files to the same folder and tells TensorBoard to
+    hide the points after the checkpoint (``purge_step``).
     """
 
     def __init__(self) -> None:
-        """Raises ConfigError: the package tensorboard is missing."""
+        """Raises ConfigError if the package tensorboard is not installed."""
         if importlib.util.find_spec("tensorboard") is None:
             raise ConfigError("logger=tensorboard: needs the package tensorboard; pip install 'jepa[tensorboard]'")
         self._writer: SummaryWriter | None = None
@@ -39,14 +39,14 @@ class TensorboardLogger(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         self._step, self._config = run.step, run.record.get("config") or {}
-        # Everything from this step on is dropped: the probe of the last step is made again. Then what stays is written.
+        # TensorBoard hides all points from this step on. So write the records of this step that stay once more.
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step)
         for record in read_metrics(run.folder):
             if record["step"] == run.step:
                 self.record(record)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Write one record's numbers; those that are not finite are left out."""
+        """Write the finite numbers of one record."""
         assert self._writer is not None
         self._step = int(record["step"])
         for name, value in _finite(record).items():
@@ -55,7 +55,7 @@ class TensorboardLogger(Logger):
         self._writer.flush()
 
     def plot(self, name: str, path: Path) -> None:
-        """Write a picture as ``plots/<name>``."""
+        """Write the plot as the image ``plots/<name>``."""
         import numpy as np
         from PIL import Image
 
@@ -64,7 +64,7 @@ class TensorboardLogger(Logger):
         self._writer.add_image(f"plots/{name}", pixels, self._step, dataformats="HWC")
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write the configuration with the final metrics, where the run was judged, and close the file."""
+        """Write the configuration and the final metrics, if there are any, and close the file."""
         if self._writer is None:
             return
         final = {f"final/{name}": value for name, value in _finite(result.get("metrics") or {}).items()}
@@ -85,7 +85,7 @@ def _finite(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _flat(node: Any, path: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
-    """The keys of a configuration by their full names; what TensorBoard takes for a value, and text for the rest."""
+    """Yield the full name and the value of each key; a value that is no bool, number or text becomes text."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from _flat(value, f"{path}.{key}" if path else str(key))

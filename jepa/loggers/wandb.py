@@ -1,4 +1,4 @@
-"""The logger that writes runs of wandb. No other module imports wandb; this one does when a run starts."""
+"""The logger that writes wandb runs. It imports wandb when a run starts; no other module imports wandb."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from jepa.loggers.base import Logger, RunInfo
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled")
-_OTHER_MODES = {"dryrun": "offline", "run": "online", "shared": "online"}  # that WANDB_MODE may name as well
+_OTHER_MODES = {"dryrun": "offline", "run": "online", "shared": "online"}  # further values that WANDB_MODE accepts
 DEFAULT_PROJECT = "jepa"
-LONGEST_TAG = 64  # characters; wandb refuses a run with a longer one
-PROVENANCE = ("config_hash", "command", "code", "git_commit", "versions")  # of the record, for wandb's config
+LONGEST_TAG = 64  # characters; wandb refuses a run with a longer tag
+PROVENANCE = ("config_hash", "command", "code", "git_commit", "versions")  # keys of the record for wandb's config
 _INIT_TIMEOUT_S = 20.0  # how long to wait for the server before going offline
-_FINISH_TIMEOUT_S = 60.0  # how long to wait for uploads at the end; what is missing stays on disk, for `wandb sync`
+_FINISH_TIMEOUT_S = 60.0  # how long to wait for uploads at the end; the rest stays on disk, for `wandb sync`
 
 
 class WandbLogger(Logger):
-    """One wandb run a job, with the resolved config, metrics, plots and the summary.
+    """Writes one wandb run for each job: the resolved config, metrics, plots and the summary.
 
-    Nothing that wandb does stops a run: without a login or a network, "online" becomes offline with one warning; any
-    other error of wandb's ends the logger with one warning. What was written lies in ``wandb/`` of the run's folder,
-    for ``wandb sync``. A run that is resumed goes on under the same wandb id, which is kept in ``wandb/id.txt``.
+    An error of wandb never stops a run. Without a login or a network, "online" becomes offline, with one warning. After
+    any other error of wandb the logger warns once and writes no more. The written files lie in ``wandb/`` of the run's
+    folder; ``wandb sync`` uploads them. A resumed run keeps its wandb id, which ``wandb/id.txt`` holds.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class WandbLogger(Logger):
         tags: Sequence[str],
     ) -> None:
         """Args:
-        mode: "offline", "online" or "disabled"; None: as WANDB_DISABLED or WANDB_MODE say, else "offline".
-        project, entity, group, name: wandb's own terms; None: as wandb's environment variables say.
-        tags: wandb's as well, beside the model's name; each is cut to the length that wandb takes.
+        mode: "offline", "online" or "disabled"; None: the value of WANDB_DISABLED or WANDB_MODE, else "offline".
+        project, entity, group, name: arguments of wandb.init; None: the values of wandb's environment variables.
+        tags: tags in addition to the model's name; longer tags than wandb accepts are shortened.
 
         Raises:
-            ConfigError: an unknown mode, or a value that is no text.
+            ConfigError: an unknown mode, or a value that is not text.
         """
         _check_texts({"mode": mode, "project": project, "entity": entity, "group": group, "name": name}, tags)
         self._mode = _mode_from_environment() if mode is None else check_choice("mode", mode, MODES)
@@ -63,7 +63,7 @@ class WandbLogger(Logger):
         self._step = 0
 
     def start(self, run: RunInfo) -> None:
-        """Open a wandb run; ``run.record["config"]`` and the run's provenance become its config."""
+        """Open a wandb run. Its config holds ``run.record["config"]`` and the run's provenance."""
         self._step = run.step
         if self._mode == "disabled":
             return
@@ -83,12 +83,12 @@ class WandbLogger(Logger):
                 log.warning("wandb (%s): %s; %s", mode, _first_line(error), then)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Log one record; its "step" is the axis (wandb's own counter would not survive a resume)."""
+        """Log one record. Its "step" is the horizontal axis, because wandb's own counter is wrong after a resume."""
         self._step = int(record["step"])
         self._attempt(lambda: self._run.log(dict(record)))
 
     def plot(self, name: str, path: Path) -> None:
-        """Log a picture as ``plots/<name>``."""
+        """Log the plot as the image ``plots/<name>``."""
 
         def log_image() -> None:
             import wandb
@@ -129,7 +129,7 @@ class WandbLogger(Logger):
                 wandb,
                 silent=True,
                 console="off",  # run.log holds the output
-                disable_git=True,  # the commit is part of the record; wandb would copy the working tree's changes
+                disable_git=True,  # the record holds the commit; wandb would copy uncommitted changes
                 init_timeout=_INIT_TIMEOUT_S,
                 finish_timeout=_FINISH_TIMEOUT_S,
             ),
@@ -147,7 +147,7 @@ class WandbLogger(Logger):
 
 
 def shortened(tags: Sequence[str]) -> list[str]:
-    """Tags as wandb takes them: each once, not empty, and cut where it is too long."""
+    """Tags that wandb accepts: without repetitions and empty tags; tags that are too long are shortened."""
     cut = (tag if len(tag) <= LONGEST_TAG else f"{tag[: LONGEST_TAG - 1]}…" for tag in map(str, tags))
     return list(dict.fromkeys(tag for tag in cut if tag.strip()))
 
@@ -167,10 +167,10 @@ def _check_texts(labels: Mapping[str, object], tags: object) -> None:
 
 
 def _mode_from_environment() -> str:
-    """The mode that wandb's environment variables ask for; "offline" where they ask for none.
+    """The mode that wandb's environment variables set; "offline" if they set none.
 
     Raises:
-        ConfigError: WANDB_MODE names none.
+        ConfigError: WANDB_MODE is set to an unknown mode.
     """
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "on"):
         return "disabled"
@@ -179,15 +179,15 @@ def _mode_from_environment() -> str:
 
 
 def _settings(wandb: Any, **wanted: object) -> Any:
-    """wandb's settings, less those that the installed version doesn't know."""
+    """wandb's settings, without those that the installed version does not know."""
     known = wandb.Settings.model_fields
     return wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
 
 
 def _run_id(folder: Path, config_hash: str, *, new: bool) -> str:
-    """The folder's wandb id: the config's hash and a random part, since one config may be run in several places.
+    """The folder's wandb id: the hash of the config and a random part, since a config may run in several folders.
 
-    new: replace the id; one that an attempt to go online has used stays taken in wandb's service.
+    new: replace the id. After a failed attempt to go online, wandb's service may refuse the old id.
     """
     path = folder / "wandb" / "id.txt"
     if new or not path.is_file():
