@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each names the key, the value, what is allowed and the nearest valid spelling."""
+"""Errors for the user. Each message names the key, the value, the allowed values and the nearest valid spelling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _SHOWN = 120  # characters of a value in a message
-_PATH, _NAME = 4000, 255  # bytes of a path and of one of its parts that file systems take
+_PATH, _NAME = 4000, 255  # longest path, and longest part of a path, in bytes, that file systems accept
 
 
 class ConfigError(ValueError):
@@ -18,11 +18,11 @@ class ConfigError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """Work that started and ended without a result; its files say why. The command ends with exit code 1."""
+    """A run that started and ended without a result. Its files give the reason. The command ends with exit code 1."""
 
 
 def shown(value: object) -> str:
-    """``value`` as a message shows it: printable, and cut where it is long."""
+    """``value`` as text for a message: printable, and shortened if it is long."""
     if value is None:
         return "null"
     text = ascii(value) if isinstance(value, str) and not is_text(value) else _short_repr(value)
@@ -30,19 +30,19 @@ def shown(value: object) -> str:
 
 
 def shown_path(path: Path | str) -> str:
-    """``path`` as a message shows it: as it is typed, where that can be printed."""
+    """``path`` as text for a message: unchanged if it is printable and short, else as in :func:`shown`."""
     text = str(path)
     return text if text.isprintable() and len(text) <= _SHOWN else shown(text)
 
 
 def nearest(value: object, allowed: Iterable[str]) -> str | None:
-    """The allowed spelling closest to ``value``, or None where nothing is close."""
+    """The allowed spelling closest to ``value``, or None if none is close."""
     found = difflib.get_close_matches(str(value)[:_SHOWN].lower(), [str(name) for name in allowed], n=1, cutoff=0.5)
     return found[0] if found else None
 
 
 def choice_error(key: str, value: object, allowed: Iterable[str]) -> ConfigError:
-    """The error for a ``value`` of ``key`` that is none of ``allowed``."""
+    """The error for a ``value`` of ``key`` that is not in ``allowed``."""
     allowed = [str(name) for name in allowed]
     hint = nearest(value, allowed)
     suffix = f"; did you mean {hint!r}?" if hint else ""
@@ -50,7 +50,7 @@ def choice_error(key: str, value: object, allowed: Iterable[str]) -> ConfigError
 
 
 def check_choice(key: str, value: str, allowed: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``allowed``; raise ConfigError otherwise."""
+    """Return ``value`` if it is in ``allowed``; raise ConfigError otherwise."""
     allowed = list(allowed)
     if value not in allowed:
         raise choice_error(key, value, allowed)
@@ -66,7 +66,11 @@ def check_number(
     above: float = -math.inf,
     below: float = math.inf,
 ) -> float:
-    """Return ``value`` if it is a finite number in ``[minimum, maximum]``, over ``above`` and under ``below``."""
+    """Return ``value`` if it is a finite number in ``[minimum, maximum]``, above ``above`` and below ``below``.
+
+    Raises:
+        ConfigError: names ``key``, otherwise.
+    """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or (isinstance(value, float) and not math.isfinite(value)):
         raise ConfigError(f"{key}={shown(value)}: must be a finite number")
@@ -91,10 +95,10 @@ def check_flag(key: str, value: bool) -> bool:
 
 
 def check_widths(key: str, text: str | int | None) -> list[int]:
-    """Layer widths written as ``"512-512"``; ``""`` and None are none.
+    """The layer widths in a text such as ``"512-512"``; an empty list for ``""`` and None.
 
     Raises:
-        ConfigError: names ``key`` where a width is no whole number from 1 to 65536, or layers are more than 32.
+        ConfigError: names ``key``; a width is not a whole number from 1 to 65536, or there are more than 32 widths.
     """
     parts = [] if text is None or text == "" else str(text).split("-") if isinstance(text, (str, int)) else ["?"]
     sound = all(len(part) <= 5 and part.isascii() and part.isdigit() and 0 < int(part) <= 2**16 for part in parts)
@@ -112,7 +116,7 @@ def _range_words(minimum: float, maximum: float, above: float, below: float) -> 
 
 
 def check_path(key: str, text: str) -> str:
-    """Return ``text`` if a file could have this name: no control characters, not too long."""
+    """Return ``text`` if it is a possible path: not empty, no control characters, not too long."""
     if not text.strip():
         raise ConfigError(f"{key}={text!r}: must name a file or folder")
     if not is_text(text) or any(ord(character) < 32 or ord(character) == 127 for character in text):
@@ -123,10 +127,10 @@ def check_path(key: str, text: str) -> str:
 
 
 def check_folder(key: str, folder: Path) -> Path:
-    """Return ``folder`` if it is one, or could be made, and can be written.
+    """Return ``folder`` if it is a writable folder, or if it can be created.
 
     Raises:
-        ConfigError: names ``key``, and the part of the path that is in the way.
+        ConfigError: names ``key`` and the part of the path that prevents this.
     """
     check_path(key, str(folder))
     existing = folder.absolute()
@@ -148,7 +152,7 @@ def check_folder(key: str, folder: Path) -> Path:
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, without control characters, of a length that a terminal can show."""
+    """``text`` on one line, without control characters, shortened to 1000 characters."""
     line = "".join(c if c.isprintable() else _escaped(c) for c in text.replace("\n", "; "))
     return line if len(line) <= 1000 else f"{line[:1000]}…"
 
@@ -158,7 +162,7 @@ def _escaped(character: str) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Whether ``text`` can be written as UTF-8: no lone surrogates, no NUL."""
+    """Whether ``text`` can be written as UTF-8: it contains no lone surrogate and no NUL."""
     return "\0" not in text and not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 

@@ -1,7 +1,7 @@
-"""How long runs take: what a run has still to do, times what the work has taken so far.
+"""Estimates of how long runs take: the remaining work times the measured time per unit of work.
 
-A run trains and is judged. A pack of J runs is one program: its runs train together, and each is charged 1/J of the
-time. All times are in seconds.
+A run trains and is judged. A pack of J runs is one program: its runs train together, and each run is charged 1/J of
+the time. All times are in seconds.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PROBE_SHARE = 0.3  # what a sequence takes in a probe, as a share of what it takes in training: no backward pass
-PLOTS_S = 1.5  # of one run
+PROBE_SHARE = 0.3  # time of a sequence in a probe / its time in training; a probe needs no backward pass
+PLOTS_S = 1.5  # time for the plots of one run
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What one run has to do."""
+    """The work of one run."""
 
-    sequences: float  # trained in all
-    record_sequences: float = 0.0  # trained between two records
-    probes: int = 1  # how often the model is probed, the last time included
-    probe_sequences: float = 0.0  # looked at by one probing
+    sequences: float  # training sequences in total
+    record_sequences: float = 0.0  # training sequences between two records
+    probes: int = 1  # number of probes, including the last one
+    probe_sequences: float = 0.0  # sequences of one probe
     plots: bool = False
 
     @classmethod
     def of(cls, value: Callable[[str], Any]) -> Workload:
-        """The workload of a configuration. value: gives the value of a dotted key, or None."""
+        """The workload of a configuration. value: a function from a dotted key to its value, or None."""
 
         def number(key: str, default: float = 0.0) -> float:
             found = value(key)
@@ -47,37 +47,37 @@ class Workload:
         )
 
     def probes_by(self, share: float) -> int:
-        """How many probes a run makes that does ``share`` of its training."""
+        """Number of probes of a run that stops after ``share`` of its training."""
         return max(1, round(share * self.probes))
 
     def probes_after(self, share: float) -> int:
-        """How many probes are left once ``share`` of the training is recorded; one that is due then is left."""
+        """Number of probes left when ``share`` of the training is recorded, including one due at that point."""
         return min(self.probes, max(1, self.probes + 1 - math.ceil(share * self.probes - 1e-9)))
 
     def judging(self, per_sequence: float, probes: int) -> float:
-        """Time for so many probes, and for the plots."""
+        """Time for ``probes`` probes and for the plots."""
         return probes * self.probe_sequences * PROBE_SHARE * per_sequence + (PLOTS_S if self.plots else 0.0)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a run that has ended took."""
+    """The measured times of a run that has ended."""
 
-    kind: str  # runs of one kind are alike: the option chosen for the group "model"
+    kind: str  # the option chosen for the group "model"; runs of one kind take similar times
     workload: Workload
-    share: float  # of its training that it did; a pruned run did less than 1
-    train_seconds: float  # charged to it
-    wall_seconds: float | None  # from its start to its end, where that is known
-    pack: int  # runs of its pack
+    share: float  # completed share of the training; less than 1 for a pruned run
+    train_seconds: float  # training time charged to the run
+    wall_seconds: float | None  # from start to end; None: unknown
+    pack: int  # number of runs in its pack
 
     @property
     def per_sequence(self) -> float:
-        """Training time charged for one sequence."""
+        """Charged training time per sequence."""
         return self.train_seconds / max(1.0, self.workload.sequences * self.share)
 
 
 class Costs:
-    """What work takes, kind by kind, from runs that have ended."""
+    """Time per unit of work for each kind of run, measured on runs that have ended."""
 
     def __init__(
         self,
@@ -86,14 +86,14 @@ class Costs:
         judging: Mapping[str, float] | None = None,
     ) -> None:
         """Args:
-        samples: of runs that have ended.
-        measured: training time for one sequence by kind, from elsewhere; used where no sample tells.
-        judging: likewise, the time that judging takes, over what the probe's settings let expect.
+        samples: measurements of runs that have ended.
+        measured: kind -> training time per sequence from another source; used for kinds without a sample.
+        judging: kind -> judging time / the time expected from the probe's settings; used for kinds without a sample.
         """
         self._per_sequence: dict[str, float] = dict(measured or {})
         self._judging: dict[str, float] = dict(judging or {})
         samples = list(samples)
-        self.from_ended = bool(samples)  # not only from first records of runs at work
+        self.from_ended = bool(samples)  # False: only first records of current runs are known
         self.share = statistics.mean(sample.share for sample in samples) if samples else 1.0
         kinds: dict[str, list[Sample]] = {}
         for sample in samples:
@@ -105,25 +105,25 @@ class Costs:
                 self._judging[kind] = statistics.median(ratios)
 
     def knows(self, kind: str) -> bool:
-        """Whether a run of this kind has been measured."""
+        """Whether the training time of this kind has been measured."""
         return kind in self._per_sequence
 
     def per_sequence(self, kind: str) -> float | None:
-        """Training time for one sequence of a run of this kind; of all kinds where this one is new; None: unknown."""
+        """Training time per sequence of this kind. For a new kind, the median of all kinds; None if none is known."""
         if kind in self._per_sequence:
             return self._per_sequence[kind]
         return statistics.median(self._per_sequence.values()) if self._per_sequence else None
 
     def judging(self, kind: str, workload: Workload, per_sequence: float, probes: int) -> float:
-        """Time to start and to judge a run: as the probe's settings say, corrected by the runs that have ended."""
+        """Time to start and to judge a run: expected from the probe's settings, times the ratio of ended runs."""
         known = self._judging
         factor = known.get(kind, statistics.median(known.values()) if known else 1.0)
         return (factor if probes else 1.0) * workload.judging(per_sequence, probes)
 
     def whole(self, kind: str, workload: Workload, *, share: float = 1.0) -> float | None:
-        """Time charged to a run that has not started; None where nothing is known.
+        """Time charged to a run that has not started; None if no kind has been measured.
 
-        share: of its training that it is expected to do.
+        share: expected share of the training that the run completes.
         """
         cost = self.per_sequence(kind)
         if cost is None:
@@ -132,7 +132,7 @@ class Costs:
 
 
 def _judging_ratio(sample: Sample) -> float | None:
-    """The time besides training over what :meth:`Workload.judging` expects; None where it cannot be told."""
+    """Time outside training / time expected by :meth:`Workload.judging`; None if one is unknown or not positive."""
     expected = sample.workload.judging(sample.per_sequence, sample.workload.probes_by(sample.share))
     if sample.wall_seconds is None or expected <= 0:
         return None
@@ -142,30 +142,30 @@ def _judging_ratio(sample: Sample) -> float | None:
 
 @dataclass(frozen=True)
 class Running:
-    """A run at work, as its last record shows it."""
+    """The state of a current run at its last record."""
 
     kind: str
     workload: Workload
     started: float  # time.time() at its start
     recorded: float | None  # time.time() at its last record; None before the first one
-    share: float  # of its training that was done then
-    per_sequence: float | None  # training time charged for one sequence, as it was then
-    probed: bool = False  # the last record is that of a probe
+    share: float  # completed share of the training at the last record
+    per_sequence: float | None  # charged training time per sequence at the last record
+    probed: bool = False  # whether the last record is a probe's
 
     @property
     def probes_left(self) -> int:
-        """How many probes it has still to make."""
+        """Number of probes that the run has not made yet."""
         return self.workload.probes_after(self.share) - int(self.probed)
 
 
 def running_seconds(pack: Sequence[Running], costs: Costs, now: float) -> float | None:
-    """Time until the runs of one program end; None where nothing is known.
+    """Time until the runs of one program end; None if it cannot be estimated.
 
-    A record that is due and does not come stops the clock: training that was not recorded is not assumed.
+    If the next record is late, the estimate stops decreasing, because only a record confirms that training went on.
 
     Args:
-        pack: the runs that train together; one for a run alone.
-        costs: of runs that have ended.
+        pack: the runs that train together; a single run alone.
+        costs: measured on runs that have ended.
         now: time.time().
     """
     training = judging = step = 0.0
@@ -173,7 +173,7 @@ def running_seconds(pack: Sequence[Running], costs: Costs, now: float) -> float 
         cost = run.per_sequence if run.per_sequence is not None else costs.per_sequence(run.kind)
         first_of_its_kind = run.per_sequence is None and not costs.knows(run.kind) and not costs.from_ended
         if cost is None or first_of_its_kind:
-            return None  # its first record will tell more than the runs of other kinds beside it
+            return None  # wait for its first record: other kinds would predict its time badly
         training = max(training, (1.0 - run.share) * run.workload.sequences * cost * len(pack))
         step = max(step, run.workload.record_sequences * cost * len(pack))
         judging += costs.judging(run.kind, run.workload, cost, run.probes_left)
@@ -185,12 +185,12 @@ def running_seconds(pack: Sequence[Running], costs: Costs, now: float) -> float 
 
 
 def makespan(running: Sequence[float], waiting: Iterable[float], workers: int) -> float:
-    """When the last of all is done, if every free worker takes the next one that waits.
+    """Time until all runs have ended, if every free worker starts the next waiting run.
 
     Args:
-        running: times until each of those at work ends.
-        waiting: times that the others take, in order.
-        workers: how many work side by side.
+        running: remaining time of each current run.
+        waiting: duration of each waiting run, in the order of their start.
+        workers: number of runs at the same time.
     """
     free = [*running, *[0.0] * (workers - len(running))]
     heapq.heapify(free)
@@ -200,7 +200,7 @@ def makespan(running: Sequence[float], waiting: Iterable[float], workers: int) -
 
 
 def packs(seconds: Sequence[float], size: int) -> list[float]:
-    """Times of packs of ``size`` runs, from the times charged to each run."""
+    """The time of each pack of ``size`` runs: the sum of the times charged to its runs."""
     return [sum(seconds[first : first + size]) for first in range(0, len(seconds), max(1, size))]
 
 
@@ -213,7 +213,7 @@ def select(config: Mapping[str, Any], dotted: str) -> Any:
 
 
 def clock(seconds: float) -> str:
-    """1:02:03, or 2:03."""
+    """``seconds`` as text, for example 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

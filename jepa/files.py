@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written under another name, then renamed."""
+"""Atomic writing and checked reading of files. A file is written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# What ``atomic_path`` calls its temporary files, and what earlier versions and copies of results called theirs.
+# Names of temporary files: those of ``atomic_path``, of earlier versions, and of copied results.
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]+)(-[0-9a-f]{6}(\.\w+)?|\.tmp)")
 
 _SEAL = b',\n  "checksum": "'
@@ -26,9 +26,9 @@ PathLike = str | os.PathLike[str]
 
 
 class Damaged(ValueError):
-    """A file cannot be read, or does not hold what was written there.
+    """A file cannot be read, or its content has changed since it was written.
 
-    reason: what is wrong, to follow the file's name. path: the file; ``reading`` adds it.
+    reason: words that follow the file's name in the message. path: the file; ``reading`` adds it.
     """
 
     def __init__(self, reason: str, path: Path | None = None) -> None:
@@ -39,17 +39,17 @@ class Damaged(ValueError):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever the content of ``path`` leads a parser to into ``Damaged``.
+    """Turn every error of reading or parsing ``path`` into ``Damaged``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        Damaged: the file cannot be read; a link that leads nowhere counts as damaged.
+        FileNotFoundError: the file does not exist.
+        Damaged: the file cannot be read or parsed, or ``path`` is a broken link.
     """
     try:
         yield
     except Damaged as damage:
         raise Damaged(damage.reason, path) from damage
-    except Exception as error:  # parsers have no common base of their errors
+    except Exception as error:  # the errors of parsers have no common base class
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             raise
         why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
@@ -57,17 +57,17 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in ``path``, checked where it carries a checksum. Raises as :func:`reading`."""
+    """Read the JSON in ``path``; verify its checksum if it has one. Raises as :func:`reading`."""
     with reading(path):
         return parse_sealed_json(path.read_bytes())
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; moved onto ``path`` at the end, removed on an error.
+    """Yield a temporary path beside ``path``; at the end rename it to ``path``, or remove it after an error.
 
-    A reader, and a crash at any moment, finds the old content or the new, never a part. The temporary name keeps the
-    suffix, which some writers choose their format by. Folders are made as needed.
+    ``path`` holds the old content or the new content at any moment, never a part, even after a crash. The temporary
+    name keeps the suffix, because some writers choose the format by it. Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(3)}{path.suffix}")
@@ -82,29 +82,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Put ``text`` at ``path``, in UTF-8, as ``atomic_path`` does."""
+    """Write ``text`` to ``path`` in UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
-    """Put ``value`` at ``path`` as JSON, with NaN and infinities, which JSON lacks, as null."""
+    """Write ``value`` to ``path`` as JSON, atomically. NaN and infinities become null, because JSON lacks them."""
     write_text_atomic(path, json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
-    """As :func:`write_json_atomic`, with a last entry ``checksum`` over the text before it."""
+    """As :func:`write_json_atomic`, plus a last entry ``checksum``: the checksum of the text before this entry."""
     plain = {key: item for key, item in to_plain(value).items() if key != "checksum"}
     body = json.dumps(plain, indent=2, allow_nan=False).removesuffix("\n}")
     write_text_atomic(path, f'{body}{_SEAL.decode()}{_digest(body.encode())}"\n}}\n')
 
 
 def parse_sealed_json(data: bytes) -> Any:
-    """What :func:`write_sealed_json` wrote. JSON without a checksum, as earlier versions and people write, is taken.
+    """Parse JSON written by :func:`write_sealed_json`. JSON without a checksum is accepted: earlier versions write it.
 
     Raises:
-        Damaged: the text is not the one that the checksum was made of.
-        ValueError: it is no JSON.
+        Damaged: the text does not match its checksum.
+        ValueError: the text is not JSON.
     """
     body, seal, digest = data.rpartition(_SEAL)
     if seal and digest.strip(b'" \n}').decode(errors="replace") != _digest(body):
@@ -117,7 +117,7 @@ def _digest(data: bytes) -> str:
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Remove temporary files that killed processes left in ``folders``; call it while nobody else writes there."""
+    """Remove temporary files of killed processes in ``folders``. Call it while no other process writes there."""
     for folder in folders:
         with contextlib.suppress(OSError):
             for path in list(folder.iterdir()):
@@ -125,7 +125,7 @@ def remove_leftovers(*folders: Path) -> None:
 
 
 def remove_leftover(path: Path) -> None:
-    """Remove a temporary file whose process is gone from this machine, or that is older than an hour; no other file."""
+    """Remove ``path`` if it is a temporary file that is older than an hour or whose process has ended here."""
     found = _TEMPORARY.fullmatch(path.name)
     with contextlib.suppress(OSError):
         if found and (not _is_running(int(found["pid"])) or time.time() - path.stat().st_mtime > 3600):
@@ -133,19 +133,20 @@ def remove_leftover(path: Path) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether ``error`` says that there is no space left, or that the user's share of the disk is used up."""
+    """Whether ``error`` means that the disk is full or the user's disk quota is used up."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def disk_full_words(folder: Path) -> str:
-    """What to tell a user whose disk is full."""
+    """The message for a user whose disk is full."""
     return f"no space left on the device of {folder}; free some and give the same command again"
 
 
 def to_plain(value: Any) -> Any:
-    """``value`` as JSON can hold it, in dictionaries and lists throughout.
+    """Convert ``value`` to types that JSON can hold, at every level of nesting.
 
-    Numbers of numpy and torch become Python's, arrays lists, paths text; a float that is not finite becomes None.
+    Mappings become dictionaries, tuples lists, paths text. Numbers of numpy and torch become Python numbers, and their
+    arrays become lists. A float that is not finite becomes None.
     """
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
@@ -165,13 +166,13 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # somebody else's process
+    except (OSError, OverflowError):  # the process of another user
         return True
     return True
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power loss, where the system lets a folder be synchronised (not on Windows)."""
+    """Synchronise a folder, so that a rename survives a power loss. Windows cannot do this, so skip it there."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

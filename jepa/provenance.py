@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, command, time. Torch-free."""
+"""Provenance of a result: versions, commit, command and time. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHECKOUT = _PACKAGE.parent
 
 
 def timestamp() -> str:
-    """Now, as ISO 8601 in UTC, to the second."""
+    """The current time in UTC, in ISO 8601, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
@@ -41,7 +41,7 @@ def machine() -> str:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The checkout's commit, with ``-dirty`` where tracked files differ from it; None outside a checkout."""
+    """The commit of the checkout, plus ``-dirty`` if tracked files differ from it; None outside a checkout."""
     if not (_CHECKOUT / ".git").exists():
         return None
     try:
@@ -53,11 +53,11 @@ def git_commit() -> str | None:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """The code that makes a result: {"commit", "dirty", "fingerprint"}, as it was when this process first asked.
+    """The code of this process: {"commit", "dirty", "fingerprint"}, computed at the first call.
 
-    commit: the checkout's, or None outside a checkout. dirty: whether ``jepa/`` or ``conf/`` differ from the commit,
-    new files included. fingerprint: 12 hexadecimal digits of SHA-256 over the package's Python files and over
-    ``conf/``; the same code has the same fingerprint wherever it is installed.
+    commit: the commit of the checkout, or None outside a checkout. dirty: whether ``jepa/`` or ``conf/`` differ from
+    the commit, including new files. fingerprint: 12 hexadecimal digits of SHA-256 over the package's Python files and
+    over ``conf/``. The same code has the same fingerprint wherever it is installed.
     """
     commit, dirty = None, False
     if (_CHECKOUT / ".git").exists():
@@ -75,7 +75,7 @@ def _own_fingerprint() -> str:
 
 
 def fingerprint(package: Path) -> str:
-    """12 hexadecimal digits of SHA-256 over the sources of the package in the folder ``package``, names included."""
+    """12 hexadecimal digits of SHA-256 over the names and contents of the sources of the package in ``package``."""
     digest = hashlib.sha256()
     for name, path in sorted(_sources(package)):
         content = path.read_bytes()
@@ -84,7 +84,7 @@ def fingerprint(package: Path) -> str:
 
 
 def made_by(result: Mapping[str, Any]) -> str:
-    """Whether the code of this process made ``result``: "current", "other", or "unknown" for results from before."""
+    """Whether this code made ``result``: "current" or "other"; "unknown" if ``result`` has no fingerprint."""
     there = result.get("code")
     found = there.get("fingerprint") if isinstance(there, Mapping) else None
     if not found:
@@ -93,7 +93,7 @@ def made_by(result: Mapping[str, Any]) -> str:
 
 
 def other_code(result: Mapping[str, Any]) -> str:
-    """For example "commit 1a2b3c4d5e6f, with changes": the code that made a result of ``made_by`` "other"."""
+    """The code that made ``result``, for example "commit 1a2b3c4d5e6f, with changes". ``made_by`` must be "other"."""
     there = result["code"]
     if not there.get("commit"):
         return f"fingerprint {there['fingerprint']}"
@@ -101,12 +101,12 @@ def other_code(result: Mapping[str, Any]) -> str:
 
 
 def command(overrides: Sequence[str]) -> str:
-    """The command line that runs this configuration again, alone."""
+    """The command line of a single run with these overrides."""
     return shlex.join(["python", "-m", "jepa.run", *overrides])
 
 
 def _sources(package: Path) -> Iterator[tuple[str, Path]]:
-    """Name and path of every source; names are those of a checkout, where ``conf/`` lies beside the package."""
+    """Yield the name and the path of every source. Names are relative to a checkout: ``jepa/…`` and ``conf/…``."""
     for path in package.rglob("*.py"):
         yield f"jepa/{path.relative_to(package).as_posix()}", path
     conf = package.parent / "conf"

@@ -8,9 +8,9 @@ import torch
 
 
 def derive_seed(seed: int, name: str) -> int:
-    """A 63-bit seed for the purpose ``name``: the head of SHA-256 over ``seed`` and ``name``.
+    """A 63-bit seed for the purpose ``name``: the first bits of SHA-256 over ``seed`` and ``name``.
 
-    Neighbouring seeds and names give unrelated streams, on every platform and Python version.
+    Neighbouring seeds and names give unrelated streams. The result is the same on every platform and Python version.
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

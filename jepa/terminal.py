@@ -1,4 +1,4 @@
-"""The screen: lines, and on a terminal a block of live lines below them. A broken screen never ends a program."""
+"""Output to the screen: lines and, on a terminal, a block of live lines below. Errors of the screen raise nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import IO, TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-PLAIN_WIDTH = 80  # of a terminal whose width is unknown
+PLAIN_WIDTH = 80  # columns, if the width of the terminal is unknown
 PLAIN = {"±": "+-", "–": "-", "—": "-", "━": "-", "…": "~", "·": "|", "×": "x", "σ": "s", "²": "2"}
-"""What is written for a character that the encoding of a stream lacks."""
+"""Replacements for characters that the encoding of a stream lacks."""
 
 ERRORS = "jepa.plain"
-"""The name of the error handler that writes ``PLAIN``, and an escape for any other character."""
+"""Name of the error handler that applies ``PLAIN`` and escapes every other missing character."""
 
 
 def _plain_error(error: UnicodeError) -> tuple[str, int]:
@@ -36,13 +36,13 @@ codecs.register_error(ERRORS, _plain_error)
 class Screen:
     """Writes whole lines to a stream and keeps a block of live lines below them, if the stream is a terminal.
 
-    After the first error of the stream (a closed pipe, a full disk, a terminal that is gone) nothing is written.
-    Lines and blocks may come from several threads.
+    After the first error of the stream (a closed pipe, a full disk, a closed terminal) the screen writes nothing.
+    Several threads may write lines and blocks.
     """
 
     def __init__(self, stream: IO[str] | None, *, mode: str = "auto") -> None:
         """Args:
-        stream: where to write; None where the program was started without one.
+        stream: the stream to write to; None: write nothing.
         mode: ``live``, ``lines``, ``none``, or ``auto``: live on a terminal, lines elsewhere.
         """
         if mode == "auto":
@@ -53,16 +53,16 @@ class Screen:
         self._console: Console | None = None
         self._content: RenderableType | None = None
         self._captured: list[tuple[str, Any]] = []
-        self._shown: list[int] = []  # the widths of the block's lines, in columns
+        self._shown: list[int] = []  # width of each line of the block, in columns
         self._size = (0, 0)
 
     @property
     def broken(self) -> bool:
-        """Whether nothing is written any more."""
+        """Whether the screen has stopped writing."""
         return self._stream is None
 
     def size(self) -> tuple[int, int]:
-        """Columns and rows of the terminal as it is now."""
+        """The current number of columns and rows of the terminal."""
         try:
             found = os.get_terminal_size(cast(IO[str], self._stream).fileno())
             if found.columns > 0 and found.lines > 0:
@@ -72,11 +72,11 @@ class Screen:
         return tuple(shutil.get_terminal_size((PLAIN_WIDTH, 24)))  # type: ignore[return-value]
 
     def resized(self) -> bool:
-        """Whether the terminal has another size than when the block was drawn."""
+        """Whether the size of the terminal has changed since the block was drawn."""
         return self.live and bool(self._shown) and self.size() != self._size
 
     def lines(self, lines: Sequence[str]) -> None:
-        """Write whole lines, above the block where there is one."""
+        """Write whole lines, above the block if there is one."""
         with self._lock:
             if self._content is not None:
                 self.block(self._content, above=lines)
@@ -84,10 +84,10 @@ class Screen:
                 self._write("".join(f"{line}\n" for line in lines))
 
     def block(self, content: RenderableType, *, above: Sequence[str] = ()) -> None:
-        """Draw the block anew.
+        """Redraw the block.
 
         Args:
-            content: what it shows; what is too wide or too high for the terminal is cut, at the right and at the top.
+            content: content of the block. If it is too large for the terminal, it is cut at the right and at the top.
             above: whole lines to write above the block.
         """
         if self._stream is None or not self.live:
@@ -97,11 +97,11 @@ class Screen:
             rendered = self._render(content, size)
             text = self._erase() + "".join(f"{line}\n" for line in above)
             self._content, self._shown, self._size = content, [width for _, width in rendered], size
-            # The cursor waits at the start of the last line: a "^C" that the terminal echoes there does not wrap.
+            # Leave the cursor at the start of the last line, so that a "^C" echoed by the terminal does not wrap.
             self._write(text + "\n".join(line for line, _ in rendered) + "\r")
 
     def capture(self) -> None:
-        """Show above the block what the program prints from now on to standard output and error, until it is over."""
+        """From now until :meth:`close`, show above the block what the program prints to standard output and error."""
         for name in ("stdout", "stderr") if self.live else ():
             stream = getattr(sys, name)
             if is_terminal(stream):
@@ -109,20 +109,20 @@ class Screen:
                 setattr(sys, name, _Above(self, stream))
 
     def close(self, *, keep: bool) -> None:
-        """The block is over. keep: its last state stays on the terminal; else it is removed."""
+        """End the block. keep: leave its last state on the terminal; otherwise remove the block."""
         for name, stream in self._captured:
             if isinstance(getattr(sys, name), _Above):
                 setattr(sys, name, stream)
         with self._lock:
             if keep and self._content is not None:
-                self.block(self._content)  # without what the terminal has echoed into it
+                self.block(self._content)  # removes characters that the terminal echoed into the block
             self._captured, self._content = [], None
             if self._shown:
                 self._write("\n" if keep else self._erase())
                 self._shown = []
 
     def _render(self, content: RenderableType, size: tuple[int, int]) -> list[tuple[str, int]]:
-        """Lines with their escape codes, and their widths. The last column stays free, so that no terminal wraps."""
+        """Lines with escape codes, and the width of each. The last column stays empty, so that no terminal wraps."""
         from rich.console import Console
         from rich.text import Text
 
@@ -136,7 +136,7 @@ class Screen:
         return [(line, Text.from_ansi(line).cell_len) for line in lines]
 
     def _erase(self) -> str:
-        """Codes that remove the block and leave the cursor where it began."""
+        """Escape codes that remove the block and move the cursor to where the block started."""
         if not self._shown:
             return ""
         columns = self.size()[0]
@@ -150,13 +150,13 @@ class Screen:
         try:
             self._stream.write(encodable(text, self._stream))
             self._stream.flush()
-        except (OSError, ValueError):  # nobody reads any more, the disk is full, or the stream has been closed
+        except (OSError, ValueError):  # the pipe or the stream is closed, or the disk is full
             silence(self._stream)
             self._stream = None
 
 
 class _Above(io.TextIOBase):
-    """Standard output or error while a block is shown: whole lines go above the block."""
+    """Replaces standard output or error while a block is shown; writes whole lines above the block."""
 
     def __init__(self, screen: Screen, stream: Any) -> None:
         self._screen = screen
@@ -165,7 +165,7 @@ class _Above(io.TextIOBase):
         self._line = ""
 
     def write(self, text: str) -> int:
-        """Write ``text`` when its line is complete. A forked process writes where its parent would."""
+        """Write the complete lines of ``text``; keep the rest. A forked process writes directly to the stream."""
         if os.getpid() != self._process or self._screen.broken:
             return int(self._behind.write(text))
         *lines, self._line = (self._line + text).split("\n")
@@ -192,7 +192,7 @@ class _Above(io.TextIOBase):
 
 
 class _Nowhere(io.StringIO):
-    """Takes what a console writes of its own accord. The console asks it for the encoding of the real stream."""
+    """Discards output that a console writes by itself. Its ``encoding`` is that of the real stream."""
 
     def __init__(self, stream: IO[str] | None) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class _Nowhere(io.StringIO):
 
 
 def _terminal_reflows() -> bool:
-    """Whether the terminal wraps long lines anew when it becomes narrower, as most do today."""
+    """Whether the terminal wraps long lines again when it becomes narrower; most terminals do."""
     if "TMUX" in os.environ:
         return True
     return "XTERM_VERSION" not in os.environ and not os.environ.get("TERM", "").startswith(("rxvt", "screen", "linux"))
@@ -222,13 +222,13 @@ def is_terminal(stream: IO[str] | None) -> bool:
 
 
 def encodable(text: str, stream: Any) -> str:
-    """``text`` with plain letters for those that the encoding of ``stream`` lacks."""
+    """``text`` with replacements for characters that the encoding of ``stream`` lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, ERRORS).decode(encoding)
 
 
 def silence(stream: Any) -> None:
-    """Let later writes to ``stream`` go nowhere, so that the flush at the end of the program does not fail."""
+    """Redirect ``stream`` to the null device, so that the flush at the end of the program does not fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, stream.fileno())
@@ -236,13 +236,13 @@ def silence(stream: Any) -> None:
 
 
 class Forgiving:
-    """Standard output or error whose failures end nothing: after the first one, what is written goes nowhere."""
+    """Wraps standard output or error. The first failed write raises nothing and silences the stream."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write ``text``; letters that the encoding lacks are replaced."""
+        """Write ``text``; replace characters that the encoding lacks."""
         try:
             return self._stream.write(encodable(text, self._stream))
         except (OSError, ValueError):
@@ -257,7 +257,7 @@ class Forgiving:
             silence(self._stream)
 
     def writelines(self, lines: Sequence[str]) -> None:
-        """Write every one of ``lines``."""
+        """Write all ``lines``."""
         for line in lines:
             self.write(line)
 
@@ -266,21 +266,21 @@ class Forgiving:
 
 
 def forgive() -> None:
-    """Make standard output and error of this process :class:`Forgiving`; those that are closed go nowhere.
+    """Wrap standard output and error of this process in :class:`Forgiving`; open closed ones on the null device.
 
-    A closed descriptor would be given to the next file that is opened, and a print would end up in that file.
+    The system would give a closed descriptor to the next file that is opened. Then ``print`` would write to that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free descriptor
     sys.stdout, sys.stderr = _forgiving(sys.stdout), _forgiving(sys.stderr)
 
 
 @contextlib.contextmanager
 def forgiving() -> Iterator[None]:
-    """Standard output and error are :class:`Forgiving` meanwhile."""
+    """Wrap standard output and error in :class:`Forgiving` inside the ``with`` block."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_forgiving, before)
     try:
@@ -293,5 +293,5 @@ def forgiving() -> Iterator[None]:
 
 def _forgiving(stream: Any) -> Any:
     if stream is None:
-        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- as long as the program runs
+        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- open until the program ends
     return stream if isinstance(stream, Forgiving) else Forgiving(stream)

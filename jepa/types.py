@@ -1,7 +1,7 @@
-"""The records that flow from data to result, and the one legend of shapes.
+"""Records that pass between data, models, training and probes, and the letters for their shapes.
 
 ``T`` time · ``B`` batch · ``K`` dots · ``C H W`` image · ``D`` embedding · ``A`` action · ``J`` packed jobs.
-Time comes before batch; ``J``, where there is one, before everything.
+Time comes before batch. With packed jobs, ``J`` is the first axis.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """A batch of sequences, normalised as docs/science.md says (raw where ``dataset.normalize`` is false)."""
+    """A batch of sequences, normalised as in docs/science.md; not normalised if ``dataset.normalize`` is false."""
 
     states: Tensor  # [T, B, C, H, W], noisy frames
-    actions: Tensor  # [T-1, B, A], of the action dot
+    actions: Tensor  # [T-1, B, A], actions of the action dot
     locations: Tensor  # [T, B, K, 2], (x, y) of every dot
-    targets: dict[str, Tensor] = {}  # what else a probe may ask for, by name: [T, B, …] each
+    targets: dict[str, Tensor] = {}  # further targets of probes, by name; each [T, B, …]
 
     def from_frame(self, first: int) -> Batch:
-        """The batch without its frames, and what belongs to them, before frame ``first``."""
+        """The batch from frame ``first`` on: frames, actions, locations and targets."""
         targets = {name: target[first:] for name, target in self.targets.items()}
         return Batch(self.states[first:], self.actions[first:], self.locations[first:], targets)
 
 
 class Rollout(NamedTuple):
-    """What a frozen model makes of a batch: the embeddings that probes judge."""
+    """The embeddings that a frozen model computes from a batch. Probes judge these embeddings."""
 
     encodings: Tensor  # [T, B, D], z_t of every frame
-    predictions: Tensor  # [T-1, B, D], the prediction of z_1 ... z_{T-1}
+    predictions: Tensor  # [T-1, B, D], predictions of z_1 ... z_{T-1}
 
 
 class Losses(NamedTuple):
-    """A training loss and the unweighted terms it is the sum of."""
+    """A training loss and its terms before weighting."""
 
     total: Tensor  # []
     terms: dict[str, Tensor]  # each []
@@ -42,7 +42,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class DataShapes:
-    """What a model has to know of the data it is given."""
+    """The sizes of the data that a model needs to build its networks."""
 
     num_steps: int  # T
     channels: int  # C
