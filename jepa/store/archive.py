@@ -1,8 +1,8 @@
-"""``archive.jsonl``: the results of a study in one file, to be passed on. Its only reader and its only writer.
+"""Read and write ``archive.jsonl``: the results of a study in one file, for publishing. No other module does.
 
 The first line is the header: the format, the title, the axes of the sweep, values that several runs share, and a
-checksum of all other lines. Each other line is one run: its name, its result, and its records, thinned. Runs are sorted
-by name, so that git shows a run that was added as a line that was added.
+checksum of all other lines. Each other line is one run: its name, its result, and a selection of its records. Runs are
+sorted by name, so that git shows each added run as one added line.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from jepa.files import Damaged, PathLike, reading, to_plain, write_text_atomic
 from jepa.store.layout import ARCHIVE
 
 FORMAT = 1
-MOST_RECORDS = 24  # of a run; those of probes are kept beyond that
-_DIGITS = 6  # of a number in a record; results keep all of theirs
-_SHARED_FROM = 60  # characters of a value; a shorter one is not worth a reference
+MOST_RECORDS = 24  # about so many records of a run are kept, in addition to all records of probes
+_DIGITS = 6  # significant digits of numbers in records; results keep all digits
+_SHARED_FROM = 60  # characters: shorter values are repeated instead of shared
 _REFERENCE = "$shared"
 
 
 @dataclass(frozen=True)
 class ArchivedRun:
-    """One run: what its ``result.json`` held, and some of its ``metrics.jsonl``."""
+    """One run: the content of its ``result.json``, and some records of its ``metrics.jsonl``."""
 
     result: dict[str, Any]
     records: list[dict[str, Any]]
@@ -36,7 +36,7 @@ class ArchivedRun:
 
 @dataclass(frozen=True)
 class Archive:
-    """A study. runs: by the name of their folder. axes: of its sweep, in their order."""
+    """A study. runs: by the names of their folders. axes: the keys that the sweep varies, in order."""
 
     title: str
     axes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Archive:
 
 
 def archived_run(folder: PathLike) -> ArchivedRun | None:
-    """The run whose folder would be ``folder``, from an archive beside it; None where there is none.
+    """The run named like ``folder``, from the archive in the parent folder; None if there is no archive or no such run.
 
     Raises:
         Damaged: the archive cannot be read.
@@ -55,7 +55,7 @@ def archived_run(folder: PathLike) -> ArchivedRun | None:
 
 
 def read_archive(folder: PathLike) -> Archive | None:
-    """The archive in ``folder``; None where there is none.
+    """The archive in ``folder``; None if there is none.
 
     Raises:
         Damaged: the file cannot be read, was changed since it was written, or is of another version.
@@ -88,7 +88,7 @@ def _read(path: Path, mtime_ns: int, size: int) -> Archive:
 
 
 def write_archive(folder: Path, archive: Archive) -> Path:
-    """Write ``archive`` into ``folder``, atomically; returns the file."""
+    """Write ``archive`` into ``folder``, atomically. Returns the path of the file."""
     plain = {name: to_plain(run.result) for name, run in sorted(archive.runs.items())}
     shared = _shared(plain.values())
     places = {text: number for number, text in enumerate(shared)}
@@ -110,7 +110,7 @@ def write_archive(folder: Path, archive: Archive) -> Path:
 
 
 def thinned(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """All records of probes, and of the others about MOST_RECORDS at even distances, the last one included."""
+    """Select records: all records of probes, and at most MOST_RECORDS evenly spaced others, including the last one."""
     others = [number for number, record in enumerate(records) if record.get("kind") != "probe"]
     step = max(1, -(-len(others) // MOST_RECORDS))
     kept = set(others[::-1][::step])
@@ -125,7 +125,7 @@ def _rounded(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parts(result: Mapping[str, Any]) -> Iterable[tuple[str, str | None, Any]]:
-    """(entry, section or None, value): the entries of a result, and of its configuration the sections."""
+    """Yield (entry, section or None, value): the entries of a result; for its configuration, one for each section."""
     for key, value in result.items():
         if key == "config" and isinstance(value, dict):
             yield from ((key, section, part) for section, part in value.items())
@@ -134,7 +134,7 @@ def _parts(result: Mapping[str, Any]) -> Iterable[tuple[str, str | None, Any]]:
 
 
 def _shared(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The JSON texts of values that several results have, in a fixed order."""
+    """The sorted JSON texts of the long values that occur in several results."""
     counts = Counter(_text(value) for result in results for _, _, value in _parts(result))
     return sorted(text for text, count in counts.items() if count > 1 and len(text) >= _SHARED_FROM)
 

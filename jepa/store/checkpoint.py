@@ -1,7 +1,7 @@
 """Checkpoints: written atomically, verified before use, read without executing code, exact to the bit on a CPU.
 
 A checkpoint is one ``torch.save`` file of tensors, numbers and strings, so ``torch.load(weights_only=True)`` reads it.
-The file is a zip archive. Its comment holds the SHA-256 of all bytes before the digest, since torch checks nothing.
+The file is a zip archive. Its comment ends in the SHA-256 of all preceding bytes, because torch verifies no checksum.
 A run keeps its last two checkpoints.
 """
 
@@ -33,29 +33,30 @@ FORMAT = 1
 
 _MARK = b"jepa-sha256:"  # at the start of the archive's comment; 64 hexadecimal digits follow
 _COMMENT_BYTES = len(_MARK) + 64
-# Module names of the original code base -> ours; the first that fits. With an MLP on top, its backbone is a Sequential.
+# Module names: original code base -> this project. The first matching prefix is used. The original's backbone is a
+# Sequential if an MLP follows the encoder.
 _ORIGINAL_PREFIXES = {"backbone.0.": "encoder.", "backbone.1.": "encoder.mlp.", "backbone.": "encoder."}
 
 
 class DamagedCheckpoint(ConfigError):
-    """A checkpoint file that does not hold what was written to it, or never was a checkpoint."""
+    """A file that is damaged or is not a checkpoint."""
 
 
 class Latest(NamedTuple):
     """The newest usable checkpoint of a run."""
 
     state: dict[str, Any] | None  # None: there is none
-    path: Path | None  # of ``state``
-    damaged: list[tuple[Path, str]]  # newer ones that cannot be used, each with the reason
+    path: Path | None  # the file of ``state``
+    damaged: list[tuple[Path, str]]  # newer checkpoints that cannot be used, each with the reason
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state`` as the last checkpoint of the run in ``folder``; the one before becomes the previous one.
+    """Write ``state`` as the last checkpoint of the run in ``folder``, and keep the old one as the previous checkpoint.
 
-    At every moment at least one of the two is whole.
+    At every moment, at least one of the two checkpoints is complete.
 
     Raises:
-        OSError: the file cannot be written; the old checkpoints are as they were.
+        OSError: the file cannot be written. The old checkpoints are unchanged.
     """
     content = _sealed({"format": FORMAT, **state})
     last = folder / LAST
@@ -66,19 +67,19 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists of them) with its checksum, for :func:`load`. Atomic."""
+    """Write ``state`` (tensors, numbers, strings, lists of them) with a checksum, atomically. :func:`load` reads it."""
     content = _sealed(state)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def latest(folder: Path, config_hash: str | None) -> Latest:
-    """Read the last checkpoint of the run in ``folder``, or the previous one where the last is damaged or missing.
+    """Read the last checkpoint of the run in ``folder``, or the previous one if the last is damaged or missing.
 
-    Nothing is written or moved. ``config_hash``: of the configuration that continues; None: any.
+    No file is written or moved. config_hash: the hash that the checkpoint must have; None: any.
 
     Raises:
-        ConfigError: a checkpoint that may not be read, of another format, or of another configuration.
+        ConfigError: a checkpoint lacks read permission, or has another format or configuration.
     """
     damaged: list[tuple[Path, str]] = []
     for path in (folder / LAST, folder / PREVIOUS):
@@ -92,25 +93,25 @@ def latest(folder: Path, config_hash: str | None) -> Latest:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged checkpoint to ``<name>.damaged`` (``<name>.damaged.1``, ...); returns the new path."""
+    """Rename a damaged checkpoint to ``<name>.damaged`` (``<name>.damaged.1``, ...). Returns the new path."""
     target = path.with_name(f"{path.name}.damaged")
     return path.rename(free_name(target) if target.exists() else target)
 
 
 def drop_previous(folder: Path) -> None:
-    """Remove the previous checkpoint of a finished run, which nothing goes on from."""
+    """Remove the previous checkpoint of a finished run, which no run continues from."""
     with contextlib.suppress(OSError):
         (folder / PREVIOUS).unlink(missing_ok=True)
 
 
 def load(path: Path, called: str = "checkpoint ") -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, after its checksum; one of the original code base has none.
+    """Verify the checksum of a checkpoint, then read it onto the CPU. Files of the original code base have no checksum.
 
-    called: what precedes the path in messages.
+    called: the words before the path in messages.
 
     Raises:
         DamagedCheckpoint: the file is cut short, was changed, or is no checkpoint.
-        ConfigError: the file is missing or may not be read.
+        ConfigError: the file is missing, or lacks read permission.
     """
     if not path.exists():
         raise ConfigError(f"{called}{path}: no such file")
@@ -124,7 +125,7 @@ def load(path: Path, called: str = "checkpoint ") -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_numpy_numbers()):
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler raises whatever the bytes lead it to
+    except Exception as error:  # torch's unpickler raises errors of many kinds for damaged files
         raise DamagedCheckpoint(
             f"{called}{path} ({len(content)} bytes): cut short or no checkpoint ({_first_line(error)})"
         ) from error
@@ -136,11 +137,11 @@ def load(path: Path, called: str = "checkpoint ") -> dict[str, Any]:
 
 
 def load_for_resume(path: Path, config_hash: str | None) -> dict[str, Any]:
-    """Read the checkpoint of an interrupted run of the configuration ``config_hash`` (None: of any).
+    """Read the checkpoint of an interrupted run. config_hash: the hash that the checkpoint must have; None: any.
 
     Raises:
-        DamagedCheckpoint: unreadable.
-        ConfigError: of another format, or of another configuration.
+        DamagedCheckpoint: the file cannot be read.
+        ConfigError: the checkpoint has another format or another configuration.
     """
     state = load(path)
     if state.get("format") != FORMAT or "model" not in state:
@@ -161,10 +162,10 @@ def initial_model(path: Path, expected: Mapping[str, Tensor]) -> tuple[dict[str,
         expected: the model's parameters and persistent buffers by name.
 
     Returns:
-        The weights by name, and the names in the file that this model has no use for.
+        The weights by name, and the names in the file that the model does not use.
 
     Raises:
-        ConfigError: unreadable, a weight is missing, or has another shape.
+        ConfigError: the file cannot be read, or a weight is missing or has another shape.
     """
     weights = our_names(_weights(path), expected)
     _check_fit(path, {name: value.shape for name, value in weights.items()}, expected)
@@ -172,7 +173,7 @@ def initial_model(path: Path, expected: Mapping[str, Tensor]) -> tuple[dict[str,
 
 
 def check_initial_model(path: Path, expected: Mapping[str, Tensor]) -> None:
-    """Refuse what :func:`initial_model` would refuse. The file is read once, however many jobs start from it.
+    """Raise the errors of :func:`initial_model` early. The shapes are cached, so many jobs read a file only once.
 
     Raises:
         ConfigError: as :func:`initial_model`.
@@ -184,12 +185,12 @@ def check_initial_model(path: Path, expected: Mapping[str, Tensor]) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _shapes(path: Path, mtime_ns: int, size: int) -> Mapping[str, torch.Size]:
-    """The shape of each weight in a file; mtime_ns, size: tell it from a file that replaces it."""
+    """The shape of each weight in a file. mtime_ns, size: cache keys, which change when the file is replaced."""
     return {name: value.shape for name, value in _weights(path).items()}
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    """The tensors that a file holds for a model, by the file's names."""
+    """The weights of a model in a file, by their names in the file."""
     state = load(path, "init_from=")
     weights = state.get("model", state.get("model_state_dict"))
     if not isinstance(weights, dict):
@@ -211,20 +212,22 @@ def _check_fit(path: Path, shapes: Mapping[str, torch.Size], expected: Mapping[s
 
 
 def _sealed(state: Mapping[str, Any]) -> bytes:
-    """What ``torch.save`` writes for ``state``, with the checksum as the archive's comment."""
+    """The bytes that ``torch.save`` writes for ``state``, with a checksum as the archive's comment."""
     buffer = io.BytesIO()
     torch.save({"sealed": True, **state}, buffer)
     content = bytearray(buffer.getvalue())
-    content[-2:] = struct.pack("<H", _COMMENT_BYTES)  # the last field of a zip archive: the length of its comment
+    content[-2:] = struct.pack("<H", _COMMENT_BYTES)  # the last field of a zip archive is the length of its comment
     content += _MARK
     return bytes(content) + hashlib.sha256(content).hexdigest().encode()
 
 
 def _verified(name: str, content: bytes) -> bool:
-    """Whether the file carries a checksum of ours, which fits.
+    """Verify the file's checksums. Returns whether the file has a checksum of this project.
+
+    Without one, the checksums of the zip archive's members are verified.
 
     Raises:
-        DamagedCheckpoint: a checksum does not fit: ours, or without ours one that the zip archive holds of a member.
+        DamagedCheckpoint: a checksum differs.
     """
     if content[-_COMMENT_BYTES:].startswith(_MARK):
         if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
@@ -233,7 +236,7 @@ def _verified(name: str, content: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             member = archive.testzip()
-    except Exception:  # no zip archive: an older format of torch's, or no checkpoint, which torch.load finds out
+    except Exception:  # no zip archive: an older torch format, or no checkpoint; torch.load decides
         return False
     if member is not None:
         raise DamagedCheckpoint(f"{name}: damaged, the checksum of its part {member} differs")
@@ -242,16 +245,19 @@ def _verified(name: str, content: bytes) -> bool:
 
 @functools.cache
 def _numpy_numbers() -> list[Any]:
-    """What an unpickler needs for numpy's scalars, which other programs save beside their tensors: data alone."""
+    """The functions and types that torch may use to unpickle numpy scalars. They run no code of the file.
+
+    Other programs save numpy scalars beside their tensors.
+    """
     scalar = np.float64(0).__reduce__()[0]
     spellings = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return [*spellings, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
 
 
 def our_names(weights: Mapping[str, _Value], expected: Iterable[str]) -> dict[str, _Value]:
-    """``weights`` (or their shapes) by the names that a model with the weights ``expected`` has for them.
+    """Rename ``weights`` (or their shapes) to the names of this version's models.
 
-    The original and earlier versions of this project have other names for some.
+    The original code base and earlier versions have other names for some weights. expected: the model's weight names.
     """
     expected = frozenset(expected)
     return {_name_in_terms(_our_name(name), expected): value for name, value in weights.items()}
@@ -265,13 +271,13 @@ def _our_name(name: str) -> str:
 
 
 def _name_in_terms(name: str, expected: Collection[str]) -> str:
-    """The name of a loss term's weight, which files of earlier versions and of the original keep without its term."""
+    """Add the loss term to the name of its weight. Files of earlier versions and of the original omit the term."""
     ending = re.compile(r"terms\.\w+\." + re.escape(name) + "$")
     return next((ours for ours in expected if name not in expected and ending.match(ours)), name)
 
 
 def _first_line(error: BaseException) -> str:
-    """What torch says of a file, on one line, without its advice to load the file by running its code."""
+    """torch's error about a file, in one line, without torch's advice to load the file by executing its code."""
     found = re.search(r"(Unsupported \w+: \w+ [\w.]+|GLOBAL [\w.]+)", str(error))
     if found:
         return f"holds objects that torch reads by running code: {found[1].split()[-1].rstrip('.')}"

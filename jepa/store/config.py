@@ -1,4 +1,4 @@
-"""``config.yaml`` and ``overrides.yaml``: what a run was asked for. Their only reader and their only writer."""
+"""Read and write ``config.yaml`` and ``overrides.yaml``, the configuration of a run. No other module does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from jepa.files import Damaged, PathLike, reading, write_text_atomic
 from jepa.store.layout import CONFIG, OVERRIDES
 
 FORMAT = 2
-"""Raise it where configurations change their form, so that the same command makes a new run. Results record it."""
+"""The format of configurations, which results record.
 
-_FIRST_DATA_SET = "jepa.data.stream.MovingDots"  # where the class was in the first format
-_DEEPEST = 100  # a configuration nests five deep
+Increase the number when the form of configurations changes so that the same command makes a new run.
+"""
+
+_FIRST_DATA_SET = "jepa.data.stream.MovingDots"  # the target of the data set in format 1
+_DEEPEST = 100  # the deepest nesting that is read; configurations have about five levels
 
 
 def read_config(folder: PathLike) -> dict[str, Any] | None:
-    """The configuration in ``folder``, nested; None where there is none.
+    """The configuration in ``folder``, nested; None if there is none.
 
     Raises:
         Damaged: the file cannot be read, or holds no configuration.
@@ -27,7 +30,7 @@ def read_config(folder: PathLike) -> dict[str, Any] | None:
 
 
 def read_overrides(folder: PathLike) -> list[str] | None:
-    """The overrides of the run in ``folder``, as on the command line; None where there are none.
+    """The overrides of the run in ``folder``, as on the command line; None if there is no file.
 
     Raises:
         Damaged: the file cannot be read, or holds no list.
@@ -45,7 +48,7 @@ def write_config(folder: PathLike, config: Mapping[str, Any], overrides: Sequenc
 
 
 def flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """A nested configuration as dotted key -> value; an empty node is a value."""
+    """A nested configuration as dotted key -> value. An empty mapping counts as a value."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
@@ -56,21 +59,21 @@ def flat(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def format_of(config: Mapping[str, Any]) -> int:
-    """The format of the configuration of a run that has no result to say so."""
+    """The format of a configuration, for runs without a result that records the format."""
     dataset = config.get("dataset")
     return 1 if isinstance(dataset, Mapping) and dataset.get("_target_") == _FIRST_DATA_SET else FORMAT
 
 
 def _read_yaml(path: Path, kind: type) -> Any:
-    """The ``kind`` of thing that the yaml file holds; None where there is no file. Raises Damaged."""
-    import yaml  # type: ignore[import-untyped]  # late: only runs without a result need it
+    """The content of a yaml file, which must be of the type ``kind``; None if there is no file. Raises Damaged."""
+    import yaml  # type: ignore[import-untyped]  # late, because only runs without a result need yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         with reading(path):
             content = path.read_bytes()
             depth = 0
-            # Loading nests calls in C, which end the process where the nesting is too deep.
+            # The loader recurses in C. Very deep nesting would crash the process, so check the depth first.
             for event in yaml.parse(content, Loader=loader):
                 depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
                 if depth > _DEEPEST:

@@ -1,7 +1,8 @@
-"""Who is at work: locks that their holder's end releases, however it ends, and a heartbeat for other machines.
+"""File locks and leases, which show whether a process works in a folder.
 
-A lock on a file tells the truth on one machine. The shared file system of a cluster may not carry it from one node to
-another. There the age of a lease says whether somebody still touches it.
+A file lock is released when its process ends, also when the process is killed. On a cluster, the shared file system may
+not show a lock to other nodes. Therefore the holder of a lease also touches the file regularly, and other machines look
+at the age of the file.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any, TextIO
 
 from jepa.store.layout import LEASE, LOCK
 
-POLL_S = 0.005  # between two tries to take a lock
-HEARTBEAT_S = 5.0
-STALE_S = 60.0  # a lease of another machine that nobody has touched for so long is free
-SILENT_S = 600.0  # the same for a folder without a lease where locks cannot be listed: a run may write seldom
+POLL_S = 0.005  # interval between attempts to take a lock
+HEARTBEAT_S = 5.0  # interval at which the holder touches a lease
+STALE_S = 60.0  # a lease of another machine is free if it was not touched for this long
+SILENT_S = 600.0  # the same for a folder without a lease if locks cannot be listed: a run may write rarely
 _LISTED = "/proc/locks"
 
 
@@ -29,19 +30,19 @@ class Lock:
     """Mutual exclusion among processes and threads by a lock on a file. The file stays when the lock is released."""
 
     def __init__(self, path: Path) -> None:
-        """path: the file to lock; made where it is missing, in a folder that is there."""
+        """path: the file to lock. A missing file is created; its folder must exist."""
         self.path = path
         self.file: TextIO | None = None  # open while the lock is held
         self._threads = threading.Lock()
 
     def acquire(self, patience_s: float | None = None) -> bool:
-        """Take the lock. On a file system without locks nobody can be kept out.
+        """Take the lock. On a file system without locks, every process succeeds.
 
         Args:
-            patience_s: how long to wait for another holder; None: as long as it takes.
+            patience_s: how long to wait for another holder, in seconds; None: without limit.
 
         Returns:
-            Whether it is held now.
+            Whether this object holds the lock now.
 
         Raises:
             OSError: the file cannot be opened.
@@ -60,7 +61,7 @@ class Lock:
         return self.file is not None
 
     def _try(self) -> bool:
-        from filelock import lock_descriptor  # late: tables of results take no lock
+        from filelock import lock_descriptor  # late, because tables of results take no lock
 
         file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 -- the open file is the lock
         try:
@@ -77,11 +78,11 @@ class Lock:
         return False
 
     def suits(self, file: TextIO) -> bool:
-        """Whether a lock that has just been taken counts."""
+        """Whether to keep a lock that was just taken. Subclasses may refuse it."""
         return True
 
     def release(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         assert self.file is not None
         file, self.file = self.file, None
         file.close()
@@ -95,7 +96,7 @@ class Lock:
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody on this machine holds the lock on ``path``, or there is no such file."""
+    """Whether no process on this machine holds the lock on ``path``. True if the file does not exist."""
     if not path.exists():
         return True
     lock = Lock(path)
@@ -110,19 +111,19 @@ def is_free(path: Path) -> bool:
 
 
 class Lease(Lock):
-    """The right to work in a job's folder, with a record of the holder, until :meth:`release` or the process' end."""
+    """The right to work in a job's folder, until :meth:`release` or the end of the process. Records its holder."""
 
     @classmethod
     def take(cls, folder: Path, record: dict[str, Any], *, patience_s: float = 0.5) -> Lease | None:
-        """Take the lease of ``folder``, which is made where it is missing.
+        """Take the lease of ``folder``.
 
         Args:
-            folder: the job's folder.
-            record: what others may want to know of the holder; machine, process and time are added.
-            patience_s: how long to wait for a holder that is about to leave.
+            folder: the job's folder; created if it is missing.
+            record: facts about the holder. Machine, process id and time are added.
+            patience_s: how long to wait for a holder that is about to leave, in seconds.
 
         Returns:
-            The lease, or None where somebody else holds it.
+            The lease; None if another process holds it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         lease = cls(folder / LEASE)
@@ -132,18 +133,18 @@ class Lease(Lock):
         return lease
 
     def suits(self, file: TextIO) -> bool:
-        """Whether no other machine holds the lease: its holder has left, or has not touched it for long."""
+        """Whether no other machine holds the lease: the last holder left, or did not touch the lease for STALE_S."""
         record = _read(file)
         if not record or record.get("left") or record.get("host") == socket.gethostname():
             return True
         age = time.time() - self.path.stat().st_mtime
-        if age < -STALE_S:  # a clock was set back; a holder that lives touches its lease again
+        if age < -STALE_S:  # a clock was set back: reset the time, then wait for a living holder to touch the lease
             os.utime(self.path)
             return False
         return age >= STALE_S
 
     def write(self, record: dict[str, Any]) -> None:
-        """Replace what the lease says of its holder."""
+        """Replace the record of the holder."""
         assert self.file is not None
         self.file.seek(0)
         self.file.truncate()
@@ -151,30 +152,30 @@ class Lease(Lock):
         self.file.flush()
 
     def touch(self) -> None:
-        """Show machines that do not see the lock that the holder is alive."""
+        """Renew the file's time, which tells other machines that the holder is alive."""
         os.utime(self.path)
 
     def release(self) -> None:
-        """Let others in. The record stays, marked as left."""
+        """Release the lease. Its record stays and is marked as left."""
         assert self.file is not None
         self.write({**_read(self.file), "left": True})
         super().release()
 
 
 class Leases:
-    """The leases of a pack's jobs as one."""
+    """The leases of all jobs of a pack."""
 
     def __init__(self, leases: Iterable[Lease]) -> None:
         self._leases = list(leases)
 
     def touch(self) -> None:
-        """Keep every one of them fresh."""
+        """Touch every lease."""
         for held in self._leases:
             held.touch()
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
-    """The record of the process that works in the job's ``folder``, or None."""
+    """The record of the process that works in the job's ``folder``; None if no process does."""
     lease = Lease(folder / LEASE)
     try:
         if not lease.path.exists():
@@ -188,7 +189,7 @@ def holder(folder: Path) -> dict[str, Any] | None:
 
 
 def last_holder(folder: Path) -> dict[str, Any]:
-    """The record of the process that works in the job's ``folder``, or did so last; empty where nobody did."""
+    """The record of the present or last process that worked in the job's ``folder``; empty if there was none."""
     try:
         with open(folder / LEASE, encoding="utf-8") as file:
             return _read(file)
@@ -197,7 +198,7 @@ def last_holder(folder: Path) -> dict[str, Any]:
 
 
 def forget(folder: Path) -> None:
-    """Note that the death of the last holder has been seen, so that it is counted once."""
+    """Mark the last holder as left, so that its death is counted only once."""
     held = Lease.take(folder, {})
     if held is not None:
         held.release()
@@ -212,16 +213,16 @@ def _read(file: TextIO) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-# --- looking without taking ------------------------------------------------------------------------------------------
+# --- without taking a lock -------------------------------------------------------------------------------------------
 
 
 def at_work(folder: str, newest: float, held: frozenset[int]) -> bool:
-    """Whether a run without a result goes on in ``folder``, found out without taking its locks.
+    """Whether a process works on an unfinished run in ``folder``, judged without taking its locks.
 
-    To try the locks would be surer, but could keep a run from starting.
+    Taking the locks would be more reliable, but could prevent a run from starting.
 
     Args:
-        newest: when the run's files changed last, in Unix seconds.
+        newest: the last modification time of the run's files, in Unix seconds.
         held: from :func:`locked_inodes`.
     """
     lock, lease = _stat(f"{folder}/{LOCK}"), _stat(f"{folder}/{LEASE}")
@@ -236,7 +237,7 @@ def at_work(folder: str, newest: float, held: frozenset[int]) -> bool:
 
 
 def locked_inodes() -> frozenset[int]:
-    """The inodes of all files that somebody on this machine holds a lock on; nothing where the system has no list."""
+    """The inodes of all locked files on this machine; empty if the system has no list of locks."""
     try:
         with open(_LISTED, encoding="ascii") as file:
             places = [word for line in file for word in line.split() if word.count(":") == 2]

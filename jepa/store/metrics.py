@@ -1,7 +1,7 @@
-"""The file ``metrics.jsonl``: what a run has measured so far, one record a line. Its only reader and its only writer.
+"""Read and write ``metrics.jsonl``: the measurements of a run, one record a line. No other module does.
 
-A record has "step", "epoch", "time_s", "kind" ("train" or "probe") and numbers by name; NaN is written as null. A line
-that cannot be read (the last one while it is written, or one that a kill cut short) is left out.
+A record has "step", "epoch", "time_s", "kind" ("train" or "probe") and numbers by name. NaN is written as null. Lines
+that cannot be read are skipped: the last line may be incomplete, and a kill may have cut a line short.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Tail(NamedTuple):
     """The end of the file."""
 
     records: list[dict[str, Any]]
-    written: float | None  # when, in seconds since 1970; None: there is no such file
-    whole: bool  # these are all records
+    written: float | None  # time of the last write, in seconds since 1970; None: the file does not exist
+    whole: bool  # whether ``records`` are all records of the file
 
 
 def read_metrics(folder: PathLike) -> list[dict[str, Any]]:
-    """All records; none where there is no file."""
+    """All records; empty if there is no file."""
     return metrics_tail(folder, sys.maxsize).records
 
 
@@ -41,13 +41,13 @@ def metrics_tail(folder: PathLike, num_bytes: int = _TAIL_BYTES) -> Tail:
             lines = file.read(min(num_bytes, status.st_size)).splitlines()
     except OSError:
         return Tail([], None, whole=True)
-    # A tail may begin within a line; what is left of a line is no record.
+    # The tail may begin within a line. The rest of such a line is no record and is skipped.
     records = [record for line in lines if (record := _parsed(line)) is not None]
     return Tail(records, status.st_mtime, whole=status.st_size <= num_bytes)
 
 
 def latest_metrics(folder: PathLike) -> dict[str, Any]:
-    """The newest value of every name, from the end of the file, which is read as far back as the last probe."""
+    """The newest value of every name. The file is read backwards until it includes a probe, at most _MOST_BYTES."""
     size = _TAIL_BYTES
     while True:
         found = metrics_tail(folder, size)
@@ -59,7 +59,7 @@ def latest_metrics(folder: PathLike) -> dict[str, Any]:
 
 
 def recorded_bytes(folder: PathLike) -> int:
-    """The size of the file, which grows while a run makes progress; 0 without one."""
+    """The size of the file, which grows while a run makes progress; 0 without a file."""
     try:
         return os.stat(Path(folder) / METRICS).st_size
     except OSError:
@@ -67,7 +67,7 @@ def recorded_bytes(folder: PathLike) -> int:
 
 
 def begin_metrics(folder: Path, records: Iterable[Mapping[str, Any]]) -> IO[str]:
-    """Replace the file by one of these records, at once; returns it opened for :func:`append_record`."""
+    """Replace the file by one with these records, atomically. Returns the file opened for :func:`append_record`."""
     write_text_atomic(folder / METRICS, "".join(map(_line, records)))
     return (folder / METRICS).open("a", encoding="utf-8", newline="\n")
 

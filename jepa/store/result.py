@@ -1,8 +1,8 @@
-"""``result.json``: how a run ended and what it measured. Its only reader and its only writer.
+"""Read and write ``result.json``: the end of a run and its final metrics. No other module does.
 
-``status`` is ``finished``, ``pruned`` or ``failed``. ``reason`` tells kinds of failure apart: ``not_finite``,
-``no_metric``, ``disk_full``, ``died`` (the process was killed) or ``error``. ``format`` counts the forms that
-configurations have had; a result without that entry is of the first.
+``status`` is ``finished``, ``pruned`` or ``failed``. ``reason`` is the kind of failure: ``not_finite``, ``no_metric``,
+``disk_full``, ``died`` (the process was killed) or ``error``. ``format`` is the number of the configuration format. A
+result without ``format`` has format 1.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ DONE = ("finished", "pruned")
 
 
 def read_result(folder: PathLike) -> dict[str, Any] | None:
-    """The result in ``folder``; None where there is none.
+    """The result in ``folder``; None if there is none.
 
-    Its metrics are a mapping. A result of an earlier version gets the entries ``format`` and ``reason``.
+    ``metrics`` is always a mapping. Missing entries ``format`` and ``reason`` (from earlier versions) are added.
 
     Raises:
         Damaged: the file cannot be read, or does not hold what a run writes there.
@@ -41,22 +41,22 @@ def read_result(folder: PathLike) -> dict[str, Any] | None:
         raise Damaged("has no metrics or no configuration", path)
     result.setdefault("format", 1)
     if result["status"] == "failed" and "reason" not in result:
-        error = str(result.get("error"))  # results from before reasons were recorded
+        error = str(result.get("error"))  # earlier versions recorded no reason
         result["reason"] = "not_finite" if "not finite" in error or "not a finite" in error else "error"
     return result
 
 
 def write_result(folder: PathLike, result: Mapping[str, Any]) -> None:
-    """Write ``result`` with a checksum; a reader finds the earlier result or this one, never a part."""
+    """Write ``result`` with a checksum, atomically: a reader finds either the earlier result or this one."""
     write_sealed_json(Path(folder, RESULT), {"format": FORMAT, **result})
 
 
 def counted(result: dict[str, Any], metric: str | None = None) -> dict[str, Any]:
-    """``result`` as a sweep counts it: without a finite number to minimise, a finished run has failed.
+    """``result`` as a sweep counts it: a finished run without a finite objective counts as failed.
 
     Args:
-        metric: what is minimised: ``objective`` is then that metric's value, whatever the run was asked for. None: the
-            metric that the run was asked for.
+        metric: the metric that the sweep minimises. Its value becomes ``objective``, also if the run had another
+            objective. None: the run's own objective.
     """
     asked = result.get("objective_metric")
     metric = asked if metric is None else metric
@@ -71,12 +71,12 @@ def counted(result: dict[str, Any], metric: str | None = None) -> dict[str, Any]
 
 
 def objective_value(result: Mapping[str, Any], metric: str | None) -> float | None:
-    """The number in ``result`` that a search for ``metric`` minimises; None where it is missing or not finite."""
+    """The value of ``metric`` in ``result``; None if it is missing or not finite."""
     own = result.get("objective_metric") == metric and "objective" in result
     value = result["objective"] if own else result["metrics"].get(metric)
     return float(value) if is_number(value) else None
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is a number that a mean can be taken of (booleans are not, NaN and infinities are not)."""
+    """Whether ``value`` is a finite number. Booleans, NaN and infinities are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

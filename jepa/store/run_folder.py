@@ -1,4 +1,4 @@
-"""A run's folder: what is in it already, who works in it, and how an earlier run keeps its place."""
+"""A run's folder: inspect its files, lock it for one process, and move an earlier run aside."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from jepa.store.layout import CHECKPOINTS, CONFIG, METRICS, MOVED_ASIDE, MOVING,
 from jepa.store.locks import Lock
 from jepa.store.result import read_result
 
-_TRACES = (CONFIG, METRICS, *CHECKPOINTS)  # of a run that has begun
-_STAY = (*layout.CLAIMS, layout.OUTPUT_LOG, MOVING)  # claims to the folder, and what is being written
+_TRACES = (CONFIG, METRICS, *CHECKPOINTS)  # a run that has begun has one of these files
+_STAY = (*layout.CLAIMS, layout.OUTPUT_LOG, MOVING)  # files that stay in place when a run is moved aside
 _DIFFERENCES_SHOWN = 4
 _REMEDY = "rerun=true moves what is there aside and runs again"
 
 
 class Unusable(ConfigError):
-    """A folder in which a run cannot go on as it is. problem: why, without the folder's name and the remedy."""
+    """A folder in which no run can continue. problem: the reason, without the folder's name and the remedy."""
 
     def __init__(self, problem: str, text: str) -> None:
         super().__init__(text)
@@ -39,24 +39,24 @@ class Unusable(ConfigError):
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier run left in the folder: nothing, an unfinished run, or a result."""
+    """The state that an earlier run left in the folder: nothing, an unfinished run, or a result."""
 
     exists: bool = False
     checkpoint: bool = False
     result: dict[str, Any] | None = None
-    seen: tuple[int | None, ...] | None = None  # the versions of the files that this was read from
+    seen: tuple[int | None, ...] | None = None  # the versions of the files before they were read
 
     @property
     def status(self) -> str | None:
-        """The result's status, where there is a result."""
+        """The status of the result; None without a result."""
         return None if self.result is None else str(self.result["status"])
 
 
 def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
-    """Read what is in ``folder``, without touching it.
+    """Read the state of ``folder``, without changing any file.
 
     Args:
-        wanted: the scientific part of the configuration that is to run there.
+        wanted: the scientific part of the configuration that is to run in the folder.
 
     Raises:
         Unusable: the folder holds unreadable files, or a run of another configuration.
@@ -67,14 +67,14 @@ def inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
 
 
 def versions(folder: Path) -> tuple[int | None, ...]:
-    """What tells the result and the checkpoints in ``folder`` from those that replace them; None for a missing one."""
+    """The modification times of the result and the checkpoints in ``folder``, in ns; None for a missing file."""
     return tuple(layout.version(folder / name) for name in (RESULT, *CHECKPOINTS))
 
 
 def _inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
     check_folder("folder", folder)
     if (folder / MOVING).exists():
-        return Earlier()  # what is there is being moved aside; whoever takes the folder goes on with that
+        return Earlier()  # a move was cut short; the next process that occupies the folder completes the move
     if wrong := wrong_kind(folder, RUN_FILES, RUN_FOLDERS):
         name, problem = wrong
         raise Unusable(problem, f"{folder / name}: {problem}; {_REMEDY}")
@@ -83,7 +83,7 @@ def _inspect(folder: Path, wanted: Mapping[str, Any]) -> Earlier:
     if not begun and result is None:
         return Earlier()
     if not begun and result is not None and result["status"] == "failed":
-        return Earlier(True, False, result)  # it failed before it began; the sweep said so in its place
+        return Earlier(True, False, result)  # the job failed before it began, and the sweep wrote its result
     differences = list(_differences(_config_there(folder), wanted))
     if differences:
         shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
@@ -104,12 +104,12 @@ def occupied(
     aside: bool,
     seen: tuple[int | None, ...] | None = None,
 ) -> Iterator[None]:
-    """Work in ``folder``: nobody else does meanwhile, and it holds the configuration.
+    """Lock ``folder`` for this process, and write the configuration there.
 
     Args:
         config, overrides: written to ``config.yaml`` and ``overrides.yaml``.
-        aside: move what is there to a numbered sibling first (``<folder>.1``, ``<folder>.2``, ...).
-        seen: of :func:`inspect`; refuse a folder in which another process has worked since.
+        aside: first move an earlier run to a numbered sibling folder (``<folder>.1``, ``<folder>.2``, ...).
+        seen: from :func:`inspect`; refuse a folder in which another process has worked since then.
 
     Raises:
         ConfigError: the folder cannot be made or written, or another process works in it.
@@ -140,7 +140,7 @@ def _make_ready(folder: Path, config: Mapping[str, Any], overrides: list[str], a
     if aside or (folder / MOVING).exists():
         move_aside(folder)
     earlier = folder / RESULT
-    if earlier.exists():  # of a failed or pruned run that is tried again
+    if earlier.exists():  # the result of a failed or pruned run that runs again
         os.replace(earlier, layout.free_name(earlier))
     write_config(folder, config, overrides)
 
@@ -152,11 +152,11 @@ def _unwritable(folder: Path, error: OSError | ValueError) -> ConfigError | RunF
     return ConfigError(f"folder={folder}: {where} cannot be written ({getattr(error, 'strerror', None) or error})")
 
 
-# --- what is there -------------------------------------------------------------------------------------------------
+# --- the files of an earlier run -----------------------------------------------------------------------------------
 
 
 def wrong_kind(folder: Path, files: tuple[str, ...], folders: tuple[str, ...]) -> tuple[str, str] | None:
-    """A name in ``folder`` under which there is a folder instead of a file, or the reverse, and what is wrong."""
+    """The first name in ``folder`` that is a folder instead of a file, or the reverse, and the problem in words."""
     for name in files:
         if (folder / name).is_dir():
             return name, f"{name} is a folder where there should be a file"
@@ -204,7 +204,11 @@ def _json(value: Any) -> str:
 
 
 def _result(folder: Path) -> dict[str, Any] | None:
-    """The result there, if its metrics can be shown again."""
+    """The result in ``folder``; None if there is none.
+
+    Raises:
+        Unusable: the result cannot be read, or its prediction error is no number.
+    """
     try:
         result = read_result(folder)
     except Damaged as damage:
@@ -216,12 +220,12 @@ def _result(folder: Path) -> dict[str, Any] | None:
 
 
 def move_aside(folder: Path) -> None:
-    """What an earlier run left in ``folder`` goes to a new sibling (``<folder>.1``); claims to the folder stay.
+    """Move the files of an earlier run in ``folder`` to a new sibling folder (``<folder>.1``). Lock files stay.
 
-    The caller holds such a claim. Where no run has left anything, no sibling is made. A move that was cut short is
-    completed by the next call.
+    The caller holds the lock or the lease of the folder. Without files of a run, no sibling is created. A later call
+    completes a move that was cut short.
     """
-    folder = folder.resolve()  # a link may lead to another disk: what is moved stays on its own
+    folder = folder.resolve()  # a link may lead to another disk: make the sibling on the same disk
     marker = folder / MOVING
     if not marker.exists() and not any((folder / name).exists() for name in (*RUN_FILES, *RUN_FOLDERS)):
         return
@@ -232,14 +236,14 @@ def move_aside(folder: Path) -> None:
         write_json_atomic(sibling / MOVED_ASIDE, {"from": folder.name, "moved": timestamp()})
         write_text_atomic(marker, sibling.name)
     moving = [entry for entry in folder.iterdir() if entry.name not in _STAY]
-    # The result first: without it nobody takes what is left for a finished run.
+    # Move the result first: without it, the files left behind do not look like a finished run.
     for entry in sorted(moving, key=lambda entry: entry.name != RESULT):
         os.replace(entry, sibling / entry.name)
     marker.unlink()
 
 
 def _sibling_begun(marker: Path) -> Path | None:
-    """The sibling to which a move that was cut short goes, or None."""
+    """The target folder of a move that was cut short; None if there is no such move."""
     try:
         name = marker.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

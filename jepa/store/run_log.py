@@ -1,4 +1,4 @@
-"""``run.log``: what a run says, for people. Its only writer."""
+"""Write ``run.log``, the log messages of a run for people. No other module does."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jepa.store.layout import RUN_LOG
 
 
 class RunLog:
-    """Keeps what the run says until there is a folder for it, then writes it to ``run.log`` as it comes.
+    """Writes the run's log messages to ``run.log``. Messages before :meth:`open` are buffered.
 
-    Nothing that goes wrong with the log stops the run.
+    Errors while writing do not stop the run.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class RunLog:
         return self
 
     def open(self, folder: Path) -> None:
-        """Write to ``folder/run.log``, after what an earlier sitting wrote there."""
+        """Write to ``folder/run.log`` from now on, after the lines of earlier sittings."""
         self._file = _LogFile(folder / RUN_LOG, encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._buffer.setTarget(self._file)
@@ -38,7 +38,7 @@ class RunLog:
         self._logger.addHandler(self._file)
 
     def crash(self, error: BaseException) -> None:
-        """Write the traceback of what ended the run: for the log alone, the screen gets one line."""
+        """Write the traceback of the error that ended the run. The traceback goes to the log only."""
         if self._file is not None:
             record = self._logger.makeRecord("jepa", logging.ERROR, __file__, 0, "the run failed", (), None)
             record.exc_info = (type(error), error, error.__traceback__)
@@ -55,13 +55,13 @@ class RunLog:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file whose errors (a full disk) are not shown: Python would print a traceback for each line."""
+    """A log file that ignores errors such as a full disk. Python would print a traceback for each line."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Do nothing."""
 
 
 def append_failure(folder: Path, error: str, traceback: str) -> None:
-    """Add to ``run.log`` what ended a job that could not say so itself."""
+    """Append the error and the traceback of a job that could not write ``run.log`` itself."""
     with open(folder / RUN_LOG, "a", encoding="utf-8") as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} failed: {error}\n{traceback}")

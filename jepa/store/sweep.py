@@ -1,6 +1,6 @@
-"""``sweep.json``: the jobs of a sweep and the axes that it varies. Its only reader and its only writer.
+"""Read and write ``sweep.json``: the jobs of a sweep and the axes that it varies. No other module does.
 
-Nothing but names and order would be lost without this file: the jobs' own files are the truth.
+The results are in the jobs' own folders. Without this file, only the names and the order of jobs would be lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """axes: the keys that jobs differ in. jobs: all that were planned. search: Optuna proposes them."""
+    """The plan of a sweep. axes: the keys that jobs differ in. jobs: all planned jobs. search: Optuna proposed them."""
 
     axes: tuple[str, ...] = ()
     jobs: tuple[PlannedJob, ...] = ()
@@ -34,7 +34,7 @@ class SweepPlan:
 
 
 def read_state(folder: PathLike) -> dict[str, Any] | None:
-    """What ``sweep.json`` in ``folder`` holds; None where there is no such file.
+    """The content of ``sweep.json`` in ``folder``; None if there is no such file.
 
     Raises:
         Damaged: the file cannot be read, or does not hold what a sweep writes there.
@@ -50,21 +50,21 @@ def read_state(folder: PathLike) -> dict[str, Any] | None:
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write ``sweep.json``, keeping the jobs that earlier sittings asked for, and the launcher of the first.
+    """Write ``sweep.json``. Keep the jobs of earlier sittings, and the launcher chosen automatically ("auto").
 
     Raises:
         OSError: the file cannot be written.
     """
     try:
         earlier = read_state(folder) or {}
-    except Damaged:  # its jobs are found again as they are asked for
+    except Damaged:  # lost jobs are added again when a command asks for them
         earlier = {}
     first = {"auto": earlier["auto"]} if "auto" in earlier else {}
     write_json_atomic(folder / SWEEP, {**first, **state, "jobs": {**earlier.get("jobs", {}), **state["jobs"]}})
 
 
 def read_plan(folder: PathLike) -> SweepPlan | None:
-    """The jobs and axes of the sweep in ``folder``; None where there is no ``sweep.json``. Raises Damaged."""
+    """The jobs and axes of the sweep in ``folder``; None if there is no ``sweep.json``. Raises Damaged."""
     state = read_state(folder)
     if state is None:
         return None
@@ -80,7 +80,7 @@ def read_plan(folder: PathLike) -> SweepPlan | None:
 
 
 def _trial(entry: Mapping[str, Any], place: int) -> int:
-    """A job's trial number; of searches from before it was recorded, from the label, else the order of writing."""
+    """A job's trial number. Earlier versions did not record it: use the number in the label, else the job's place."""
     if isinstance(entry.get("trial"), int):
         return int(entry["trial"])
     label = re.match(r"trial (\d+)", str(entry.get("label", "")))
