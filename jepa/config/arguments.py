@@ -1,7 +1,7 @@
-"""The command line before Hydra reads it: paths are quoted, a mode is chosen, and what would be ignored is refused.
+"""Prepares the command line for Hydra: quotes paths, chooses single run or multirun, and refuses ignored words.
 
-Hydra decides between one run and many before it composes, and its grammar gives ``=`` and ``,`` a meaning that they do
-not have in paths. Both are settled here, on the words themselves.
+Hydra chooses between one run and many before it composes the configuration. Its grammar also gives ``=`` and ``,`` a
+meaning that they do not have in paths. So this module edits the words of the command line before Hydra reads them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _PATH_KEYS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
-_ADDED_GROUPS = {SWEEP_GROUP: "sweeps/", PRESET_GROUP: "conf/reproduce/"}  # not in the defaults list; and their folders
+_ADDED_GROUPS = {SWEEP_GROUP: "sweeps/", PRESET_GROUP: "conf/reproduce/"}  # groups not in the defaults list -> folders
 _LONGEST = 20_000  # characters of one word; Hydra's parser takes seconds for more
-_DEEPEST = 40  # brackets within brackets; Hydra's parser is recursive
+_DEEPEST = 40  # nesting of brackets; Hydra's parser is recursive
 _PLAIN_PATH = re.compile(r"[\w./\-+:~]+", re.ASCII)
 
 
 def prepare(words: Sequence[str]) -> list[str]:
-    """The command line as Hydra is given it.
+    """The command line to pass to Hydra.
 
     Raises:
-        ConfigError: a word that Hydra could not read, or one that would be ignored in the mode that was asked for.
+        ConfigError: Hydra cannot read a word, or would ignore a word in the requested mode.
     """
     for word in words:
         _check_word(word)
@@ -49,7 +49,7 @@ def prepare(words: Sequence[str]) -> list[str]:
 
 
 def flag(word: str) -> str:
-    """A word's flag or key: what stands before ``=``."""
+    """The flag or key of a word: the part before ``=``."""
     return word.partition("=")[0]
 
 
@@ -59,10 +59,10 @@ def is_multirun(words: Sequence[str]) -> bool:
 
 
 def deferred(words: Sequence[str], key: str) -> list[str] | None:
-    """``words`` with the override of ``key`` written so that Hydra leaves it to the jobs; None where that is no remedy.
+    """Rewrite the override of ``key`` so that Hydra applies it to the jobs only; None if this does not help.
 
-    Hydra sets every plain override in the sweep's own configuration, which has the default options only. A sweep over
-    groups may well have jobs with that key.
+    Hydra applies every plain override to the sweep's own configuration too. This configuration has the default options
+    of all groups and may lack ``key``, although the jobs of a sweep over groups have it.
     """
     if not is_multirun(words) or "." not in key or key.startswith(("hydra", "sweep.")):
         return None
@@ -75,7 +75,7 @@ def deferred(words: Sequence[str], key: str) -> list[str] | None:
 
 
 def quoted(text: str) -> str:
-    """``text`` in the quotes of Hydra's grammar."""
+    """``text`` in quotes, escaped for Hydra's grammar."""
     escaped = re.sub(r"(\\+)(?='|$)", lambda match: match.group(1) * 2, text).replace("'", "\\'")
     return f"'{escaped}'"
 
@@ -97,7 +97,7 @@ def _check_word(word: str) -> None:
 
 
 def _with_quotes(word: str) -> str:
-    """A path that holds ``=``, or an existing one with other characters of Hydra's grammar, is quoted for it."""
+    """Quote a path if it contains ``=``, or if it exists and contains other special characters of Hydra's grammar."""
     key, separator, value = word.partition("=")
     name = key.lstrip("+")
     if not separator or name not in _PATH_KEYS:
@@ -127,7 +127,7 @@ def _exists(path: str) -> bool:
 
 
 def _with_plus(word: str) -> str:
-    """``sweep=NAME`` and ``reproduce=NAME`` as Hydra wants them; the path of a file stands for its name."""
+    """Add ``+`` to ``sweep=NAME`` and ``reproduce=NAME``, as Hydra requires; replace the path of a file by its name."""
     key, separator, name = word.partition("=")
     key = key.removeprefix("+")
     if key not in _ADDED_GROUPS or not separator:
@@ -140,7 +140,7 @@ def _with_plus(word: str) -> str:
 
 
 def _with_mode(words: list[str]) -> list[str]:
-    """``--multirun`` where a sweep file is to be run; a single run is refused the keys of sweeps."""
+    """Add ``--multirun`` if a sweep file is given. Raise ConfigError if a single run is given keys of sweeps."""
     file = next((word for word in words if flag(word) == f"+{SWEEP_GROUP}"), None)
     if is_multirun(words):
         return words
@@ -159,7 +159,7 @@ def _with_mode(words: list[str]) -> list[str]:
 
 
 def _own_folder(word: str) -> str:
-    """``hydra.run.dir=X`` as ``folder=X``: Hydra would make the folder before the configuration is checked."""
+    """Replace ``hydra.run.dir=X`` by ``folder=X``: Hydra would create X before the configuration is checked."""
     key, separator, value = word.partition("=")
     if key.lstrip("+") != "hydra.run.dir" or not separator or "${" in value:
         return word

@@ -1,6 +1,6 @@
-"""Composition: where the yaml files are, how a run's configuration is composed, checked and named by its hash.
+"""Composes a run's configuration, checks it, and computes its hash.
 
-Torch-free: ``--help``, ``--cfg job`` and tab completion import this module and no component.
+Imports no torch: ``--help``, ``--cfg job`` and tab completion import this module and no component.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jepa.config.search_path import PRESET_GROUP, config_dir, group_options, gro
 
 __all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir", "config_hash", "register"]
 
-# What may be imported and called because a yaml file names it.
+# Classes that a yaml file may name, so that Hydra imports and calls them.
 TRUSTED_TARGETS = ("jepa.*", "hydra_plugins.*", "optuna.*")
 
 
@@ -34,7 +34,8 @@ TRUSTED_TARGETS = ("jepa.*", "hydra_plugins.*", "optuna.*")
 def plugins() -> tuple[str, ...]:
     """The packages of this project's launchers and sweepers, as conf/hydra names them.
 
-    Each has a function register() that makes them known to Hydra. They stand above this module.
+    Each package has a function register() that registers them with Hydra. This module reads the names from yaml,
+    because it must not depend on packages that depend on it.
     """
     texts = [path.read_text(encoding="utf-8") for path in sorted((config_dir() / "hydra").glob("*/*.yaml"))]
     found = [name for text in texts for name in re.findall(rf"^_target_: ({OWN}\.\w+)\.", text, re.MULTILINE)]
@@ -42,7 +43,7 @@ def plugins() -> tuple[str, ...]:
 
 
 def register() -> None:
-    """Make Hydra know this project: its search path, its resolvers, its launchers and sweepers."""
+    """Register this project's search path, resolvers, launchers and sweepers with Hydra."""
     register_search_path()
     resolvers: dict[str, Callable[..., Any]] = {
         "jepa.hash": _hash,
@@ -59,7 +60,7 @@ def register() -> None:
 
 
 def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command line with what depends on this machine filled in by the plugins, and a line on each choice made."""
+    """Let the plugins fill in choices that depend on this machine; return the command line and a note per choice."""
     prepared, notes = list(arguments), []
     for name in plugins():
         prepared, note = import_module(name).prepare_arguments(prepared)
@@ -68,7 +69,7 @@ def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
-    """The configuration that these command-line overrides compose, unchecked.
+    """Compose the configuration from command-line overrides, without checking it.
 
     Args:
         overrides: as on the command line, for example ``["model=simclr", "dataset.noise=1"]``.
@@ -83,7 +84,7 @@ def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
 
 
 def scientific_config(cfg: DictConfig) -> dict[str, Any]:
-    """What ``cfg`` says of the science: resolved, without operational keys, numbers in one spelling (1.0 is 1)."""
+    """The part of ``cfg`` that affects the numbers: resolved, without operational keys; 1.0 is written as 1."""
     plain = {
         str(key): _plain(cfg, str(key))
         for key in cfg
@@ -106,7 +107,7 @@ def config_hash(cfg: DictConfig) -> str:
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """``cfg`` as plain dictionaries and lists, every interpolation resolved, without Hydra's own node."""
+    """``cfg`` as plain dictionaries and lists, with interpolations resolved and without Hydra's own node."""
     return {str(key): _plain(cfg, str(key)) for key in cfg if key != "hydra"}
 
 
@@ -116,7 +117,7 @@ def _plain(cfg: DictConfig, key: str) -> Any:
 
 
 def canonical(value: Any) -> Any:
-    """``value`` with numbers in one spelling (1.0 is 1), and without the modules that hold this package's classes."""
+    """``value`` with 1.0 written as 1, and with this package's classes named without their module."""
     if isinstance(value, Mapping):
         return {str(key): _class_name(item) if key == "_target_" else canonical(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -127,7 +128,7 @@ def canonical(value: Any) -> Any:
 
 
 def _class_name(target: Any) -> Any:
-    """A class of this package by its name alone: a run stays the same run when a class moves to another module."""
+    """The name of a class of this package without its module, so that moving a class does not change a run's hash."""
     own = isinstance(target, str) and target.startswith(f"{OWN}.")
     return str(target).rpartition(".")[2] if own else target
 
@@ -136,7 +137,7 @@ def _class_name(target: Any) -> Any:
 
 
 def _groups() -> str:
-    """The groups of this project with their options, a line each, for --help."""
+    """One line for each group of this project, with its options, for --help."""
     names = [name for name in groups() if not name.startswith("hydra/") and name != PRESET_GROUP]
     lines = [f"{name}: {', '.join(group_options(name))}" for name in names]
     presets = f"{PRESET_GROUP}: published settings, KIND/COEFFICIENT/METHOD; +{PRESET_GROUP}=help lists them"
@@ -148,7 +149,7 @@ def _hash(*, _root_: DictConfig) -> str:
 
 
 def _choices(*, _root_: DictConfig) -> dict[str, Any]:
-    """The option chosen for each group of conf/; empty where Hydra's own node is not at hand."""
+    """The option chosen for each group of conf/; empty if Hydra's own node is not available."""
     found = OmegaConf.select(_root_, "hydra.runtime.choices")
     if found is None and HydraConfig.initialized():
         found = HydraConfig.get().runtime.choices
@@ -168,7 +169,7 @@ def _sweep_name(*, _root_: DictConfig) -> str:
 
 
 def _warmup_epochs(epochs: Any) -> Any:
-    """A tenth of the epochs; one at least, where there are more."""
+    """A tenth of the epochs, but at least one; 0 if there is only one epoch."""
     if isinstance(epochs, bool) or not isinstance(epochs, int) or not 1 < epochs <= 10**9:
         return 0
     tenth = epochs / 10
@@ -179,7 +180,7 @@ def _warmup_epochs(epochs: Any) -> Any:
 
 
 def check_closed(cfg: DictConfig) -> RunConfig:
-    """The closed nodes of ``cfg`` as dataclasses.
+    """Convert the closed nodes of ``cfg`` to dataclasses.
 
     Raises:
         ConfigError: an unknown or missing key, a value of another type or out of range.

@@ -1,7 +1,7 @@
-"""Other packages whose classes a configuration may name: one's own losses, methods, distractors and so on.
+"""Extensions: other packages whose classes a configuration may name, such as losses, methods or distractors.
 
-A package is allowed by ``extensions=[mypkg]`` for one command, or once it is installed by an entry point of the group
-``jepa.extensions``. Everything else stays refused, since a configuration could otherwise run any code.
+``extensions=[mypkg]`` allows a package for one command. An installed package with an entry point of the group
+``jepa.extensions`` is always allowed. All other packages are refused; otherwise a configuration could run any code.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def allowed_packages(extensions: Sequence[str]) -> tuple[str, ...]:
 
 
 def whitelist(extensions: Sequence[str]) -> tuple[str, ...]:
-    """The targets that Hydra may import and call: those packages' modules."""
+    """Patterns of the targets that Hydra may import and call: all modules of the allowed packages."""
     return tuple(f"{name}.*" for name in allowed_packages(extensions))
 
 
 def versions(extensions: Sequence[str]) -> dict[str, str]:
-    """The version of each package but this one; "unknown" for one that is no installed distribution."""
+    """The version of each allowed package except this one; "unknown" if it is not an installed distribution."""
     found = {}
     for name in allowed_packages(extensions)[1:]:
         try:
@@ -41,10 +41,10 @@ def versions(extensions: Sequence[str]) -> dict[str, str]:
 
 
 def check_package(key: str, name: object) -> str:
-    """``name`` if a package of that name can be imported.
+    """Return ``name`` if a package of this name can be imported.
 
     Raises:
-        ConfigError: names ``key``: no name of a package, or no package of that name.
+        ConfigError: names ``key``; ``name`` is not a valid package name, or there is no such package.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ConfigError(f"{key}={name!r}: must be names of packages, as in {key}=[mypkg]")

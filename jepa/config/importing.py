@@ -1,4 +1,4 @@
-"""A configuration of the original code in our words: which options and values differ from our defaults. Torch-free."""
+"""Translates a configuration of the original code into options and values of this project. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from jepa.errors import ConfigError
 _ORIGINAL_WARMUP = 10  # epochs
 _DEFAULT_EPOCHS = 100
 _NETWORKS = {"predictor": ("model/predictor", "hidden"), "projector": ("model/projector", "layers")}
-_TRAINING = {  # by our model: the original's keys of the learning rate, and of the number of epochs
+_TRAINING = {  # model -> the original's keys of the learning rate, and its key of the number of epochs
     "rssm": (("rssm.adam_lr", "adam_lr"), "epochs"),
     "supervised": (("probing_cfg.probe_lr",), "probing_cfg.epochs_predictor"),
 }
 _LARS = (("base_lr",), "epochs")
-# Every published setting says these. Where a file leaves them to the original's defaults, ours may be others.
+# Every published setting sets these keys. If a file omits one, our default may differ from the original's.
 _SAID = {
     "vicreg": ("vicreg.sim_coeff", "vicreg.std_coeff", "vicreg.cov_coeff"),
     "simclr": ("simclr.temperature", "simclr.normalize_embeddings"),
     "rssm": ("rssm.min_var",),
 }
-_ALWAYS_SHOWN = ("dataset.noise", "dataset.static_noise")  # where they are not 0, as in conf/reproduce
+_ALWAYS_SHOWN = ("dataset.noise", "dataset.static_noise")  # shown unless 0, as in conf/reproduce
 
 
 class _Ours(NamedTuple):
     value: Any
-    name: str  # the original's key that asks for it
+    name: str  # the original's key that requires this value
 
 
 @dataclass
 class Translation:
-    """What the original's keys ask for, in our words: options by group, values by key; and what has no part in it."""
+    """The translation of the original's keys: options by group, values by key, and the keys that are left out."""
 
     choices: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)  # reason -> "key=value" in the original's words
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # reason -> "key=value" as in the original's file
     notes: list[str] = field(default_factory=list)
 
     def leave_out(self, name: str, value: Any, reason: str) -> None:
-        """Record why a key of the original has no part in the command; the first reason stands."""
+        """Record why the command omits a key of the original. Only the first reason is kept."""
         if any(text.partition("=")[0] == name for texts in self.left_out.values() for text in texts):
             return
         text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
@@ -53,7 +53,7 @@ class Translation:
 
 
 class _Wanted:
-    """The original's keys, and what they ask for so far."""
+    """The original's keys, and their translation so far."""
 
     def __init__(self, old: Mapping[str, Any]) -> None:
         self.old = old
@@ -64,24 +64,24 @@ class _Wanted:
         self.found = Translation()
 
     def of(self, part: str) -> Any:
-        """What the section of the model says of ``part``; None where it says nothing."""
+        """The value of ``part`` in the section of the model, or None."""
         return self.old.get(f"{self.section}.{part}")
 
     def choose(self, group: str, option: str, name: str) -> None:
-        """Ask for an option of one of our groups, since the original's key ``name`` does."""
+        """Choose an option of one of our groups because of the original's key ``name``."""
         self.choices[group] = _Ours(option, name)
 
     def set(self, key: str, value: Any, name: str) -> None:
-        """Ask for a value of one of our keys, since the original's key ``name`` does."""
+        """Set one of our keys because of the original's key ``name``."""
         self.values[key] = _Ours(value, name)
 
 
 def translate(old: Mapping[str, Any], *, probe: str = "least_squares") -> Translation:
-    """Our options and values for ``old``: those that differ from our defaults.
+    """The options and values for ``old`` that differ from our defaults.
 
     Args:
-        old: checked values by the original's full names, of :func:`jepa.config.original_files.read`.
-        probe: least_squares, the exact minimiser, or adam, as the original fits its probes.
+        old: full names of the original's keys -> checked values, from :func:`jepa.config.original_files.read`.
+        probe: least_squares (exact), or adam (as in the original).
 
     Raises:
         ConfigError: the method is missing, or has no equivalent here.
@@ -123,11 +123,11 @@ def _model(old: Mapping[str, Any]) -> str:
     return "idm"
 
 
-# Each of the following deals with some keys of the original, whose names it returns.
+# Each function below translates some keys of the original and returns their names.
 
 
 def _dataset(wanted: _Wanted) -> list[str]:
-    """The file of conf/dataset that is nearest, and the images of structured noise."""
+    """Choose the closest file of conf/dataset and the images of structured noise."""
     old = wanted.old
     changing, fixed = old.get("dataset_noise", 0), old.get("dataset_static_noise", 0)
     structured = old.get("dataset_structured_noise", False)
@@ -148,7 +148,7 @@ def _dataset(wanted: _Wanted) -> list[str]:
 
 
 def _networks(wanted: _Wanted) -> list[str]:
-    """Encoder, predictor and projector, by word or by an MLP's widths; the decoder is as wide as the encoder."""
+    """Choose encoder, predictor and projector, by name or by an MLP's widths, and the decoder's width."""
     section = wanted.section
     if wanted.of("arch") is not None:
         wanted.choose("model/encoder", wanted.of("arch"), f"{section}.arch")
@@ -166,7 +166,7 @@ def _networks(wanted: _Wanted) -> list[str]:
 
 
 def _training(wanted: _Wanted) -> list[str]:
-    """Learning rate, epochs and warm-up; which of the original's keys is meant depends on the method."""
+    """Set learning rate, epochs and warm-up. The method decides which of the original's keys apply."""
     old, model, found = wanted.old, wanted.model, wanted.found
     rates, epochs = _TRAINING.get(model, _LARS)
     for name in ("base_lr", "adam_lr", "rssm.adam_lr", "epochs"):
@@ -188,7 +188,7 @@ def _training(wanted: _Wanted) -> list[str]:
 
 
 def _warmup(wanted: _Wanted) -> None:
-    """The original warms up for 10 epochs, however many there are; we for a tenth of them."""
+    """Set the warm-up: the original's default is 10 epochs, ours is a tenth of the epochs."""
     epochs, warmup = wanted.old.get("epochs", _DEFAULT_EPOCHS), wanted.old.get("warmup", _ORIGINAL_WARMUP)
     if warmup < epochs or "warmup" in wanted.old:
         wanted.set("trainer.warmup_epochs", warmup, "warmup")
@@ -197,7 +197,7 @@ def _warmup(wanted: _Wanted) -> None:
 
 
 def _probing(wanted: _Wanted, probe: str) -> list[str]:
-    """How the probes are fitted. For the supervised method these keys say how it is trained."""
+    """Set how the probes are fitted. For the supervised method these keys set how the method is trained."""
     of_training = {"probing_cfg.full_finetune"}
     if wanted.model == "supervised":
         of_training |= {"probing_cfg.probe_lr", "probing_cfg.epochs_predictor"}
@@ -220,7 +220,7 @@ def _probing(wanted: _Wanted, probe: str) -> list[str]:
 
 
 def _place(wanted: _Wanted) -> list[str]:
-    """Folder, logger and device."""
+    """Set folder, logger and device."""
     old, found = wanted.old, wanted.found
     root, name, group = (old.get(key) for key in ("output_root", "run_name", "run_group"))
     if "output_path" in old:
@@ -247,7 +247,7 @@ def _place(wanted: _Wanted) -> list[str]:
 
 
 def _keep_differences(wanted: _Wanted) -> None:
-    """Move to the translation what our configuration has a place for and what is not our default anyway."""
+    """Keep the options and values that our configuration has and that differ from our defaults."""
     found, chosen = wanted.found, f"model={wanted.model}"
     offered = {group: option for group, option in _composed(chosen)[1].items() if option is not None}
     for group, (option, name) in wanted.choices.items():
@@ -267,7 +267,7 @@ def _keep_differences(wanted: _Wanted) -> None:
 
 
 def _say_defaults(wanted: _Wanted, base: DictConfig) -> None:
-    """Note the defaults of ours that stand in for values which the files leave to the original's own defaults."""
+    """Note the keys that the files omit: they take our defaults instead of the original's."""
     keys = [str(KEYS[name].ours) for name in (*_SAID.get(wanted.model, ()), "batch_size") if name not in wanted.old]
     if "optimizer.base_lr" not in wanted.values:
         keys.append("optimizer.base_lr")
@@ -287,6 +287,6 @@ def _at(config: DictConfig, key: str) -> tuple[bool, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _composed(*choices: str) -> tuple[DictConfig, dict[str, Any]]:
-    """The configuration that options compose, and the option of each group."""
+    """Compose a configuration from options; return it and the option of each group."""
     config = compose(list(choices), with_hydra=True)
     return config, dict(config.hydra.runtime.choices)

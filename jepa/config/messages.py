@@ -1,4 +1,4 @@
-"""What Hydra says of a configuration it cannot compose, as one line that a user can act on."""
+"""Turns an error of Hydra's composition into one line that tells the user what to change."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ALREADY_THERE = re.compile(r"(An item is already at|^Multiple values for) '?(?P
 
 
 def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Iterable[str] = ()) -> ConfigError | None:
-    """The error of a user's making behind ``error``, in one line; None where it is nothing of the kind.
+    """The user's mistake that caused ``error``, as a one-line error; None if the user did not cause it.
 
-    known_keys: full names of all keys, among which the nearest spelling is looked for.
-    arguments: the command line, where Hydra does not say which of its words is meant.
+    known_keys: full names of all keys, to suggest the nearest spelling.
+    arguments: the command line, for errors in which Hydra does not name the word.
     """
     if isinstance(error, ConfigError):
         return error
@@ -58,7 +58,7 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Ite
 
 
 def missing_key(error: BaseException) -> str | None:
-    """The key that Hydra could not set because its configuration has none of that name."""
+    """The key that Hydra could not set because the configuration lacks it."""
     found = _NO_SUCH_KEY.search(str(error))
     return found["key"] if found else None
 
@@ -81,7 +81,7 @@ def all_keys(cfg: DictConfig) -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """What ``error`` and its cause say, without line breaks."""
+    """The messages of ``error`` and its cause, without line breaks."""
     texts = [str(error)] if str(error).strip() else []
     if isinstance(error.__cause__, OmegaConfBaseException):
         texts.append(str(error.__cause__))
@@ -91,7 +91,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _from_composition(error: BaseException) -> bool:
-    """Whether a plain exception was raised while Hydra read overrides or yaml, not while a run was at work."""
+    """Whether an exception was raised while Hydra read overrides or yaml, not during a run."""
     module = None
     trace = error.__traceback__
     while trace is not None:
@@ -120,7 +120,7 @@ def _no_such_option(text: str) -> ConfigError:
 
 
 def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
-    """A group was given a number, null or the like for an option."""
+    """The error for a group whose option is a number, null or similar."""
     known = groups()
     for word in arguments:
         group, _, option = word.lstrip("+").partition("=")
@@ -131,7 +131,7 @@ def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
 
 
 def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
-    """The error for a key or group that is none of ``known_keys``: the nearest spelling, or the option to choose."""
+    """The error for an unknown key or group; suggests the nearest spelling, or the option to choose."""
     if "/" in key:
         known = [name for name in groups() if not name.startswith("hydra/")]
         hint = nearest(key, known)

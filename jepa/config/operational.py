@@ -1,8 +1,8 @@
-"""Which keys only say how a run is carried out. Imports nothing: what reads results needs to know it without Hydra."""
+"""The operational keys: they set how a run is executed. Imports nothing, so that ``jepa.results`` needs no Hydra."""
 
 from __future__ import annotations
 
-# Keys that decide how a run is carried out, not what it computes: two runs that differ in them alone have one hash.
+# Keys that set how a run is executed, not what it computes. Two runs that differ only in these keys have the same hash.
 OPERATIONAL_KEYS = frozenset(
     {
         "checkpoint",
@@ -30,16 +30,16 @@ OPERATIONAL_NESTED_KEYS = frozenset(
     {
         "trainer.compile",
         "trainer.cuda_graph",
-        "trainer.kernels",  # the same mathematics, rounded otherwise, as on another device
+        "trainer.kernels",  # the same mathematics with other rounding, as on another device
         "trainer.log_every_steps",
         "trainer.probe_every_epochs",
-        "trainer.warmup_epochs",  # counts where a schedule reads it: as optimizer.schedule.warmup_epochs
-        "dataset.cifar10_folder",  # the same images wherever they lie
+        "trainer.warmup_epochs",  # enters the hash as optimizer.schedule.warmup_epochs
+        "dataset.cifar10_folder",  # the folder does not change the images
         "dataset.texture.folder",
     }
 )
 
-# Keys of the top level that steer a sweep itself; no job is given them.
+# Top-level keys that control the sweep itself. Jobs do not receive them.
 CONTROL_KEYS = ("sweep", "dry_run", "yes", "retry_failed", "reuse")
 
 
@@ -49,8 +49,8 @@ def top(key: str) -> str:
 
 
 def says_how(key: str) -> bool:
-    """Whether a key says how a run is carried out, so that jobs which differ in it alone are one job."""
+    """Whether a key sets only how a run is executed. Jobs that differ only in such keys are the same job."""
     bare = key.lstrip("+~")
-    if bare == "trainer.warmup_epochs":  # read by a schedule, under whose name it counts
+    if bare == "trainer.warmup_epochs":  # sets optimizer.schedule.warmup_epochs
         return False
     return top(key) in OPERATIONAL_KEYS or bare in OPERATIONAL_NESTED_KEYS

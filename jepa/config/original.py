@@ -1,7 +1,7 @@
-"""The keys of the original code's configuration files, and what each is called here. Data, and the checks of values.
+"""A table of the keys in the original code's configuration files: our name of each key, and a check of its values.
 
-The original's format is flat: top-level keys, and the sections ``vicreg``, ``simclr``, ``rssm``, ``probing_cfg``.
-``jepa.config.importing`` turns a file into a command of ours.
+The original's format has top-level keys and the sections ``vicreg``, ``simclr``, ``rssm`` and ``probing_cfg``.
+``jepa.config.importing`` translates a file into a command of this project.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from jepa.errors import (
     shown_path,
 )
 
-Check = Callable[[str, Any], Any]  # (the key's full name, a value) -> the value as it is used; raises ConfigError
+Check = Callable[[str, Any], Any]  # (full name of the key, value) -> the value to use; raises ConfigError
 
 
 class Key(NamedTuple):
-    """One key of the original."""
+    """A key of the original."""
 
-    ours: str | None  # a key of ours, or a group of conf/ whose option the value chooses; None: it has no effect
+    ours: str | None  # our key, or a group of conf/ whose option the value chooses; None: no effect
     check: Check
-    note: str = ""  # what a reader of the table should know; of a key without an effect: why it has none
+    note: str = ""  # a remark; for a key without effect, the reason
 
 
 def _count(minimum: int = 1) -> Check:
@@ -46,7 +46,7 @@ def _rate(key: str, value: Any) -> float:
 
 
 def _word(*words: str) -> Check:
-    """One of ``words``, in whatever case."""
+    """A check: the value is one of ``words``; upper and lower case are equal."""
 
     lower = {word.lower(): word for word in words}
 
@@ -62,7 +62,7 @@ def _word(*words: str) -> Check:
 
 
 def _word_or_widths(*words: str) -> Check:
-    """One of ``words``, or the widths of layers such as "512-512"."""
+    """A check: the value is one of ``words``, or widths of layers such as "512-512"."""
 
     def check(key: str, value: Any) -> str:
         if str(value).lower() in words:
@@ -197,7 +197,7 @@ ALIASES = {
     for alias, key in _ALIASES.items()
     if key in section
 }
-# What a key of the original is called here, by the last part of its name: for messages on a key that we do not have.
+# Last part of an original key's name -> our key. For messages about unknown keys.
 NAMES_HERE = {
     name.rpartition(".")[2]: key.ours
     for name, key in reversed([*KEYS.items(), *((alias, KEYS[name]) for alias, name in ALIASES.items())])
@@ -206,10 +206,10 @@ NAMES_HERE = {
 
 
 def known(name: str) -> str:
-    """The key of ``KEYS`` that ``name`` spells.
+    """The key of ``KEYS`` for ``name``, which may be another spelling.
 
     Raises:
-        ConfigError: the original has no such key; the nearest spelling is named.
+        ConfigError: the original has no such key; the message suggests the nearest spelling.
     """
     name = ALIASES.get(name, name)
     if name in KEYS:

@@ -1,4 +1,4 @@
-"""Reads configuration files of the original code: several are merged, and every value is checked. Torch-free."""
+"""Reads, merges and checks configuration files of the original code. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from jepa.errors import ConfigError, shown, shown_path
 
 
 def read(files: Sequence[Path], pairs: Sequence[str] = (), *, ignored: Sequence[str] = ()) -> dict[str, Any]:
-    """The values that files, then pairs ``key=value`` set, by the original's full names.
+    """Full names of the original's keys -> the values that the files and then the pairs set.
 
-    The last one that sets a key wins. A key that is null counts as not set.
+    Later files and pairs override earlier ones. A null value counts as not set.
 
     Args:
-        files: in the original's format.
-        pairs: with sections as in ``vicreg.sim_coeff=25``.
-        ignored: keys that are left out unread.
+        files: files in the original's format.
+        pairs: ``key=value`` with sections, such as ``vicreg.sim_coeff=25``.
+        ignored: keys to skip without reading them.
 
     Raises:
-        ConfigError: a file is missing or damaged, a key is unknown, a value is of a wrong type; names the place.
+        ConfigError: a file is missing or damaged, a key is unknown, or a value has a wrong type; names the place.
     """
     raw: dict[str, Any] = {}
     places: dict[str, str] = {}
@@ -58,12 +58,12 @@ def _pair(text: str) -> tuple[str, DictConfig]:
         raise ConfigError(f"--values {shown(text)}: must be key=value, as in vicreg.sim_coeff=25")
     try:
         return "--values", OmegaConf.from_dotlist([text])
-    except Exception as error:  # yaml and OmegaConf have no common base of their errors
+    except Exception as error:  # the errors of yaml and OmegaConf have no common base class
         raise ConfigError(f"--values {shown(text)}: cannot be read ({one_line(error)})") from error
 
 
 def _entries(node: DictConfig, place: str, ignored: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """(full name, value as it is written) of everything in ``node``."""
+    """Yield the full name and the unresolved value of each key in ``node``."""
     plain = OmegaConf.to_container(node, resolve=False)
     assert isinstance(plain, Mapping)
     for key, value in plain.items():
@@ -87,7 +87,7 @@ def _known(name: str, place: str) -> str:
 
 
 def _resolved(raw: Mapping[str, Any], name: str) -> Any:
-    """The value of ``name``; references to other keys, such as ``${run_name}``, are replaced."""
+    """The value of ``name``, with references to other keys, such as ``${run_name}``, resolved."""
     if not isinstance(raw[name], str) or not ("${" in raw[name] or raw[name] == "???"):
         return raw[name]
     config = OmegaConf.create({})
@@ -95,5 +95,5 @@ def _resolved(raw: Mapping[str, Any], name: str) -> Any:
         OmegaConf.update(config, key, value)
     try:
         return OmegaConf.select(config, name, throw_on_missing=True, throw_on_resolution_failure=True)
-    except Exception as error:  # a resolver raises what comes up
+    except Exception as error:  # a resolver may raise any exception
         raise ConfigError(f"{name}={shown(raw[name])}: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""The published settings, a yaml file each: ``+reproduce=KIND/COEFFICIENT/METHOD``; ``+reproduce=help`` lists them."""
+"""The published settings, one yaml file each: ``+reproduce=KIND/COEFFICIENT/METHOD``; ``+reproduce=help`` lists all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ HELP = f"+{PRESET_GROUP}=help"
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
-    """Whether the command line asks which presets there are."""
+    """Whether the command line asks for the list of presets."""
     return any(text.lstrip("+") == HELP.lstrip("+") for text in arguments)
 
 
 def overview() -> str:
-    """The presets as a grid: a row for each kind of noise and coefficient, and the methods that it has."""
+    """The presets as a table: one row for each kind of noise and coefficient, with the methods available."""
     rows: dict[tuple[str, str], list[str]] = {}
     for name in group_options(PRESET_GROUP):
         kind, coefficient, method = name.split("/")
@@ -32,7 +32,7 @@ def overview() -> str:
 
 
 def unknown_preset(name: str) -> ConfigError:
-    """The error for ``+reproduce=<name>``, which is no preset."""
+    """The error for ``+reproduce=<name>`` if there is no such preset."""
     parts = [option.split("/") for option in group_options(PRESET_GROUP)]
     hint = nearest(name, ("/".join(option) for option in parts))
     kinds = ", ".join(sorted({option[0] for option in parts}))

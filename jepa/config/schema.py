@@ -1,7 +1,7 @@
-"""Schemas of the closed nodes of a configuration, and their checks. Torch-free, so that help and completion stay quick.
+"""Schemas of the closed nodes of a configuration, and their checks. Imports no torch, so help and completion are fast.
 
-A closed node is a dataclass: its fields are the keys, their annotations the types; ranges are checked when one is made.
-Values come from yaml and the command line only, so no field has a default. Open nodes (``model``, ``dataset``,
+A closed node is a dataclass. Its fields are the keys, and their annotations are the types. The constructor checks
+ranges. Values come from yaml and the command line only, so no field has a default. Open nodes (``model``, ``dataset``,
 ``optimizer``, ``probe``, each entry of ``logger``) name a class with ``_target_``; its constructor is their schema.
 """
 
@@ -27,7 +27,7 @@ _Node = TypeVar("_Node")
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long to train and how often to look: conf/trainer."""
+    """Length of the training, and intervals of records and probes: conf/trainer."""
 
     epochs: int
     warmup_epochs: float
@@ -48,7 +48,7 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """How often a run is saved."""
+    """Interval between checkpoints."""
 
     every_epochs: int
 
@@ -76,7 +76,7 @@ class RunConfig:
     yes: bool
     retry_failed: bool
     reuse: str | list[str] | None
-    sweep: dict[str, Any]  # closed by jepa.sweep.spec
+    sweep: dict[str, Any]  # checked by jepa.sweep.spec
     extensions: list[str]
     on_probe: dict[str, Any] | None
     checkpoint: CheckpointConfig
@@ -111,10 +111,10 @@ def _check_device(name: str) -> None:
 
 
 def closed(schema: type[_Node], node: Mapping[str, Any], path: str = "") -> _Node:
-    """Make the dataclass ``schema`` from ``node``, a plain mapping whose keys begin with ``path`` on the command line.
+    """Create the dataclass ``schema`` from the plain mapping ``node``. path: full name of the node.
 
     Raises:
-        ConfigError: an unknown or a missing key, a value of another type, or out of range.
+        ConfigError: a key is unknown or missing, or a value has a wrong type or is out of range.
     """
     hints = typing.get_type_hints(schema)
     for key in node:
@@ -127,10 +127,10 @@ def closed(schema: type[_Node], node: Mapping[str, Any], path: str = "") -> _Nod
 
 
 def typed(key: str, value: Any, hint: Any) -> Any:
-    """``value`` where it is of the type ``hint``; nothing is converted but a whole number where a float is wanted.
+    """Return ``value`` if it has the type ``hint``. Only whole numbers are converted, to float if ``hint`` is float.
 
     Raises:
-        ConfigError: a value of another type.
+        ConfigError: the value has another type.
     """
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
@@ -152,7 +152,7 @@ def typed(key: str, value: Any, hint: Any) -> Any:
 
 
 def check_text(key: str, value: Any) -> None:
-    """Refuse text below ``key`` that no file could hold: lone surrogates and NUL.
+    """Check that no text below ``key`` contains a lone surrogate or NUL, which files cannot hold.
 
     Raises:
         ConfigError: names the key.
@@ -168,7 +168,7 @@ def check_text(key: str, value: Any) -> None:
         raise ConfigError(f"{key}={shown(value)}: holds characters that no file can hold")
 
 
-# What people call a key who come from the original code or from other programs.
+# Names of keys in the original code and in other programs -> our keys.
 ELSEWHERE = {
     **NAMES_HERE,
     "checkpoint_path": "init_from",
@@ -187,10 +187,11 @@ _LONGEST_NAME = 60
 
 
 def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
-    """The error for ``key``, which is none of the full names ``allowed``.
+    """The error for ``key``, which is not one of the full names ``allowed``.
 
-    Suggested is what the name means elsewhere (``ELSEWHERE``), a key of that name in another group (``dataset.noise``
-    for ``noise``), one with dots for underscores, or the nearest spelling: in the same group, then anywhere.
+    The message suggests the first that exists: our name for a key of ``ELSEWHERE``; a key with dots for underscores; a
+    key of this name in another group (``dataset.noise`` for ``noise``); the nearest spelling in the same group; the
+    nearest spelling anywhere.
     """
     names = sorted(name for name in allowed if not name.rpartition(".")[2].startswith("_"))
     parent, _, last = key.rpartition(".")
@@ -216,7 +217,7 @@ def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
 
 
 def join(path: str, key: str) -> str:
-    """The full name of ``key`` below ``path``."""
+    """The full name of ``key`` in the node ``path``."""
     return f"{path}.{key}" if path else key
 
 

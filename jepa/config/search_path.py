@@ -1,4 +1,4 @@
-"""Where the yaml files are: beside the package in a checkout, inside it once installed; and Hydra's way to them."""
+"""Finds the yaml files, next to the package in a checkout or inside the installed package, and shows them to Hydra."""
 
 import os
 from pathlib import Path
@@ -30,17 +30,17 @@ def sweeps_dir() -> Path:
 
 def _data_dir(name: str, marker: str) -> Path:
     beside = _PACKAGE.parent / name
-    # Beside an installed package, a folder of that name is somebody else's; setup.cfg tells a checkout.
+    # setup.cfg identifies a checkout. A folder of this name next to an installed package belongs to another project.
     if (beside / marker).exists() and (_PACKAGE.parent / "setup.cfg").is_file():
         return beside
     return _PACKAGE / name
 
 
 def read_mapping(path: Path, *, like: str) -> tuple[str, DictConfig]:
-    """The text of a yaml file that holds a mapping, and the mapping; like: an example of one, for messages.
+    """The text of a yaml file and the mapping that it holds. like: an example of such a mapping, for messages.
 
     Raises:
-        ConfigError: no text, no yaml, or no mapping; names the file and the line.
+        ConfigError: the file is not text, not yaml, or not a mapping; names the file and the line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def read_mapping(path: Path, *, like: str) -> tuple[str, DictConfig]:
         raise ConfigError(f"{path}, line {line}: a character that yaml does not allow ({error.reason})") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: nested too deeply, or within itself") from error
-    except Exception as error:  # constructors of yaml and OmegaConf raise what comes up
+    except Exception as error:  # constructors of yaml and OmegaConf may raise any exception
         words = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path}: {words}") from error
     if not isinstance(config, DictConfig):
@@ -67,7 +67,7 @@ def read_mapping(path: Path, *, like: str) -> tuple[str, DictConfig]:
 
 
 def read_sweep_file(path: Path) -> tuple[str, DictConfig]:
-    """The text of a sweep file, and what it holds. Raises as :func:`read_mapping`."""
+    """The text and the content of a sweep file. Raises as :func:`read_mapping`."""
     return read_mapping(path, like="axes: {seed: [0, 1]}")
 
 
@@ -79,11 +79,11 @@ class SweepFiles(ConfigSource):
 
     @staticmethod
     def scheme() -> str:
-        """The search path's spelling of this source."""
+        """The scheme of this source in Hydra's search path."""
         return "sweeps"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The sweep file of that name, with the package its header names."""
+        """The sweep file ``config_path``, with the package from its header."""
         path = self._file(config_path)
         if path is None or not path.is_file():
             raise ConfigLoadError(f"Config not found : {config_path}")
@@ -100,17 +100,17 @@ class SweepFiles(ConfigSource):
         return Path(self.path).is_dir()
 
     def is_group(self, config_path: str) -> bool:
-        """Whether ``config_path`` is the group itself or a folder below it."""
+        """Whether ``config_path`` is the group ``sweep`` or a folder in it."""
         path = self._file(config_path, suffix="")
         return path is not None and path.is_dir()
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is a sweep file of that name."""
+        """Whether the sweep file ``config_path`` exists."""
         path = self._file(config_path)
         return path is not None and path.is_file()
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The names in a folder."""
+        """The names of files and folders in a folder."""
         if config_path.strip("/") == "":
             return [] if results_filter == ObjectType.CONFIG else [SWEEP_GROUP]
         folder = self._file(config_path, suffix="")
@@ -134,13 +134,13 @@ class SearchPath(SearchPathPlugin):
     """Adds the sweep files to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Called by Hydra while it starts."""
+        """Add the source of the sweep files. Hydra calls this function when it starts."""
         if sweeps_dir().is_dir():
             search_path.append(provider="jepa", path=f"{SweepFiles.scheme()}://{sweeps_dir()}")
 
 
 def register_search_path() -> None:
-    """Make Hydra know the sweep files; a second call changes nothing."""
+    """Register the sweep files with Hydra. A second call changes nothing."""
     Plugins.instance().register(SweepFiles)
     Plugins.instance().register(SearchPath)
 
@@ -155,7 +155,7 @@ def groups() -> list[str]:
 
 
 def group_options(group: str) -> list[str]:
-    """The options of a config group of this project; empty where there is no such group."""
+    """The options of a config group of this project; empty if there is no such group."""
     if group == PRESET_GROUP:
         folder = config_dir() / group
         return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*/*.yaml"))

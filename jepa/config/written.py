@@ -1,4 +1,4 @@
-"""Options and values as a command line and as a yaml file, and read from a command line. Torch-free."""
+"""Writes options and values as a command line or a yaml file, and reads them from a command line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def overrides(choices: Mapping[str, str], values: Mapping[str, Any]) -> list[str
 
 
 def shell_line(words: Sequence[str]) -> str:
-    """The command that runs ``words``, as it is typed in a shell."""
+    """The shell command that runs ``words``."""
     return " ".join(["python -m jepa.run", *map(_typed, words)])
 
 
 def preset(choices: Mapping[str, str], values: Mapping[str, Any], comment: str) -> str:
-    """The same as a yaml file that the command line adds with ``+GROUP=NAME``, like those of conf/reproduce."""
+    """The text of a yaml file for ``+GROUP=NAME`` that sets the same options and values, as in conf/reproduce."""
     content = OmegaConf.create({})
     for key in sorted(values, key=_place):
         OmegaConf.update(content, key, values[key])
@@ -46,7 +46,7 @@ def _place(key: str) -> int:
 
 
 def _word(key: str, value: Any) -> str:
-    """``key=value`` in the syntax of overrides; text is quoted where it would be read as something else."""
+    """``key=value`` as a Hydra override; text is quoted if Hydra would read it as another type."""
     if value is None or isinstance(value, bool):
         return f"{key}={'null' if value is None else str(value).lower()}"
     if isinstance(value, str):
@@ -64,15 +64,15 @@ def _word(key: str, value: Any) -> str:
 
 
 def _typed(word: str) -> str:
-    """``word`` as it is typed in a shell; in double quotes where it holds single ones, which is easier to read."""
+    """``word`` quoted for a shell. A word with single quotes is put into double quotes, which is easier to read."""
     return f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word)
 
 
 def told(words: Sequence[str], called: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """The options and the values that words of a command line set; called: what precedes them in messages.
+    """The options and the values that words of a command line set. called: text in front of a word in messages.
 
     Raises:
-        ConfigError: a word cannot be read, or does more than set one key.
+        ConfigError: a word cannot be read, or does not set exactly one key.
     """
     choices: dict[str, str] = {}
     values: dict[str, Any] = {}
