@@ -1,1 +1,1 @@
-"""What runs have left, read back: tables, figures, and the lines that results are compared with. Reads files only."""
+"""Tables and figures of finished and running runs, and reference lines for results. Reads only the runs' files."""

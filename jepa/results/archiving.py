@@ -1,4 +1,4 @@
-"""``--archive FOLDER``: the results of runs in one small file, which is read like a sweep and reused by one."""
+"""``--archive FOLDER``: write the results of runs to one small file. ``jepa.results`` and ``reuse=`` read the file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from jepa.store.result import STATUSES, read_result
 
 
 def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
-    """Write every run of ``runs`` that has a result; those that the archive in ``folder`` has already are replaced.
+    """Write every run of ``runs`` that has a result. Runs of the same name in the archive of ``folder`` are replaced.
 
     Returns:
-        A line that says what was written.
+        A line that reports the number of runs.
 
     Raises:
         ResultsError: no run has a result, or the file cannot be read or written.
@@ -43,7 +43,7 @@ def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
 
 
 def _whole(run: Run) -> ArchivedRun | None:
-    """The run from its folder, or from the archive that it stands in."""
+    """The run's result and records, from its folder or from the archive that holds it."""
     archived = archived_run(run.folder)
     if archived is not None:
         return archived

@@ -1,4 +1,4 @@
-"""Which keys tell the runs apart: the axes that a table's rows stand for."""
+"""Find the axes of a table: the keys in which its runs differ."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Point = tuple[Any, ...]
 
 
 def axis_value(run: Run, key: str) -> Any:
-    """What a run has for an axis: a group's choice before a measured number that happens to have its name."""
+    """A run's value on an axis: the choice of a config group, else a config key, else any other value of this name."""
     if key in run.choices:
         return run.choices[key]
     return run.config[key] if key in run.config else run.value(key)
 
 
 def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
-    """The axes, such that runs which agree on all of them differ in their seed alone.
+    """The axes. Runs with equal values on all axes differ only in their seed.
 
-    First the keys that ``planned`` or the runs' own overrides name and that take several values; then, for what these
-    leave mixed, the config groups and keys that differ. A key that only follows from a config group's choice (a
-    coefficient that one model has and the other has not) is no axis.
+    First come the keys with several values that ``planned`` or the overrides of the runs name. If runs with equal
+    values on these keys still differ, the differing config groups and keys are added. A key that follows from the
+    choice of a config group is no axis, for example a coefficient that only one of two models has.
     """
     named = dict.fromkeys((*planned, *(parse_override(text)[0] for run in runs for text in run.overrides)))
     axes = [key for key in named if key != SEED and not is_operational(key) and _varies(runs, key)]
@@ -36,7 +36,7 @@ def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
 
 
 def group_runs(runs: Iterable[Run], axes: Sequence[str]) -> dict[Point, list[Run]]:
-    """The runs by their values on ``axes``."""
+    """Group the runs by their values on ``axes``."""
     groups: dict[Point, list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(axis_value(run, key) for key in axes), []).append(run)
@@ -44,13 +44,13 @@ def group_runs(runs: Iterable[Run], axes: Sequence[str]) -> dict[Point, list[Run
 
 
 def differences(run: Run, axes: Sequence[str]) -> dict[str, Any]:
-    """What sets ``run`` apart from the runs that ``axes`` and the seed tell it from: key -> its value."""
+    """The run's values on ``axes`` and its seed, by key. Missing values are left out."""
     values = {key: axis_value(run, key) for key in (*axes, SEED)}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def _choosable(runs: Sequence[Run]) -> list[str]:
-    """The config groups that say what is computed; the model first, since others follow from it."""
+    """The config groups that change results. The model comes first, because other choices follow from it."""
     groups = dict.fromkeys(key for run in runs for key in run.choices if key != "sweep" and not is_operational(key))
     return sorted(groups, key=lambda group: (group != "model", group != "dataset"))
 
@@ -60,21 +60,21 @@ def _varies(runs: Sequence[Run], key: str) -> bool:
 
 
 def _marked(value: Any) -> tuple[bool, Any]:
-    return isinstance(value, bool), value  # True == 1 in Python, not here
+    return isinstance(value, bool), value  # tells True from 1, which are equal in Python
 
 
 def _mixed_choices(runs: Sequence[Run], axes: Sequence[str]) -> set[str]:
-    """The config groups whose choice differs between runs that agree on ``axes``."""
+    """The config groups whose choice differs between runs with equal values on ``axes``."""
     mixed: set[str] = set()
     for group in group_runs(runs, axes).values():
-        choices = [run.choices for run in group if run.choices]  # a pending or broken one may have none
+        choices = [run.choices for run in group if run.choices]  # a pending or damaged run may have none
         for other in choices[1:]:
             mixed.update(key for key, _ in other.items() ^ choices[0].items())
     return mixed
 
 
 def _mixed_keys(runs: Sequence[Run], axes: Sequence[str]) -> list[str]:
-    """The scientific config keys that differ between runs that agree on ``axes``."""
+    """The scientific config keys that differ between runs with equal values on ``axes``."""
     mixed: set[str] = set()
     for group in group_runs(runs, axes).values():
         configs = [run.config for run in group if run.config]
@@ -84,7 +84,7 @@ def _mixed_keys(runs: Sequence[Run], axes: Sequence[str]) -> list[str]:
 
 
 def _without_twins(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
-    """``keys`` without copies: keys that have in every run the same value as another key, by interpolation."""
+    """Drop each key that has the same value as another key in every run, for example by interpolation."""
     columns: dict[Point, str] = {}
     for key in sorted(keys, key=lambda name: (name.count("."), name)):
         columns.setdefault(tuple(run.config.get(key) for run in runs), key)

@@ -1,4 +1,4 @@
-"""Matplotlib, independent of the machine's settings of it."""
+"""Import matplotlib independently of the machine's matplotlib settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 
 
 def prepare_matplotlib() -> None:
-    """Import matplotlib; call it before the first import of a module that draws.
+    """Import matplotlib with safe settings. Call this before the first import of a module that draws.
 
-    Figures are written to files and need no window. ``MPLBACKEND`` may name a backend that is not installed, such as a
-    notebook's, and ``text.usetex`` may be set without LaTeX: both are ignored.
+    Figures are written to files and need no window. An ``MPLBACKEND`` that matplotlib rejects, such as the backend of a
+    notebook that is not installed, is ignored. ``text.usetex`` is switched off if LaTeX is not installed.
     """
     if "matplotlib" not in sys.modules:
         wanted = os.environ.pop("MPLBACKEND", None)

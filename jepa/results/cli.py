@@ -1,4 +1,4 @@
-"""The command ``python -m jepa.results``: questions about finished and running runs, answered from their files."""
+"""The command ``python -m jepa.results``: show tables, figures and details of runs from their files."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Answer one command line.
+    """Run one command line.
 
     Returns:
-        The exit code: 0; 2 for a question that has no answer; 1 where the answer cannot be written.
+        The exit code: 0; 2 for an invalid request; 1 if the output cannot be written; 130 if the user interrupts.
     """
     return guarded(lambda: _main(sys.argv[1:] if argv is None else argv))
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     try:
         arguments = _parser().parse_args(_joined_sort(argv))
-    except SystemExit as end:  # argparse has said why, or has printed the help
+    except SystemExit as end:  # argparse has printed the error or the help
         return int(end.code or 0)
     try:
         _answer(arguments)
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _joined_sort(argv: Sequence[str]) -> list[str]:
-    """``--sort -KEY`` as ``--sort=-KEY``, which argparse would otherwise take for an option."""
+    """Rewrite ``--sort -KEY`` as ``--sort=-KEY``, because argparse takes ``-KEY`` for an option."""
     joined: list[str] = []
     for word in argv:
         if joined and joined[-1] == "--sort":
@@ -244,9 +244,10 @@ def _columns(table: Table, names: Names, text: str) -> list[str]:
 
 
 def _metric(runs: Sequence[Run], names: Names, asked: str | None) -> str:
-    """The metric asked for, else what the runs minimise.
+    """The full name of the metric that the user asks for; by default the metric that the runs minimise.
 
-    Raises ResultsError: not a metric.
+    Raises:
+        ResultsError: ``asked`` is not a metric.
     """
     measured = metric_names(runs)
     if asked:

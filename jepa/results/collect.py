@@ -1,4 +1,4 @@
-"""Find the runs under some folders and read their files; files that have not changed are not read again."""
+"""Find the runs below some folders and read their files. An index saves reading unchanged files again."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _WITHOUT_PLAN = (
 
 @dataclass(frozen=True)
 class Collection:
-    """What was found.
+    """The runs that were found.
 
-    folders: as asked for. runs: in the order of their folders. plans: those of the sweeps among the folders that
-    have one, by the sweep's folder. single: the one folder asked for is a run's own, with no other runs below it.
-    aside: how many runs were left out because they were moved aside. notes: what could not be read beside the runs.
+    folders: the requested folders. runs: in the order of their folders. plans: the plans of sweeps, by the sweep's
+    folder. single: whether the only requested folder is a run's own folder, with no other runs below it. aside: the
+    number of runs left out because they were moved aside. notes: problems with files other than the runs' own.
     """
 
     folders: tuple[str, ...]
@@ -41,17 +41,18 @@ class Collection:
 
     @property
     def title(self) -> str:
-        """What the folders are called."""
+        """The names of the folders."""
         return ", ".join(os.path.basename(os.path.abspath(folder)) for folder in self.folders)
 
 
 def collect(folders: Iterable[str]) -> Collection:
-    """All runs in ``folders``: each a run's folder, a sweep's, or one that holds several sweeps.
+    """Find all runs in ``folders``. A folder may be of a run, of a sweep, or hold several sweeps.
 
-    Raises ResultsError where a folder does not exist, cannot be entered or holds no runs.
+    Raises:
+        ResultsError: a folder does not exist, cannot be entered, or holds no runs.
     """
     asked = tuple(os.path.normpath(folder) for folder in folders)
-    runs: dict[str, Run] = {}  # by their real folder, so that one reached on two ways counts once
+    runs: dict[str, Run] = {}  # by the real path, so that a run reached by two paths counts once
     plans: dict[str, SweepPlan] = {}
     aside: dict[str, int] = {}
     notes: dict[str, None] = {}
@@ -109,9 +110,9 @@ def _hint(folder: str) -> str:
 
 
 def _read_group(group: Group) -> tuple[list[Run], int]:
-    """The runs of one folder, and how many were left out because they were moved aside.
+    """The runs of one folder, and the number of runs left out because they were moved aside.
 
-    What the folder's index holds, and is up to date, is taken from there. The index is renewed where it was not.
+    Unchanged runs are taken from the folder's index. The index is written again if runs have changed.
     """
     folder = group.folder
     if group.names == (".",):
@@ -122,7 +123,7 @@ def _read_group(group: Group) -> tuple[list[Run], int]:
     read = 0
     for name in group.names:
         stamp = stamp_of(f"{folder}/{name}")
-        if not stamp:  # removed since the folder was listed
+        if not stamp:  # the run was removed after the folder was listed
             continue
         known = indexed.get(name)
         if known is not None and known[0] == stamp:
@@ -147,7 +148,10 @@ def _read_archive(folder: str) -> tuple[SweepPlan, list[Run]]:
 
 
 def _superseded(name: str, entries: dict[str, tuple[Stamp, Record]]) -> bool:
-    """Whether ``name`` was moved aside before such folders were marked: <folder>.<number> of the same configuration."""
+    """Whether an earlier version, which left no mark, moved ``name`` aside.
+
+    Such a folder is named <folder>.<number>, and its run has the same configuration as the run in <folder>.
+    """
     stem, _, number = name.rpartition(".")
     if not number.isdecimal() or stem not in entries:
         return False
@@ -160,13 +164,13 @@ def _superseded(name: str, entries: dict[str, tuple[Stamp, Record]]) -> bool:
 
 
 def _closed(folder: str, reason: str) -> Run:
-    """A folder that cannot be entered. It may be a run, so it is listed as a damaged one."""
+    """A damaged run for a folder that cannot be entered, because the folder may hold a run."""
     error, remedy = f"cannot be entered ({reason})", "make it readable, or remove it"
     return Run(folder, "damaged", fields={"sweep": _sweep_of(folder), "error": error, "remedy": remedy})
 
 
 def _sweep_of(folder: str) -> str:
-    """The name of the folder that holds a run's."""
+    """The name of the parent of a run's folder."""
     return os.path.basename(os.path.dirname(os.path.abspath(folder)))
 
 
@@ -191,19 +195,19 @@ def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run
 
 
 def _code(fields: dict[str, Any]) -> dict[str, str]:
-    """Whether the installed code made a result: ``current``, ``other``, or ``unknown`` for one from before."""
+    """Whether the installed code made a result: ``current``, ``other``, or ``unknown`` (no fingerprint recorded)."""
     if "finished" not in fields:  # no result yet
         return {}
     return {"code": provenance.made_by({"code": {"fingerprint": fields.get("code_fingerprint")}})}
 
 
 def _command(overrides: Sequence[str]) -> dict[str, str]:
-    """The command that runs these overrides alone: what a run without a result has not written down."""
+    """The command that runs a single job with these overrides, for runs without a result that records a command."""
     return {"command": provenance.command(overrides)} if overrides else {}
 
 
 def _with_plan(sweep: str, plan: SweepPlan, found: list[Run]) -> list[Run]:
-    """The runs of a sweep, with the trial numbers of its plan and with the jobs that have no files yet."""
+    """The runs of a sweep with trial numbers from its plan, and a pending run for each job without files."""
     trials = {job.name: job.trial for job in plan.jobs if job.trial is not None}
     runs = [
         replace(run, fields={**run.fields, "trial": trials[run.name]}) if run.name in trials else run for run in found

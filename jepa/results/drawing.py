@@ -1,6 +1,6 @@
-"""What figures share: lines with bands in panels, their axes, and one legend above them.
+"""Shared code of figures: panels with lines and bands, their axes, and one legend above the panels.
 
-Matplotlib's object interface throughout: nothing global is touched and no display is needed.
+The code uses only matplotlib's object interface: no global state is changed, and no display is needed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from jepa.results.intervals import Summary
 from jepa.results.reference_drawing import NO_LINES, Curve, draw_reference
 from jepa.results.render import format_cell
 
-# Okabe and Ito's colours, which most colour-blind readers can tell apart; markers tell them apart in grey.
+# Okabe and Ito's colours, which most colour-blind readers can tell apart. Markers distinguish the lines in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
 _LOG_RATIO = 50.0
 _MOST_LEGEND_COLUMNS, _MOST_LEGEND_ROWS = 6, 2
-_MOST_MARKED = 30  # points of a line; more of them hide it
+_MOST_MARKED = 30  # a line with more points has no markers, because they would hide the line
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: its label, shared by lines that differ only in the seed; at each point x and the metric's summary."""
+    """One line of a figure. label: shared by lines that differ only in the seed. points: (x, summary of the metric)."""
 
     label: str
     points: tuple[tuple[Any, Summary], ...]
@@ -47,15 +47,16 @@ def lines_figure(
     curves: Sequence[Sequence[Curve] | None],
     words: tuple[str, str],
 ) -> Figure:
-    """A panel for each value of the key ``panel``, with its lines, and reference lines where they are shared.
+    """Draw a panel for each value of the key ``panel``, with its lines and its reference lines.
 
     Args:
         panels: the lines of each panel, by the panel's value.
-        metric, x, panel: what stands on the axes and above the panels.
-        ticks: the words on the x axis, where it has no numbers.
-        dress_x: sets the x axis of a panel that has these values.
-        curves: each panel's reference lines, None where its runs have different ones; empty: there are none.
-        words: the title, and what the lines stand for.
+        metric, x, panel: names for the axes and above the panels.
+        ticks: the words on the x axis; empty for an axis of numbers.
+        dress_x: formats the x axis of a panel, given its x values.
+        curves: the reference lines of each panel, None for a panel whose runs have different ones. Empty: no panel
+            has reference lines.
+        words: the title, and the names of the keys in the lines' labels.
     """
     figure, axes = panels_grid(len(panels))
     labels = list(dict.fromkeys(series.label for lines in panels.values() for series in lines))
@@ -88,7 +89,7 @@ def lines_figure(
 
 
 def axis_label(metric: str) -> str:
-    """A metric's name in words, its unit in brackets."""
+    """The name of a metric in words, with its unit in brackets."""
     part = re.fullmatch(r"(\w+)_rmse_px_per_(dot|step)\.(\d+)", metric)
     if part:
         return f"{part[1].replace('_', ' ')} RMSE of {part[2]} {part[3]} [px]"
@@ -99,7 +100,7 @@ def axis_label(metric: str) -> str:
 
 
 def is_rmse(metric: str) -> bool:
-    """Whether the environment's reference lines may belong beside a metric."""
+    """Whether a metric is an RMSE in px, which the environment's reference lines apply to."""
     return "_rmse_px" in metric
 
 
@@ -108,7 +109,7 @@ def x_values(lines: Sequence[Series]) -> list[Any]:
 
 
 def _interval_words(panels: Mapping[Any, Sequence[Series]], bars: bool) -> str:
-    """What the bands, or the bars, are; nothing where every point is a single run."""
+    """The meaning of the bands or bars, in words; empty if every point is a single run."""
     counts = [summary.n for lines in panels.values() for series in lines for _, summary in series.points]
     if max(counts) == 1:
         return ""
@@ -117,7 +118,7 @@ def _interval_words(panels: Mapping[Any, Sequence[Series]], bars: bool) -> str:
 
 
 def draw_series(axis: Axes, series: Series, position: int, count: int, ticks: Sequence[str] = ()) -> None:
-    """Draw one of ``count`` lines with its band. Where x is no number, draw points with bars at the words ``ticks``."""
+    """Draw one of ``count`` lines with its band. If ``ticks`` are given, draw points with error bars at these words."""
     colour = COLOURS[position % len(COLOURS)]
     marker = MARKERS[position % len(MARKERS)] if ticks or len(series.points) <= _MOST_MARKED else ""
     style = "-" if position < len(COLOURS) else "--"
@@ -125,7 +126,7 @@ def draw_series(axis: Axes, series: Series, position: int, count: int, ticks: Se
     halves = [summary.half_width or 0.0 for _, summary in series.points]
     low = [mean - half for mean, half in zip(means, halves, strict=True)]
     high = [mean + half for mean, half in zip(means, halves, strict=True)]
-    if ticks:  # words have no order: points with bars, no line between them
+    if ticks:  # words have no order, so no line connects the points
         xs = [ticks.index(format_cell(value, exact=True)) + _nudge(position, count) for value, _ in series.points]
         axis.errorbar(xs, means, yerr=halves, fmt=marker, ms=6, capsize=3, color=colour, label=series.label, zorder=3)
         return
@@ -135,12 +136,12 @@ def draw_series(axis: Axes, series: Series, position: int, count: int, ticks: Se
 
 
 def _nudge(position: int, count: int) -> float:
-    """How far to the side of its category the ``position``-th of ``count`` series is drawn."""
+    """The horizontal offset of the ``position``-th of ``count`` series from its category."""
     return (position - (count - 1) / 2) * min(0.1, 0.7 / count)
 
 
 def wants_log(values: Sequence[float]) -> bool:
-    """Whether an axis that holds ``values`` is to be logarithmic."""
+    """Whether an axis with ``values`` should be logarithmic."""
     return len(values) > 1 and min(values) > 0 and max(values) / min(values) >= _LOG_RATIO
 
 
@@ -154,12 +155,12 @@ def clear_frame(axis: Axes) -> None:
 
 
 def columns_of(count: int) -> int:
-    """How many of ``count`` panels stand side by side."""
+    """The number of columns for ``count`` panels."""
     return count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4
 
 
 def label_left(axes: Sequence[Axes], words: str) -> None:
-    """Name the y axis that panels share on the left ones alone."""
+    """Label the shared y axis only at the panels of the left column."""
     for position, axis in enumerate(axes):
         if position % columns_of(len(axes)) == 0:
             axis.set_ylabel(words)
@@ -180,7 +181,7 @@ def panels_grid(count: int, width: float = 7.0) -> tuple[Figure, list[Axes]]:
 
 
 def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
-    """One legend above the panels, where it hides nothing; each label once, in as many columns as have room."""
+    """Draw one legend above the panels: each label once, in as many columns as fit the figure's width."""
     handles = legend_handles(axes)
     width = figure.get_figwidth()
     for columns in range(min(len(handles), _MOST_LEGEND_COLUMNS), 0, -1):
@@ -195,17 +196,17 @@ def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
         legend.remove()
     legend.get_title().set_multialignment("center")
     rows = -(-len(handles) // columns)
-    if rows > _MOST_LEGEND_ROWS:  # the panels keep their height
+    if rows > _MOST_LEGEND_ROWS:  # make the figure higher, so that the panels keep their height
         figure.set_figheight(figure.get_figheight() + 0.2 * (rows - _MOST_LEGEND_ROWS))
 
 
 def legend_handles(axes: Sequence[Axes]) -> dict[str, Any]:
-    """What stands in a legend of several panels, by its label: each label once."""
+    """The legend handles of several panels by label, each label once."""
     found = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes)
     return {label: handle for pairs in found for handle, label in pairs}
 
 
 def in_lines(text: str, width: float, size: float) -> str:
-    """``text`` broken into lines that fit ``width`` inches in letters of ``size`` points."""
+    """Break ``text`` into lines of at most ``width`` inches, in a font of ``size`` points."""
     letters = max(10, int(width * 72 / (0.6 * size)))
     return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, letters))

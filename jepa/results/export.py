@@ -1,4 +1,4 @@
-"""Tables as files for other programs: csv, json, parquet, in full precision."""
+"""Export tables in full precision for other programs: csv, json and parquet files."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _PROVENANCE = {
 
 
 def export_rows(table: Table) -> list[dict[str, Any]]:
-    """One flat mapping a row, all with the same keys.
+    """One flat mapping for each row, all with the same keys.
 
-    A metric ``m`` of several runs gives ``m`` (mean), ``m_ci95`` (half the width of its interval) and ``m_n`` (how many
-    runs); each row names what sets it apart, its runs' folders, config hashes, commits and commands, a list of
-    each where the row stands for several.
+    In a table of means, a metric ``m`` gives ``m`` (the mean), ``m_ci95`` (half the width of its interval) and ``m_n``
+    (the number of runs). Each row also has its values on the axes, and the folder, config hash, commit and command of
+    its run. In a table of means, these four are lists with the values of all runs of the row.
     """
     keys = [*table.axes, *(column for column in table.columns if column not in table.axes)]
     rows = []
@@ -59,7 +59,7 @@ def _gathered(runs: tuple[Run, ...], key: str) -> list[str]:
 
 
 def run_mapping(run: Run, axes: Sequence[str]) -> dict[str, Any]:
-    """Everything known of one run, nested by kind; difference: its values on the ``axes`` of its sweep."""
+    """All data of one run, nested by kind. The entry "difference" has its values on the ``axes`` of its sweep."""
     return {
         "folder": run.folder,
         "status": run.status,
@@ -73,7 +73,7 @@ def run_mapping(run: Run, axes: Sequence[str]) -> dict[str, Any]:
 
 
 def _nested(value: Any) -> Any:
-    """A field that is kept as the JSON text of a mapping or list, as what it was."""
+    """Decode a field that is stored as the JSON text of a mapping or list. Other values are returned unchanged."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         with contextlib.suppress(ValueError):
             return json.loads(value)
@@ -81,14 +81,14 @@ def _nested(value: Any) -> Any:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Write ``value`` as indented JSON to the file, or to standard output where ``path`` is ``-``."""
+    """Write ``value`` as indented JSON to the file ``path``, or to standard output if ``path`` is ``-``."""
     _write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: str, rows: list[dict[str, Any]]) -> None:
-    """Write the rows with a header to the file, or to standard output where ``path`` is ``-``.
+    """Write the rows with a header to the file ``path``, or to standard output if ``path`` is ``-``.
 
-    What is missing is empty; the parts of a list are joined by semicolons.
+    Missing values are empty. The items of a list are joined by semicolons.
     """
     import csv
     import io
@@ -101,7 +101,7 @@ def write_csv(path: str, rows: list[dict[str, Any]]) -> None:
 
 
 def write_parquet(path: str, rows: list[dict[str, Any]]) -> None:
-    """Write the rows as a parquet file. Raises ResultsError where pyarrow is not installed."""
+    """Write the rows as a parquet file. Raises ResultsError if pyarrow is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -116,7 +116,7 @@ def _flat(value: Any) -> Any:
 
 
 def _one_type(values: list[Any]) -> list[Any]:
-    """The values themselves where they share a type, floats for mixed numbers, text for any other mixture."""
+    """Convert a column to one type: unchanged if its values share a type, floats for mixed numbers, otherwise text."""
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) <= 1:
         return values
@@ -132,7 +132,7 @@ def _write(path: str, text: str) -> None:
 
 
 def replace_file(path: str, write: Callable[[str], object]) -> None:
-    """Let ``write`` fill a temporary file and rename it to ``path``. Raises ResultsError where that is impossible."""
+    """Call ``write`` with a temporary file, then rename the file to ``path``. Raises ResultsError if this fails."""
     try:
         with atomic_path(Path(path)) as temporary:
             write(str(temporary))

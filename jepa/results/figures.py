@@ -25,9 +25,14 @@ _MOST_PANELS = 12
 def metric_figure(
     table: Table, *, x: str, by: Sequence[str], panel: str | None, metric: str, title: str = ""
 ) -> Figure:
-    """``metric`` against the axis ``x``, a line for each combination of the axes ``by``, a panel for each of ``panel``.
+    """Plot ``metric`` against the axis ``x``, with a band for the 95 % interval over seeds.
 
-    The band is the 95 % interval over seeds. Raises ResultsError where other axes vary too, or nothing was measured.
+    Args:
+        by: the axes whose combinations have a line each.
+        panel: the axis whose values have a panel each; None: one panel.
+
+    Raises:
+        ResultsError: other axes vary too, no finished run has the metric, or there are too many panels.
     """
     others = mixed_axes(table, [x, panel, *by])
     if others:
@@ -56,16 +61,16 @@ def metric_figure(
 
 
 def also_vary(axes: Sequence[str]) -> str:
-    """``model and dataset.noise also vary``."""
+    """The axes in words, for example ``model and dataset.noise also vary``."""
     return f"{axes[0]} also varies" if len(axes) == 1 else f"{', '.join(axes[:-1])} and {axes[-1]} also vary"
 
 
 def _reference_curves(
     table: Table, panels: Mapping[Any, list[Series]], x: str, panel: str | None, metric: str
 ) -> list[list[Curve] | None]:
-    """The reference lines of each panel: horizontal, or through the values of x that move them.
+    """The reference lines of each panel: horizontal if all runs share them, else through their values at each x.
 
-    None where runs of one point have different ones, or where they change along an axis of words.
+    None for a panel in which the runs of one point have different lines, or the lines change along an axis of words.
     """
     found: list[list[Curve] | None] = []
     for value in panels:
@@ -85,7 +90,7 @@ def _reference_curves(
 
 
 def curves_along(levels: Mapping[float, Sequence[Level] | None]) -> list[Curve] | None:
-    """Reference lines through their levels at each x; None where some x has none that its runs share."""
+    """Reference lines through their levels at each x; None if the runs at some x do not share their levels."""
     columns: dict[str, list[tuple[float, float]]] = {}
     for x, known in levels.items():
         if known is None:
@@ -96,7 +101,7 @@ def curves_along(levels: Mapping[float, Sequence[Level] | None]) -> list[Curve] 
 
 
 def _panels(table: Table, x: str, by: Sequence[str], panel: str | None, metric: str) -> dict[Any, list[Series]]:
-    """Panel's value -> its lines, points in the order of x."""
+    """The lines of each panel, by the panel's value. The points are in the order of x."""
     lines: dict[Any, dict[tuple[str, str], list[tuple[Any, Summary]]]] = {}
     for row in table.rows:
         values = [run.value(metric) for run in row.finished if is_number(run.value(metric))]
@@ -114,14 +119,14 @@ def _panels(table: Table, x: str, by: Sequence[str], panel: str | None, metric: 
 
 
 def line_label(table: Table, row: Row, by: Sequence[str]) -> tuple[str, str]:
-    """(what tells a row's line from the others, its label): lines that differ in their seed alone share a label."""
+    """(an identifier of the row's line, its label). Lines that differ only in their seed share a label."""
     shown = {key: format_cell(table.cell(row, key), exact=True) for key in by}
     without_seed = [text for key, text in shown.items() if key != SEED]
     return ", ".join(shown.values()), ", ".join(without_seed or shown.values())
 
 
 def by_words(by: Sequence[str], names: Mapping[str, str]) -> str:
-    """What the lines stand for."""
+    """The names of the keys in the lines' labels, for the heading of a figure."""
     others = [names[key] for key in by if key != SEED]
     return ", ".join(others) + " (a line for each seed)" if others and SEED in by else ", ".join(others or by)
 
@@ -150,6 +155,6 @@ def _dress_x(axis: Axes, values: list[Any], ticks: list[str]) -> None:
 
 
 def _evenly(values: list[float]) -> bool:
-    """Whether ticks at all of ``values`` would not crowd."""
+    """Whether ``values`` are far enough apart for a tick at each."""
     span = values[-1] - values[0]
     return all(after - before >= span / 12 for before, after in zip(values[:-1], values[1:], strict=True))

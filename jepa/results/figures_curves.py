@@ -1,4 +1,4 @@
-"""Curves of many runs over training's epochs or steps or a sequence's frames, with the 95 % interval over seeds."""
+"""Curves of many runs with the 95 % interval over seeds: against training epochs, training steps, or frames."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ _MOST_LINES, _MOST_PANELS = 16, 12
 def curves_figure(
     table: Table, *, x: str, by: Sequence[str], panel: str | None, metric: str | None, objective: str, title: str = ""
 ) -> Figure:
-    """A metric against ``x`` ("epoch", "step" or "frame"), a line for each combination of the axes ``by``.
+    """Plot a metric against ``x`` ("epoch", "step" or "frame"), a line for each combination of the axes ``by``.
 
     Args:
-        table: its rows are the lines: the mean over a row's finished runs, or over all where none has finished.
-        metric: a name in the runs' ``metrics.jsonl``; None: the objective where it was measured on the way, else the
-            total loss. Over frames: an RMSE that is known by time step; None: the objective or the prediction probe's.
+        table: each row gives a line: the mean over its finished runs, or over all its runs if none has finished.
+        metric: a name in the runs' ``metrics.jsonl``. None: the objective if it was measured during training, else the
+            total loss. Against frames: an RMSE with values by time step. None: the objective if it has such values,
+            else the prediction RMSE.
+        objective: the metric that the runs minimise.
 
     Raises:
         ResultsError: other axes vary too, the metric is unknown, there are too many lines, or nothing was recorded.
@@ -72,7 +74,7 @@ def curves_figure(
 
 
 def counted_runs(row: Row) -> tuple[Run, ...]:
-    """The runs that a line is the mean of: finished ones, else whatever there is."""
+    """The runs that a line averages: the finished runs, or all runs if none has finished."""
     return row.finished or row.runs
 
 
@@ -82,7 +84,7 @@ def _on_the_way(run: Run) -> list[dict[str, Any]]:
 
 
 def _by_frame(run: Run) -> list[dict[str, Any]]:
-    """A run's errors by time step, as records of one frame each."""
+    """A run's errors by time step, as one record for each frame."""
     lists = {
         name.removesuffix(_PER_STEP): values
         for name, values in run.metrics.items()
@@ -96,9 +98,9 @@ def _by_frame(run: Run) -> list[dict[str, Any]]:
 
 
 def _reference_curves(x: str, metric: str, runs: Sequence[Run]) -> list[Curve] | None:
-    """The reference lines that the runs of a panel share: over frames, through their values by time step.
+    """The reference lines of a panel: against frames through their values by time step, else horizontal.
 
-    None where the runs differ in them.
+    None if the runs have different reference lines.
     """
     references = [run_reference(run) for run in runs]
     if x != FRAME:
@@ -137,7 +139,7 @@ def _metric(records: dict[str, list[dict[str, Any]]], x: str, asked: str | None,
 def _points(
     runs: Sequence[Run], records: dict[str, list[dict[str, Any]]], x: str, metric: str
 ) -> tuple[tuple[Any, Any], ...]:
-    """(x, summary over the runs) in the order of x; of a step that was logged twice, the later record counts."""
+    """(x, summary over the runs) in the order of x. If a step was logged twice, the later record counts."""
     gathered: dict[float, list[float]] = {}
     for run in runs:
         own = {

@@ -1,6 +1,6 @@
-"""Figures of searches, a panel or a row of panels for each: the metric by trial, and by each hyperparameter.
+"""Figures of searches: the metric by trial and by hyperparameter. Each search has a panel or a row of panels.
 
-Pruned and failed trials are marked at the lower edge, because what they had reached cannot be compared.
+Pruned and failed trials are only marked at the lower edge, because their last values cannot be compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MOST_PANELS, _MOST_COLUMNS = 32, 4
 
 
 def trials_figure(searches: Sequence[SearchRuns], *, metric: str) -> Figure:
-    """The objective of every trial in the order they were made, and the best so far; a panel for each search."""
+    """Plot the objective of every trial by trial number, and the best value so far, in a panel for each search."""
     searches = _with_results(searches, metric, "trials")
     figure, axes = panels_grid(len(searches), width=8.0)
     for axis, search in zip(axes, searches, strict=True):
@@ -66,7 +66,10 @@ def trials_figure(searches: Sequence[SearchRuns], *, metric: str) -> Figure:
 
 
 def importance_figure(shares: Sequence[tuple[SearchRuns, dict[str, float]]], *, metric: str, method: str) -> Figure:
-    """Bars of each hyperparameter's share in how much ``metric`` varies, the largest on top; a panel a search."""
+    """Plot each hyperparameter's share of the variation of ``metric`` as bars, the largest on top.
+
+    Each search has a panel.
+    """
     heights = [1.0 + 0.36 * len(importances) for _, importances in shares]
     figure = Figure(figsize=(7.0, 0.4 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(shares), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -87,9 +90,9 @@ def importance_figure(shares: Sequence[tuple[SearchRuns, dict[str, float]]], *, 
 
 
 def slice_figure(searches: Sequence[SearchRuns], *, metric: str, keys: Sequence[str] = ()) -> Figure:
-    """The metric against each hyperparameter, coloured by trial; a row of panels for each search.
+    """Plot the metric against each hyperparameter, coloured by trial, in a row of panels for each search.
 
-    keys: these hyperparameters alone; empty: all that a search varied.
+    keys: the hyperparameters to plot; empty: all that a search varied.
     """
     searches = _with_results(searches, metric, "slice")
     shown = [[axis for axis in search.axes if not keys or axis in keys] for search in searches]
@@ -110,7 +113,7 @@ def slice_figure(searches: Sequence[SearchRuns], *, metric: str, keys: Sequence[
 
 
 def _draw_slices(grid: Any, search: SearchRuns, keys: Sequence[str], metric: str) -> None:
-    """A panel of ``grid`` for each of ``keys``; its figure gets a bar of the trials' colours and a legend."""
+    """Draw a panel of ``grid`` for each of ``keys``. Add a colour bar of the trials and a legend to the figure."""
     names = short_names(keys)
     colours = Normalize(0, max(trial_number(run, place) for place, run in enumerate(search.runs)) or 1)
     panels = list(grid.flat)
@@ -132,7 +135,10 @@ def _draw_slices(grid: Any, search: SearchRuns, keys: Sequence[str], metric: str
 
 
 def parallel_figure(searches: Sequence[SearchRuns], *, metric: str) -> Figure:
-    """Each trial as a line through its hyperparameters to the metric, the better the darker; a panel a search."""
+    """Plot each trial as a line through its hyperparameters to the metric, better trials darker.
+
+    Each search has a panel.
+    """
     searches = [search for search in _with_results(searches, metric, "parallel") if search.axes]
     if not searches:
         raise ResultsError("--plot parallel: nothing varies within a search")
@@ -164,7 +170,7 @@ def _titled(search: SearchRuns, metric: str, width: float) -> str:
 
 
 def _dress(axes: Sequence[Axes], searches: Sequence[SearchRuns], metric: str) -> None:
-    """Labels, scale and reference lines of panels that share their y axis, when everything has been drawn."""
+    """Add labels, scale and reference lines to panels with a shared y axis. Call this after all other drawing."""
     label_left(axes, axis_label(metric))
     finished = [search.finished(metric) for search in searches]
     lines = [common_levels([run_reference(run) for run in runs], metric) or [] for runs in finished]
@@ -177,7 +183,7 @@ def _dress(axes: Sequence[Axes], searches: Sequence[SearchRuns], metric: str) ->
 
 
 def _draw_ends(axis: Axes, runs: Sequence[Run], xs: Sequence[float]) -> None:
-    """Marks at the lower edge for the trials that were pruned or failed."""
+    """Draw marks at the lower edge for the pruned and failed trials."""
     for status, (marker, colour, height) in _ENDS.items():
         places = [x for run, x in zip(runs, xs, strict=True) if run.status == status]
         if places:
@@ -229,7 +235,7 @@ def _draw_parallel(axis: Axes, search: SearchRuns, metric: str) -> None:
         if run.status == "pruned":
             heights = [scale.height(axis_value(run, key)) for key, scale in zip(keys, scales, strict=False)]
             axis.plot(range(len(keys)), heights, color=GREY, lw=0.8, alpha=0.5, ls=":", label="pruned", zorder=1)
-    ordered = sorted(finished, key=lambda run: -float(run.value(metric)))  # the best on top
+    ordered = sorted(finished, key=lambda run: -float(run.value(metric)))  # draw the best last, on top of the others
     for place, run in enumerate(ordered):
         heights = [scale.height(axis_value(run, key)) for key, scale in zip(keys, scales, strict=False)]
         heights.append(scales[-1].height(float(run.value(metric))))
@@ -253,7 +259,7 @@ _HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.6}
 
 
 class _Scale:
-    """Heights from 0 to 1 for the values of one hyperparameter: logarithmic, linear, or one for each word."""
+    """Maps the values of one hyperparameter to heights from 0 to 1: logarithmic, linear, or one for each word."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         present = [value for value in values if value is not None]
@@ -265,13 +271,13 @@ class _Scale:
         self._low, self._high = self._transformed(min(numbers)), self._transformed(max(numbers))
 
     def height(self, value: Any) -> float:
-        """Where a value stands; not a number for a missing one."""
+        """The height of a value; NaN for a missing value."""
         if self._words:
             return self._placed(float(self._words.index(format_cell(value, exact=True))))
         return math.nan if value is None else self._placed(self._transformed(float(value)))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Heights with their labels: every word, or five numbers."""
+        """Heights with their labels: one for every word, or for five numbers."""
         if self._words:
             return [(self._placed(float(place)), word) for place, word in enumerate(self._words)]
         if self._high == self._low:

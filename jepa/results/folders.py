@@ -1,4 +1,4 @@
-"""Find the folders of runs and of sweeps below a folder. Its files tell what a folder is, not its name."""
+"""Find the folders of runs and of sweeps below a folder. Runs and sweeps are recognised by their files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from jepa.results.index import TEMPORARY
 from jepa.results.run_files import stamp_of
 from jepa.store.layout import ARCHIVE, MOVED_ASIDE, RUN_FOLDERS, SWEEP
 
-_OF_A_RUN = frozenset({*RUN_FOLDERS, "tensorboard", "wandb"})  # what a run puts into its own folder
+_OF_A_RUN = frozenset({*RUN_FOLDERS, "tensorboard", "wandb"})  # subfolders that a run makes in its own folder
 _DEPTH = 4
 
 
 @dataclass(frozen=True)
 class Group:
-    """The run folders that lie in one folder.
+    """The run folders in one folder.
 
-    folder: a sweep's, or any other that holds runs. names: of the run folders in it; "." where ``folder`` itself is a
-    run's. aside: how many runs in it were moved aside. unreadable: entries that cannot be looked into, with the reason.
-    archived: the runs are those of an archive in ``folder``; it has no folders of them.
+    folder: a sweep's folder, or another folder that holds runs. names: the names of the run folders; "." if ``folder``
+    itself is a run's. aside: the number of runs that were moved aside. unreadable: entries that cannot be entered, with
+    the reason. archived: the runs are in an archive file in ``folder`` and have no folders.
     """
 
     folder: str
@@ -34,9 +34,9 @@ class Group:
 
 
 def groups_in(folder: str) -> Iterator[Group]:
-    """``folder`` and all folders below it that hold runs, each once, however many links lead to it.
+    """Yield ``folder`` and all folders below it that hold runs. A folder reached by several links counts once.
 
-    A run that was moved aside counts only where ``folder`` is its own.
+    A run that was moved aside counts only if ``folder`` is its own folder.
     """
     own = bool(stamp_of(folder))
     if own:
@@ -62,16 +62,16 @@ def _below(folder: str, depth: int, seen: set[tuple[int, int]], *, of_a_run: boo
 
 
 def _folders(folder: str, seen: set[tuple[int, int]], unreadable: dict[str, str]) -> list[str]:
-    """The names of the folders in ``folder`` that were not ``seen`` yet, links last; hidden ones are left out.
+    """The names of the folders in ``folder`` that are not ``seen`` yet, links last, without hidden folders.
 
-    Those that cannot be entered are put into ``unreadable`` instead. Temporary index files that a killed process left
-    are removed on the way.
+    Folders that cannot be entered are added to ``unreadable`` instead. Temporary index files of killed processes are
+    removed.
     """
     found = []
     try:
         with os.scandir(folder) as listed:
             entries = sorted(listed, key=lambda entry: (entry.is_symlink(), entry.name))
-    except OSError:  # it vanished meanwhile; one that cannot be entered was reported by the folder that holds it
+    except OSError:  # the folder was just removed, or its parent has reported that it cannot be entered
         return []
     for entry in entries:
         if entry.name.startswith(TEMPORARY):
@@ -85,7 +85,7 @@ def _folders(folder: str, seen: set[tuple[int, int]], unreadable: dict[str, str]
             if not os.access(entry.path, os.R_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied")
         except OSError as error:
-            if error.errno != errno.ELOOP:  # a link that leads to itself holds nothing
+            if error.errno != errno.ELOOP:  # ignore a link that leads to itself
                 unreadable[entry.name] = error.strerror or type(error).__name__
             continue
         if (status.st_dev, status.st_ino) not in seen:
