@@ -1,4 +1,4 @@
-"""How much each hyperparameter of a search matters, by Optuna from the runs' own files."""
+"""The importance of each hyperparameter of a search, computed with Optuna from the runs' files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG_RATIO = 50.0
 
 
 class Unexplained(ResultsError):
-    """Nothing can be said of the importance of hyperparameters. reason: why."""
+    """The importance of hyperparameters cannot be computed. reason: the cause, in words."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"--plot importance: {reason}")
@@ -23,12 +23,16 @@ class Unexplained(ResultsError):
 
 
 def importances(runs: Sequence[Run], axes: Sequence[str], metric: str) -> tuple[dict[str, float], str, int]:
-    """(axis -> share of the variation of ``metric`` that it explains, name of the method, number of trials).
+    """The share of the variation of ``metric`` that each axis explains.
 
-    Finished runs that have all of the axes count as trials of a study in memory. The method is fANOVA (Hutter et al.
-    2014) where scikit-learn is installed, which its forest of trees needs; PED-ANOVA (Watanabe et al. 2023) elsewhere.
+    The finished runs with values on all axes become the trials of a study in memory. The method is fANOVA (Hutter et
+    al. 2014), whose forest of trees needs scikit-learn. Without scikit-learn it is PED-ANOVA (Watanabe et al. 2023).
 
-    Raises Unexplained: Optuna is not installed, nothing varies, or too few trials are finished.
+    Returns:
+        The shares by axis, the name of the method, and the number of trials.
+
+    Raises:
+        Unexplained: Optuna is not installed, nothing varies, or too few trials are finished.
     """
     try:
         import optuna
@@ -52,7 +56,7 @@ def importances(runs: Sequence[Run], axes: Sequence[str], metric: str) -> tuple[
         study.add_trial(optuna.trial.create_trial(params=point, distributions=spaces, value=float(run.value(metric))))
     evaluator, method = _evaluator(optuna)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna marks what it may yet change as experimental
+        warnings.simplefilter("ignore")  # Optuna warns that some evaluators are experimental
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {axis: float(share) for axis, share in shares.items()}, method, len(complete)
 
@@ -70,7 +74,7 @@ def _evaluator(optuna: Any) -> tuple[Any, str]:
 
 
 def _distribution(optuna: Any, values: Sequence[Any]) -> Any:
-    """The smallest space that holds ``values``: logarithmic where they span more than a factor of 50."""
+    """The smallest Optuna distribution that contains ``values``. A range is logarithmic from a factor of 50 on."""
     if all(is_number(value) for value in values):
         low, high = float(min(values)), float(max(values))
         return optuna.distributions.FloatDistribution(low, high, log=low > 0 and high / low >= _LOG_RATIO)

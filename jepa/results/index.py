@@ -1,8 +1,8 @@
-"""The index: what was read from a sweep's run folders, so that unchanged ones need not be read again.
+"""The index: a cache of the records of a sweep's runs, so that unchanged run folders need not be read again.
 
-One file, ``index.json``, in the folder that holds the run folders. It may be deleted at any time: the runs' own files
-are the truth, and an entry counts only while its stamp (names, modification times, sizes) is that of the files.
-The first line is a checksum of the rest. A damaged index is rebuilt.
+The index is the file ``index.json`` in the folder that holds the run folders. It may be deleted at any time. An entry
+is used only if its stamp (names, modification times, sizes) equals that of the run's files. The first line is a
+checksum of the rest. A damaged index is rebuilt.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jepa.results.run_files import Record, Stamp
 INDEX = "index.json"
 VERSION = 3
 _KEYS = {"status", "config", "choices", "metrics", "overrides", "fields"}
-TEMPORARY = ".index."  # what the names of its temporary files begin with
+TEMPORARY = ".index."  # the prefix of the index's temporary files
 
 
 def load_index(folder: str) -> dict[str, tuple[Stamp, Record]]:
-    """Run folder's name -> (stamp, record). Empty where there is no index, or none that can be used."""
+    """Read the index: run folder's name -> (stamp, record). Empty if there is no usable index."""
     try:
         with open(f"{folder}/{INDEX}", "rb") as file:
             digest, _, body = file.read().partition(b"\n")
@@ -39,7 +39,7 @@ def load_index(folder: str) -> dict[str, tuple[Stamp, Record]]:
 
 
 def save_index(folder: str, entries: dict[str, tuple[Stamp, Record]]) -> None:
-    """Replace the index of ``folder``. Where that is not possible, the next look takes longer."""
+    """Replace the index of ``folder``. If the index cannot be written, the error is ignored."""
     base = next(iter(entries.values()))[1]["config"] if entries else {}
     runs = {name: (stamp, _pack(record, base)) for name, (stamp, record) in entries.items()}
     body = json.dumps({"version": VERSION, "base": base, "runs": runs}, separators=(",", ":")).encode()
@@ -52,7 +52,7 @@ def _digest(body: bytes) -> bytes:
 
 
 def _pack(record: Record, base: dict[str, Any]) -> Record:
-    """The record with its configuration as the difference from ``base``: a sweep's runs share nearly all of it."""
+    """Store a record's configuration as the difference from ``base``, because a sweep's runs share most keys."""
     config = record["config"]
     changed = {key: value for key, value in config.items() if key not in base or not _same(base[key], value)}
     return {**record, "config": changed, "absent": [key for key in base if key not in config]}

@@ -1,4 +1,4 @@
-"""Mean and 95 % interval of a few numbers."""
+"""The mean and the 95 % confidence interval of a few numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Summary(NamedTuple):
-    """mean of n numbers; half_width: half of its 95 % interval by Student's t, None for a single number."""
+    """The mean of n numbers. half_width: half the 95 % confidence interval by Student's t; None for a single number."""
 
     mean: float
     half_width: float | None
@@ -17,7 +17,7 @@ class Summary(NamedTuple):
 
 
 def summarize(values: Sequence[float]) -> Summary | None:
-    """The mean and its interval; None of nothing."""
+    """The mean of ``values`` and its interval; None for no values."""
     n = len(values)
     if n == 0:
         return None
@@ -30,9 +30,9 @@ def summarize(values: Sequence[float]) -> Summary | None:
 
 @cache
 def student_t_quantile(degrees: int, coverage: float = 0.95) -> float:
-    """The t between whose negative and itself ``coverage`` of Student's distribution lies, to 1e-10.
+    """The t with P(-t < T < t) = ``coverage`` for Student's distribution, to 1e-10.
 
-    ``degrees``: whole number of degrees of freedom, at least 1.
+    degrees: the number of degrees of freedom, a whole number of at least 1.
     """
     low, high = 0.0, 1.0
     while central_probability(high, degrees) < coverage:

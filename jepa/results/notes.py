@@ -1,4 +1,4 @@
-"""Lines below a table: what could not be read or was left out, which code made the results, what to compare with."""
+"""The lines below a table: damaged and omitted runs, the code that made the results, and reference values."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MOST_NAMED = 5
 
 
 def summary_line(found: Collection, runs: Sequence[Run], counts: str) -> str:
-    """``fixed_uniform: 24 runs: 20 finished, 3 running, 1 pending``; ``counts``: what follows the last colon."""
+    """For example ``fixed_uniform: 24 runs: 20 finished, 3 running``. counts: the text after the last colon."""
     amount = f"{len(runs)} of {len(found.runs)}" if len(runs) != len(found.runs) else f"{len(runs)}"
     return f"{found.title}: {amount} run{'s' if len(found.runs) != 1 else ''}: {counts}"
 
 
 def damage_lines(found: Collection, runs: Sequence[Run]) -> list[str]:
-    """Each damaged run with its file and the remedy, and the sweeps' files that cannot be read."""
+    """A line for each damaged run with the file and the remedy, and for each unreadable file of a sweep."""
     damaged = [run for run in runs if run.status == "damaged"]
     lines = [f"damaged: {damage_of(run)}" for run in damaged[:_MOST_NAMED]]
     if len(damaged) > _MOST_NAMED:
@@ -33,12 +33,12 @@ def damage_lines(found: Collection, runs: Sequence[Run]) -> list[str]:
 
 
 def damage_of(run: Run) -> str:
-    """What is damaged of a run, and what to do."""
+    """The damage of a run, and the remedy."""
     return f"{run.folder}: {run.fields.get('error')}; {run.fields.get('remedy')}"
 
 
 def aside_line(found: Collection) -> list[str]:
-    """How many runs are left out because the same configuration was run again."""
+    """A line with the number of runs left out because the same configuration was run again."""
     if not found.aside:
         return []
     some = "1 earlier run that was" if found.aside == 1 else f"{found.aside} earlier runs that were"
@@ -46,7 +46,7 @@ def aside_line(found: Collection) -> list[str]:
 
 
 def code_line(runs: Sequence[Run]) -> list[str]:
-    """Where results were made by other code than the installed one: how many, and how to leave them out."""
+    """A line with the number of results that other or unknown code made, if any, and how to leave these results out."""
     counts = Counter(run.fields["code"] for run in runs if "code" in run.fields)
     total = sum(counts.values())
     if not counts["other"] and counts["unknown"] in (0, total):
@@ -59,7 +59,7 @@ def code_line(runs: Sequence[Run]) -> list[str]:
 
 
 def format_line(runs: Sequence[Run]) -> list[str]:
-    """How many runs have a configuration of the format before this one's: the same command makes a new run."""
+    """A line with the number of runs whose configuration has an older format, if any."""
     older = sum(run.fields.get("format", FORMAT) < FORMAT for run in runs)
     if not older:
         return []
@@ -67,7 +67,7 @@ def format_line(runs: Sequence[Run]) -> list[str]:
 
 
 def comparison_lines(table: Table) -> list[str]:
-    """What to compare the table's RMSE with, where its runs share one environment."""
+    """Lines with reference values for the table's RMSE, or a line that the runs differ in their environment."""
     references = [run_reference(run) for row in table.rows for run in row.finished]
     lines: list[str] = []
     for metric in (column for column in table.columns if "_rmse_px" in column):
@@ -80,7 +80,7 @@ def comparison_lines(table: Table) -> list[str]:
 
 
 def warning_lines(table: Table) -> list[str]:
-    """How many runs have warnings, and the first one's."""
+    """A line with the number of runs that have warnings, and the first warning."""
     warned = [run for row in table.rows for run in row.runs if warnings_of(run)]
     if not warned:
         return []
@@ -92,5 +92,5 @@ def warnings_of(run: Run) -> list[str]:
     """The run's warnings, a sentence each."""
     try:
         return [str(text) for text in json.loads(run.fields.get("warnings", "[]"))]
-    except (TypeError, ValueError):  # not as a run writes them
+    except (TypeError, ValueError):  # the field is not the JSON list that a run writes
         return [str(run.fields["warnings"])]

@@ -1,4 +1,4 @@
-"""Which figure ``--plot`` means, and drawing it from the runs that were found."""
+"""``--plot``: choose the figure, and draw it from the runs that were found."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def draw(
     metric: str,
     make_table: Callable[[Sequence[str]], Table],
 ) -> None:
-    """Draw what ``--plot`` asks for and write it to every ``--out``.
+    """Draw the figure of ``--plot`` and write it to every ``--out``.
 
     Args:
-        metric: what is drawn where the figure is not about a metric of its own.
-        make_table: the table of the runs, of means, with further keys as axes.
+        metric: the metric to draw, unless the figure chooses its own.
+        make_table: builds the table of means of the runs, given further keys to use as axes.
     """
     prepare_matplotlib()
     kind = arguments.plot
@@ -133,7 +133,7 @@ def _axis_figure(
     rest = telling_axes(table, [axis for axis in table.axes if axis not in (x, panel, *by)], [x, panel, *by])
     searches = [search for search in searches_in(found, runs) if x in search.axes]
     if searches and not (by or panel or arguments.best) and len(rest) > 1 and _all_searches(found, runs):
-        return slice_figure(searches, metric=metric, keys=[x])  # every trial has its own values of the others
+        return slice_figure(searches, metric=metric, keys=[x])  # each trial differs in the other keys too: no lines
     if not by or by == [SEED]:
         by = [*(rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]), *by]
     return metric_figure(table, x=x, by=by, panel=panel, metric=metric, title=arguments.where or "")
@@ -145,7 +145,7 @@ def _all_searches(found: Collection, runs: Sequence[Run]) -> bool:
 
 
 def _plotted(names: Names, asked: str) -> str:
-    """The key that ``--plot`` names. Raises ResultsError with the nearest plot or key."""
+    """The full name of the key that ``--plot`` names. Raises ResultsError, with the nearest plot or key."""
     try:
         return names.resolve(asked)
     except ResultsError:
@@ -156,16 +156,16 @@ def _plotted(names: Names, asked: str) -> str:
 
 
 def _chosen_keys(runs: Sequence[Run], arguments: argparse.Namespace) -> tuple[Names, str | None, list[str]]:
-    """All names, the full name that ``--panel`` means, and those that ``--by`` means."""
+    """The known names, the full name of the key in ``--panel``, and the full names of the keys in ``--by``."""
     names = Names(runs)
     by = [names.resolve(key.strip()) for key in (arguments.by or "").split(",") if key.strip()]
     return names, names.resolve(arguments.panel) if arguments.panel else None, by
 
 
 def _with_axes(runs: Sequence[Run], make_table: Callable[[Sequence[str]], Table], keys: Sequence[str]) -> Table:
-    """The table with those of ``keys`` as further axes that its rows would average over, such as the seed.
+    """The table with further axes: the ``keys`` that its rows would otherwise average over, such as the seed.
 
-    Raises ResultsError for a measured number, which sorts no runs.
+    Raises ResultsError for a measured number, which cannot be an axis.
     """
     for key in keys:
         if key in metric_names(runs):

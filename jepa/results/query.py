@@ -1,7 +1,7 @@
 """The language of ``--where``: comparisons of a key with a value, joined by and, or, not and parentheses.
 
-``model=vicreg and static_noise>1``, ``seed in (0, 1) or not (verdict = "tracks")``, ``temperature = null``.
-Nothing is evaluated but these comparisons.
+Examples: ``model=vicreg and static_noise>1``, ``seed in (0, 1) or not (verdict = "tracks")``, ``temperature = null``.
+The text is never executed as code.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ class _Token(NamedTuple):
 
 
 class _Literal(NamedTuple):
-    value: Any  # what the text spells
-    text: str  # a hash such as 0123456789 is compared as it was written
+    value: Any  # the number, truth value or null that the text spells, or the text
+    text: str  # the text as written, to compare with texts such as the hash 0123456789
 
 
 class Condition(NamedTuple):
-    """A compiled condition, and the (key, text) pairs that it asks to be equal: for a hint when nothing matches."""
+    """A compiled condition. Its (key, text) pairs of equalities serve for a hint when no run matches."""
 
     holds: Predicate
     equalities: tuple[tuple[str, str], ...]
 
 
 def compile_condition(text: str, names: Names) -> Condition:
-    """The condition that ``text`` spells, its keys resolved by ``names``.
+    """Compile the condition ``text``. ``names`` resolves its keys.
 
-    Raises ResultsError: a key nobody has, a short one that means several, or what is not of this language.
+    Raises:
+        ResultsError: no run has a key, a short key is ambiguous, or the syntax is wrong.
     """
     parser = _Parser(text, names)
     predicate = parser.alternatives()
@@ -68,7 +69,7 @@ class _Parser:
         return self._joined("or", any, lambda: self._joined("and", all, self._negation))
 
     def _joined(self, word: str, combine: Callable[[Iterable[bool]], bool], part: Callable[[], Predicate]) -> Predicate:
-        """One part or more, with ``word`` between them."""
+        """Parse one or more parts that are joined by ``word``."""
         parts = [part()]
         while self._take("keyword", word):
             parts.append(part())
@@ -185,7 +186,7 @@ def _equal(value: Any, literal: _Literal) -> bool:
 
 
 def _ordered(key: str, value: Any, operator: str, wanted: Any) -> bool:
-    """Whether ``value operator wanted``; a run without the value never matches."""
+    """Whether ``value operator wanted`` holds. False for a missing value."""
     if value is None:
         return False
     if is_number(value) != is_number(wanted):

@@ -1,4 +1,4 @@
-"""True frames of judged sequences above what a decoder makes of their embeddings, from plain arrays."""
+"""Plot the true frames of judged sequences above the frames decoded from their embeddings, from plain arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 FloatArray = npt.NDArray[np.floating]
 
 _COLUMNS = 9
-_COLOURS = ("#30638e", "#d1495b", "#6b7280")  # of decoded rows' frames; true ones are black
+_COLOURS = ("#30638e", "#d1495b", "#6b7280")  # frame colours of decoded rows; true rows have black frames
 _SEEN = {
     "encoding": "the frame itself",
     "posterior": "all frames up to this one",
@@ -22,13 +22,16 @@ _SEEN = {
 
 
 def reconstructions_figure(frames: FloatArray, decoded: Mapping[str, FloatArray]) -> Figure | None:
-    """A block of rows for each sequence: true frames, then those decoded from each kind of embedding.
+    """Plot a block of rows for each sequence: the true frames, then the frames decoded from each kind of embedding.
 
-    One grey scale for all rows of a sequence, from its darkest to its brightest true pixel.
+    All rows of a sequence share one grey scale, from its darkest to its brightest true pixel.
 
     Args:
-        frames: [T, N, C, H, W], as the model sees them; N may exceed the number of decoded sequences.
-        decoded: by what they are decoded from: [T, n, C, H, W]. Without any, or with n = 0, the result is None.
+        frames: the true frames [T, N, C, H, W], as the model sees them. N may exceed the number of decoded sequences.
+        decoded: decoded frames [T, n, C, H, W] by kind of embedding.
+
+    Returns:
+        The figure; None without decoded frames.
     """
     if not decoded or next(iter(decoded.values())).shape[1] == 0:
         return None
@@ -61,7 +64,7 @@ def _frame(axis: Axes, image: FloatArray, low: float, high: float, colour: str) 
 
 
 def _title(frames: FloatArray, decoded: Mapping[str, FloatArray]) -> str:
-    """What the rows are decoded from, and how large their errors are beside the frames' own variance."""
+    """The title: the kinds of embeddings, and the errors of the decoded frames relative to the frames' variance."""
     lines = ["Judged sequences: true frames, and frames decoded from embeddings"]
     variance = float(frames.var()) or 1.0
     for name, images in decoded.items():

@@ -1,4 +1,4 @@
-"""One run as tables and figures see it, and the names by which its values are called."""
+"""The data of one run for tables and figures, and the names of its values."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from jepa.errors import nearest
 from jepa.store.config import flat
 
 STATUSES = ("finished", "running", "interrupted", "failed", "damaged", "pruned", "pending")
-"""In the order they are counted out. An interrupted run has a folder, no result, and nobody working on it; of a damaged
-one a file cannot be read."""
+"""In the order in which lines of counts list them. An interrupted run has a folder but no result, and no process works
+on it. A damaged run has a file that cannot be read."""
 
 ALIASES = {
     "lr": ("optimizer.base_lr", "optimizer.learning_rate"),
     "rmse": ("prediction_rmse_px",),
     "hash": ("config_hash",),
 }
-"""Common short names and the full names that they may stand for; the first that exists counts."""
+"""Common short names, and the full names that they may stand for. The first full name that any run has is used."""
 
 _LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None}
 UNITS = ("_px", "_coeff", "_seconds")
 
 
 class ResultsError(ValueError):
-    """A question that cannot be answered: one line for the user, exit code 2."""
+    """An invalid request to ``jepa.results``. The message is one line for the user; the exit code is 2."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the files of one run's folder say.
+    """The data of one run, from the files of its folder.
 
-    folder: as the user may type it. status: one of STATUSES. config: dotted key -> scalar (a list is its JSON text).
-    choices: Hydra's choice for each config group. metrics: numbers, or lists of numbers (per time step, per dot); of
-    an unfinished run, its latest. fields: everything else that has a name (seed, verdict, git_commit, ...).
+    folder: the path, as the user would type it. status: one of STATUSES. config: dotted key -> scalar (a list as its
+    JSON text). choices: Hydra's choice for each config group. metrics: numbers, or lists of numbers (per time step, per
+    dot); for an unfinished run, the latest ones. fields: all other values by name (seed, verdict, git_commit, ...).
     """
 
     folder: str
@@ -50,11 +50,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The last part of the folder."""
+        """The last part of the folder's path."""
         return self.folder.rstrip("/").rpartition("/")[2]
 
     def value(self, key: str) -> Any:
-        """The value under a full name as ``Names.resolve`` gives it; None where this run has none."""
+        """The value with a full name from ``Names.resolve``; None if this run has no such value."""
         if key == "status":
             return self.status
         if key == "folder":
@@ -69,13 +69,13 @@ class Run:
         return None if self.config else self._overridden(key)
 
     def _overridden(self, key: str) -> Any:
-        """What the overrides say of ``key``: all that is known of a job that is pending, or died before it composed."""
+        """The value of ``key`` in the overrides, for a job without a configuration (pending, or died early)."""
         pairs = dict(parse_override(text) for text in self.overrides)
         return parse_scalar(pairs[key]) if key in pairs else None
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:
-    """A nested configuration as dotted key -> scalar. Lists become their JSON text, so that every value is hashable."""
+    """Flatten a nested configuration to dotted key -> scalar. Lists become JSON texts, so every value is hashable."""
     return {
         key: json.dumps(value, default=str) if isinstance(value, (list, tuple)) else value
         for key, value in flat(config).items()
@@ -84,12 +84,12 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_operational(key: str) -> bool:
-    """Whether a key (dotted, or a config group) only says how a run is carried out."""
+    """Whether a key (dotted, or a config group) is operational: it does not change what a run computes."""
     return key in OPERATIONAL_NESTED_KEYS or re.split(r"[./@]", key, maxsplit=1)[0] in OPERATIONAL_KEYS
 
 
 def parse_scalar(text: str) -> Any:
-    """A bare word as the number, truth value or null that it spells; itself otherwise."""
+    """The number, truth value or null that a word spells; the word itself if it spells none."""
     lowered = text.lower()
     if lowered in _LITERALS:
         return _LITERALS[lowered]
@@ -102,13 +102,13 @@ def parse_scalar(text: str) -> Any:
 
 
 def parse_override(text: str) -> tuple[str, str]:
-    """``+model/encoder@model.encoder=menet5`` as ``("model/encoder", "menet5")``."""
+    """Split an override: ``+model/encoder@model.encoder=menet5`` gives ``("model/encoder", "menet5")``."""
     key, _, value = text.partition("=")
     return key.lstrip("+~").partition("@")[0], value.strip("'\"")
 
 
 class Names:
-    """Every name that some run knows, and what a short one stands for."""
+    """All names of values of some runs, and the resolution of short names."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         known: dict[str, None] = dict.fromkeys(("status", "folder"))
@@ -123,9 +123,13 @@ class Names:
         self.known = known
 
     def resolve(self, name: str) -> str:
-        """The full name that ``name`` means: itself, a common name, the only one ending in it, or with a unit added.
+        """The full name of ``name``.
 
-        Raises ResultsError where nothing or more than one thing is meant.
+        ``name`` may be a full name, a key of ALIASES, or the last parts of exactly one full name. A unit of UNITS may
+        be missing at its end.
+
+        Raises:
+            ResultsError: no full name or several full names fit.
         """
         if name in self.known:
             return name
@@ -154,7 +158,7 @@ class Names:
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """For each key the fewest last segments that tell it from the others: ``dataset.noise`` -> ``noise``."""
+    """The shortest unambiguous ending of each key: ``dataset.noise`` -> ``noise``."""
     keys = list(keys)
     short: dict[str, str] = {}
     for key in keys:

@@ -1,8 +1,10 @@
-"""What an RMSE means: lines to compare it with, and words for where it lies. Imports nothing.
+"""Reference lines to compare an RMSE with, and a verdict in words.
 
-The environment of a run gives the lines; they stand in ``result.json`` under "reference":
-``{"num_sequences", "seed", "dots": [K names], "prediction": {"lines": [...]}, "encoder": {"lines": [...]}}``, each line
-``{"name", "rmse_px", "per_step_px": [T], "per_dot_px": [K]}``, of which the last two may be missing.
+At run time, this module imports only the standard library.
+
+The environment of a run provides the lines. ``result.json`` holds them under "reference":
+``{"num_sequences", "seed", "dots": [K names], "prediction": {"lines": [...]}, "encoder": {"lines": [...]}}``. Each line
+is ``{"name", "rmse_px", "per_step_px": [T], "per_dot_px": [K]}``; the last two entries may be missing.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ Level = tuple[str, float]  # a line's name and its RMSE in px
 CENTRE_LINE, ACTIONS_LINE, START_LINE = "always the centre", "actions alone", "start alone"
 BOTH_LINE = "start and actions, linear"
 
-# The lines of results that have none of their own, where their setting is the published one: one dot, 17 frames,
-# σ = 1.3 px, from 20 000 simulated sequences.
+# The lines of the published setting (one dot, 17 frames, σ = 1.3 px), from 20 000 simulated sequences. Results of this
+# setting that record no lines use these lines.
 _PUBLISHED_SETTING = {"num_dots": 1, "num_steps": 17, "dot_std": 1.3}
 _PUBLISHED_CLASS = "MovingDots"
 _PUBLISHED_LEVELS: tuple[Level, ...] = (
@@ -43,10 +45,10 @@ PUBLISHED: Reference = {
     "encoder": {"lines": [{"name": CENTRE_LINE, "rmse_px": 8.9, "per_dot_px": [8.9]}]},
 }
 
-# Where the start alone and the start with the actions lie closer together than this share of the centre's line, an
-# error does not tell them apart: an encoder's own error is of that size.
+# There is no verdict if the lines "start alone" (or "actions alone", if lower) and "start and actions, linear" differ
+# by less than this share of the line "always the centre", because the encoder's own error is about as large.
 _SMALLEST_GAP = 0.15
-_SAME_PX = 0.1  # lines that differ by less belong to one setting: their sampling error is below 0.05 px
+_SAME_PX = 0.1  # lines that differ by less count as equal: their sampling error is below 0.05 px
 _METRIC = re.compile(r"(prediction|head|encoder)_rmse_px(?:_per_(step|dot)\.(\d+))?")
 
 
@@ -56,16 +58,22 @@ _METRIC = re.compile(r"(prediction|head|encoder)_rmse_px(?:_per_(step|dot)\.(\d+
 def verdict(
     metrics: Mapping[str, Any], reference: Reference | None, warnings: Sequence[str] = ()
 ) -> tuple[Verdict | None, str | None]:
-    """Words for the prediction probe's error of the action dot over all time steps, or None and the reason why.
+    """Judge the prediction probe's error of the action dot over all time steps.
 
-    "ignores the dot": at least half-way from the start alone to always the centre. "tracks": below half-way from the
-    start alone (or the actions alone, where these tell more) to the linear use of both. "knows only the start":
-    between the two, where the actions alone don't score so as well.
+    - "ignores the dot": the error is at least the middle between the lines "start alone" and "always the centre".
+    - "tracks": the error is below the middle between the lower of the lines "start alone" and "actions alone" and the
+      line "start and actions, linear".
+    - "knows only the start": the error lies between these two limits. There is no verdict if the line "actions alone"
+      lies below the upper limit, because the actions alone could then explain the error.
 
     Args:
-        metrics: as in ``result.json``. Of several dots the first one counts: it is the one that the actions move.
-        reference: the run's lines; None: its data set has none. Its entry "no_verdict", if any, is a reason.
-        warnings: why the errors may be larger than the representation's; where there are some, only "tracks" is said.
+        metrics: as in ``result.json``. Of several dots the first one is judged, because the actions move it.
+        reference: the run's lines; None if its data set has none. An entry "no_verdict" is a reason for no verdict.
+        warnings: reasons why the errors may be larger than the representation's own error. With any warning, the only
+            possible verdict is "tracks".
+
+    Returns:
+        The verdict and None, or None and the reason why there is no verdict.
     """
     if "prediction_rmse_px" not in metrics:
         return None, "nothing was judged"
@@ -108,11 +116,11 @@ def _place(error: float, centre: float, actions: float, start: float, both: floa
 
 
 def reference_of(stored: Any, dataset: Mapping[str, Any]) -> Reference | None:
-    """A result's own lines, else those of the published setting where it is the result's; None where there are none.
+    """The lines that a result records, else the published lines if the result has the published setting, else None.
 
     Args:
-        stored: the result's entry "reference", or its JSON text; None: it has none, or is older than this entry.
-        dataset: its configuration's "dataset", of which only the keys of the setting are looked at.
+        stored: the result's entry "reference", or its JSON text; None if there is no entry.
+        dataset: the section "dataset" of the result's configuration. Only the keys of the setting are used.
     """
     own = _parsed(stored) if isinstance(stored, str) else stored if _is_whole(stored) else None
     if own is not None:
@@ -124,7 +132,7 @@ def reference_of(stored: Any, dataset: Mapping[str, Any]) -> Reference | None:
 
 @functools.lru_cache(maxsize=256)
 def _parsed(text: str) -> Reference | None:
-    """The lines that a JSON text holds; None where it holds none. A sweep's runs have the same text."""
+    """The lines in a JSON text; None if the text holds none. Cached, because the runs of a sweep share the text."""
     try:
         stored = json.loads(text)
     except ValueError:
@@ -133,7 +141,7 @@ def _parsed(text: str) -> Reference | None:
 
 
 def _is_whole(stored: Any) -> bool:
-    """Whether ``stored`` has the shape that this module reads."""
+    """Whether ``stored`` has the structure that this module needs."""
     try:
         lines = [line for probe in ("prediction", "encoder") for line in stored[probe]["lines"]]
         return all(isinstance(line["name"], str) and math.isfinite(line["rmse_px"]) for line in lines)
@@ -142,13 +150,13 @@ def _is_whole(stored: Any) -> bool:
 
 
 def run_reference(run: Run) -> Reference | None:
-    """The lines of a run, see :func:`reference_of`."""
+    """The reference lines of a run; see :func:`reference_of`."""
     keys = ("_target_", *_PUBLISHED_SETTING)
     return reference_of(run.fields.get("reference"), {key: run.config.get(f"dataset.{key}") for key in keys})
 
 
 def levels(reference: Reference | None, metric: str) -> list[Level]:
-    """The lines that belong beside a metric, highest first; none where it is no RMSE or the reference lacks them.
+    """The reference lines for a metric, highest first. Empty if the metric is no RMSE or has no lines.
 
     Args:
         metric: such as ``prediction_rmse_px``, ``encoder_rmse_px_per_step.3`` or ``prediction_rmse_px_per_dot.0``.
@@ -167,7 +175,7 @@ def levels(reference: Reference | None, metric: str) -> list[Level]:
 
 
 def common_levels(references: Iterable[Reference | None], metric: str) -> list[Level] | None:
-    """The lines beside a metric that all results share; None where they differ."""
+    """The reference lines for a metric that all results share; None if the results differ in them."""
     several = [levels(reference, metric) for reference in references]
     if all(same_levels(several[0], other) for other in several[1:]):
         return several[0] if several else []
@@ -175,7 +183,7 @@ def common_levels(references: Iterable[Reference | None], metric: str) -> list[L
 
 
 def same_levels(left: Sequence[Level], right: Sequence[Level]) -> bool:
-    """Whether two settings have one set of lines, but for the error of simulating them."""
+    """Whether two sets of lines are equal up to the sampling error of their simulation."""
     other = dict(right)
     return len(left) == len(right) and all(
         name in other and abs(other[name] - value) < _SAME_PX for name, value in left

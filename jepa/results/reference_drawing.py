@@ -1,4 +1,4 @@
-"""Reference lines in a figure: dashed and grey, their names to the right of the frame."""
+"""Draw reference lines in a figure: dashed and grey, with their names to the right of the frame."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jepa.results.reference import Level
 
 NO_LINES = "no reference lines: the runs differ in their environment"
 GREY = "#666666"
-_LABEL_HEIGHT = 0.048  # of the frame's height
-_MOST_ABOVE = 4.0  # times the highest reference line
+_LABEL_HEIGHT = 0.048  # as a share of the frame's height
+_MOST_ABOVE = 4.0  # the y axis is logarithmic if it reaches above this multiple of the highest reference line
 
 
 class Curve(NamedTuple):
-    """One reference line: horizontal at ``ys[0]`` where ``xs`` is empty, else through the points."""
+    """One reference line: horizontal at ``ys[0]`` if ``xs`` is empty, else through the points (xs, ys)."""
 
     label: str
     xs: tuple[float, ...]
@@ -24,20 +24,20 @@ class Curve(NamedTuple):
 
 
 def horizontal(levels: Sequence[Level]) -> list[Curve]:
-    """Lines at one height each, labelled with it."""
+    """Horizontal lines. Each label ends in the line's value."""
     return [Curve(f"{name} {value:.2f}", (), (value,)) for name, value in levels]
 
 
 def draw_reference(axes: Sequence[Axes], curves: Sequence[Sequence[Curve]], labelled: Sequence[bool]) -> None:
     """Draw each panel's curves; the panels share their y axis.
 
-    The y axis starts at 0 and holds the lines; it becomes logarithmic where something lies so far above that they would
-    be one line.
+    The y axis starts at 0 and includes the lines. The y axis is logarithmic if other values lie so far above the lines
+    that the lines would coincide.
 
     Args:
-        axes: the panels, in which everything else has been drawn.
-        curves: a panel's lines.
-        labelled: whether a panel's lines are named to its right.
+        axes: the panels. All other content must be drawn already.
+        curves: the reference lines of each panel.
+        labelled: for each panel, whether its lines are named to its right.
     """
     values = [value for lines in curves for curve in lines for value in curve.ys]
     if not values:
@@ -67,7 +67,7 @@ def _fit_y(axes: Sequence[Axes], values: Sequence[float]) -> None:
 
 
 def _label(axis: Axes, curves: Sequence[Curve]) -> None:
-    """Names beside the curves' ends, moved apart where they would overlap."""
+    """Write the names beside the ends of the curves. Names that would overlap are moved upwards."""
     below = None
     for curve in sorted(curves, key=lambda curve: curve.ys[-1]):
         points = axis.transData.transform([(1.0, curve.ys[-1])])

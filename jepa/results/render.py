@@ -1,4 +1,4 @@
-"""Tables as text: aligned plain lines that grep well, or rich's on a terminal."""
+"""Tables as text: aligned plain lines, one for each row, or a table by rich on a terminal."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from jepa.terminal import encodable
 
 MISSING = "–"
 _NARROWEST_CUT = 12
-_GAP = 2  # between two columns, as rich draws them
-_DIGITS = range(3, 7)  # significant digits of a setting: as few as tell the column's values apart
-_FIRST_TO_GO = ("epochs_trained", "encoder_rmse_px")  # where the terminal is too narrow
+_GAP = 2  # characters between two columns in rich's tables
+_DIGITS = range(3, 7)  # significant digits of a setting: the fewest that distinguish the column's values
+_FIRST_TO_GO = ("epochs_trained", "encoder_rmse_px")  # dropped early if the terminal is too narrow
 _LAST_TO_GO = (*METRICS[:1], "verdict", "status", COUNT, UNFINISHED, "seed", "model", "folder")
 _STYLES = {"tracks": "green", "knows only the start": "yellow", "ignores the dot": "red"}
 
 
 def format_number(value: float) -> str:
-    """Three significant decimals; whole numbers and numbers from 1000 on without decimals."""
+    """Three significant digits; whole numbers and numbers from 1000 on without decimals."""
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
         return str(int(value))
     if 1e-4 <= abs(value) < 1e3:
@@ -35,17 +35,17 @@ def format_number(value: float) -> str:
 
 
 def decimals(value: float) -> int:
-    """How many decimals show three significant digits of ``value``."""
+    """The number of decimals that show three significant digits of ``value``."""
     return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 2
 
 
 def format_measured(value: float) -> str:
-    """Three significant decimals, also where the number happens to be whole."""
+    """As :func:`format_number`, but whole numbers below 100 get two decimals too."""
     return f"{value:.2f}" if value == int(value) and abs(value) < 1e2 else format_number(float(value))
 
 
 def format_summary(summary: Summary) -> str:
-    """``5.57 ± 0.12``; the mean alone where there is no interval."""
+    """For example ``5.57 ± 0.12``; only the mean if there is no interval."""
     mean, half = format_measured(summary.mean), summary.half_width
     if half is None:
         return mean
@@ -56,7 +56,7 @@ def format_summary(summary: Summary) -> str:
 
 
 def format_cell(cell: Any, *, exact: bool = False, measured: bool = False) -> str:
-    """One cell. exact: a setting, shown in full rather than to three decimals; measured: it is a metric."""
+    """The text of one cell. exact: the cell is a setting, shown with up to six digits. measured: it is a metric."""
     if cell is None:
         return MISSING
     if isinstance(cell, Summary):
@@ -73,7 +73,7 @@ def format_cell(cell: Any, *, exact: bool = False, measured: bool = False) -> st
 
 
 def format_settings(cells: Sequence[Any]) -> list[str]:
-    """Settings of one column; each number in as few significant digits, from three on, as tell it from the others."""
+    """The settings of one column. Each number has the fewest digits, at least three, that distinguish it."""
     distinct = {cell for cell in cells if isinstance(cell, float)}
     texts: dict[float, str] = {}
     for digits in _DIGITS:
@@ -91,7 +91,7 @@ def _setting(value: float, digits: int) -> str:
 
 
 def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str], list[list[str]], list[bool]]:
-    """(headers, the cells of each column as text, whether a column is of numbers), in characters of ``stream``."""
+    """(headers, the cells of each column as text, whether each column has numbers), in the encoding of ``stream``."""
     keys = [*table.axes, *table.columns]
     short = short_names(keys)
     columns: list[list[str]] = []
@@ -111,7 +111,7 @@ def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str],
 
 
 def _aligned(texts: Sequence[str]) -> list[str]:
-    """Numbers padded so that their decimal points, and their ``±``, stand below each other."""
+    """Pad numbers so that their decimal points and their ``±`` are aligned."""
     sign = " ± " if any("±" in text for text in texts) else " +- "
     means = _on_point([text.partition(sign)[0] for text in texts])
     if not any(sign in text for text in texts):
@@ -129,7 +129,7 @@ def _on_point(texts: Sequence[str]) -> list[str]:
 
 
 def plain_lines(table: Table, stream: TextIO | None = None) -> list[str]:
-    """The table as lines: a header and one line a row, columns two spaces apart, nothing cut."""
+    """The table as lines: a header, then one line for each row. Columns are two spaces apart. No text is cut."""
     headers, columns, numeric = text_columns(table, stream)
     padded = []
     for header, column, is_numeric in zip(headers, columns, numeric, strict=True):
@@ -139,12 +139,13 @@ def plain_lines(table: Table, stream: TextIO | None = None) -> list[str]:
 
 
 def print_table(table: Table, stream: TextIO, keep: Sequence[str] = ()) -> None:
-    """Write the table: rich's on a terminal, where it fits the width; plain lines elsewhere.
+    """Write the table: with rich on a terminal, as plain lines elsewhere.
 
-    Where a terminal is too narrow, words are cut, numbers never: columns are left out instead, and named below.
+    On a narrow terminal, words are cut, but numbers are not. Columns that still do not fit are left out, and a line
+    below the table names them.
 
     Args:
-        keep: columns that are left out last, because the user asked for them.
+        keep: columns that the user asked for; they are left out last.
     """
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
         stream.write("\n".join(plain_lines(table, stream)) + "\n")
@@ -175,7 +176,7 @@ def print_table(table: Table, stream: TextIO, keep: Sequence[str] = ()) -> None:
 
 
 def print_lines(lines: Sequence[str], stream: TextIO) -> None:
-    """Write the lines; on a terminal, broken between words where they are longer than it is wide."""
+    """Write the lines. On a terminal, lines that are too long are broken between words."""
     width = shutil.get_terminal_size().columns if stream.isatty() else 0
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip()))
@@ -186,7 +187,7 @@ def print_lines(lines: Sequence[str], stream: TextIO) -> None:
 def _kept(
     table: Table, names: dict[str, int], widths: list[int], numeric: list[bool], total: int, keep: Sequence[str]
 ) -> list[int]:
-    """The places of the columns that fit: those that say least to most rows go first."""
+    """The indices of the columns that fit. The least important columns are dropped first."""
     kept = list(names.values())
     smallest = [
         width if is_numeric else min(width, _NARROWEST_CUT) for width, is_numeric in zip(widths, numeric, strict=True)
@@ -205,7 +206,7 @@ def _kept(
 
 
 def _fitted(widths: Sequence[int], numeric: Sequence[bool], total: int) -> list[int]:
-    """``widths`` that fit into a terminal: the widest column of words gives way first (the folder, as a rule)."""
+    """Reduce ``widths`` to the terminal's width. The widest column of words (usually the folder) is reduced first."""
     fitted = list(widths)
     excess = sum(fitted) + _GAP * (len(fitted) - 1) - total
     words = [place for place, is_numeric in enumerate(numeric) if not is_numeric]
@@ -219,12 +220,12 @@ def _fitted(widths: Sequence[int], numeric: Sequence[bool], total: int) -> list[
 
 
 def _tail(text: str, width: int) -> str:
-    """The end of a path, which tells it from the others."""
+    """The end of a path, which distinguishes it from other paths."""
     return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
 
 
 def _folded(header: str, width: int) -> list[str]:
-    """``header`` in lines hardly wider than its column, broken after underscores."""
+    """Break ``header`` after underscores into lines about as wide as its column."""
     lines = [""]
     for part in header.replace("_", "_ ").split(" "):
         if lines[-1] and len(lines[-1] + part) > max(width, 8):

@@ -1,4 +1,4 @@
-"""One run's folder read into a record: ``result.json`` where there is one, else what a running job has written."""
+"""Read a run's folder into a record: from ``result.json`` if it exists, else from the files of the unfinished run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jepa.store.layout import CONFIG, LOCK, METRICS, OVERRIDES, RESULT
 from jepa.store.metrics import latest_metrics
 from jepa.store.result import counted, is_number, read_result
 
-UNFINISHED = (CONFIG, OVERRIDES, METRICS)  # a run locks its folder before it writes the first of these
+UNFINISHED = (CONFIG, OVERRIDES, METRICS)  # files of an unfinished run, which locks its folder before writing them
 
 _NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides", "code", "checksum"})
 _GROUPS = ("model", "dataset", "optimizer", "trainer", "probe")
@@ -21,13 +21,14 @@ _REMOVE_RESULT = "remove that file; the same command then goes on from the run's
 _REMOVE_FOLDER = "remove the folder; the same command then runs this run anew"
 
 Stamp = list[list[Any]]  # [[file name, modification time in ns, size in bytes], ...]
-Record = dict[str, Any]  # {"status", "config" (flat), "choices", "metrics", "overrides", "fields"}: JSON all through
+Record = dict[str, Any]  # {"status", "config" (flat), "choices", "metrics", "overrides", "fields"}: only JSON types
 
 
 def stamp_of(folder: str) -> Stamp:
-    """What identifies the state of a run's files; empty where ``folder`` is not a run's.
+    """The names, times and sizes of a run's files, which change with the files; empty if ``folder`` is not a run's.
 
-    A ``config.yaml`` alone makes no run (a folder of configurations has one): a run has locked its folder as well.
+    A folder with only a ``config.yaml`` is not a run's, unless it also has a lock file. A folder of configurations may
+    hold a ``config.yaml``, but a run has locked its folder.
     """
     found = _stat(folder, RESULT)
     if found:
@@ -43,14 +44,14 @@ def _stat(folder: str, name: str) -> list[Any] | None:
     try:
         status = os.stat(path)
     except OSError:
-        return [name, 0, -1] if os.path.islink(path) else None  # a link that leads nowhere is a damaged file
+        return [name, 0, -1] if os.path.islink(path) else None  # a broken link counts as a damaged file
     return [name, status.st_mtime_ns, status.st_size]
 
 
 def read_record(folder: str, stamp: Stamp) -> Record:
-    """The record of the run in ``folder``, from the files that ``stamp`` names. Never raises for what they hold.
+    """Read the record of the run in ``folder``, from the files that ``stamp`` names. Damaged files raise nothing.
 
-    Where a file is damaged, the status is "damaged", and the fields ``error`` and ``remedy`` say which and what to do.
+    If a file is damaged, the status is "damaged". The field ``error`` names the file, and ``remedy`` the remedy.
     """
     result, damage = None, ""
     if stamp[0][0] == RESULT:
@@ -65,7 +66,7 @@ def read_record(folder: str, stamp: Stamp) -> Record:
 
 
 def record_of(result: dict[str, Any]) -> Record:
-    """The record of a run that has ended. result: as ``result.json`` holds it."""
+    """The record of a run that has ended. result: the content of ``result.json``."""
     return _finished(counted(result))
 
 
@@ -80,7 +81,7 @@ def _unfinished(folder: str) -> Record:
     try:
         config = read_config(folder) or {}
         damage = "" if config else f"{CONFIG} is missing or empty"
-        overrides = read_overrides(folder) or []  # none: it was killed before it wrote them
+        overrides = read_overrides(folder) or []  # no file: the run was killed before it wrote the overrides
     except Damaged as error:
         damage = f"{error.path.name if error.path else 'a file'} {error.reason}"
     metrics = f"{folder}/{METRICS}"
@@ -128,7 +129,7 @@ def _record(
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The entries that are numbers, lists of numbers, or null for what is not finite."""
+    """The metrics that are numbers or lists of numbers. A null stands for a number that is not finite."""
     return {
         key: value
         for key, value in metrics.items()
@@ -146,7 +147,7 @@ def _mapping(result: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A scalar as JSON has it; anything else as text."""
+    """``value`` itself if it is a JSON scalar, else its text."""
     if isinstance(value, (dict, list)):
         return json.dumps(value, default=str)
     return value if isinstance(value, (str, int, float, bool)) else str(value)
@@ -158,7 +159,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choices(recorded: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
-    """Hydra's choices as recorded; a group's class name where nothing was recorded."""
+    """The recorded choice of each config group; the lower-case class name of a group without a recorded choice."""
     recorded = recorded or _mapping(config, "choices")
     choices = {str(group): str(choice) for group, choice in recorded.items() if choice is not None}
     for group in _GROUPS:

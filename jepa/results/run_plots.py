@@ -1,6 +1,6 @@
-"""Pictures of one run, from plain arrays and records: sample sequences, loss curves, RMSE by time step.
+"""Figures of one run, from plain arrays and records: sample sequences, loss curves, RMSE by time step.
 
-Matplotlib without pyplot: no global state, so that several threads may draw.
+The code does not use pyplot and has no global state, so several threads may draw at once.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FloatArray = npt.NDArray[np.floating]
 Record = Mapping[str, Any]
 
 PREDICTION, ENCODER, TRUE, GREY = "#d1495b", "#30638e", "#edae49", "#6b7280"
-DOTS = ("#e69f00", "#56b4e9", "#cc79a7")  # of several dots; all three stand out from grey frames
+DOTS = ("#e69f00", "#56b4e9", "#cc79a7")  # colours of several dots, which stand out from grey frames
 _COLUMNS, _MOST_SAMPLES, _MOST_PANELS = 6, 6, 12
-_COVERED = {"prediction": "over all steps", "encoder": "at step 0"}  # by a probe's one error
+_COVERED = {"prediction": "over all steps", "encoder": "at step 0"}  # the steps that a probe's overall error covers
 
 
 class Samples(Protocol):
-    """Judged sequences, as ``jepa.probes.ProbeSamples`` holds them; locations in px."""
+    """Judged sequences, such as a ``jepa.probes.ProbeSamples``. Locations are in px."""
 
     @property
     def frames(self) -> FloatArray:
@@ -62,11 +62,11 @@ def draw_all(
     loss_weights: Mapping[str, str] | None = None,
     decode: Callable[[], Mapping[str, FloatArray]] | None = None,
 ) -> list[Path]:
-    """Draw every plot that there are data for into ``folder``; returns the paths of those that could be drawn.
+    """Draw every plot that has data into ``folder``. Returns the paths of the files written.
 
     samples: judged sequences. metrics, reference: as in ``result.json``. records: the lines of ``metrics.jsonl``.
     loss_weights: how a term of the loss enters the total, in words, by its name.
-    decode: makes images from the embeddings of the first samples, [T, n, C, H, W] by what they are decoded from.
+    decode: returns images decoded from the embeddings of the first samples, [T, n, C, H, W] by kind of embedding.
     """
     figures: dict[str, Callable[[], Figure | None]] = {
         "samples": lambda: samples_figure(samples, metrics, dots=(reference or {}).get("dots", ())),
@@ -80,7 +80,7 @@ def draw_all(
             figure = draw()
             if figure is not None:
                 paths.append(_save(figure, folder / f"{name}.png"))
-        except Exception as error:  # a picture that cannot be drawn costs neither the others nor the run
+        except Exception as error:  # a failed plot must stop neither the other plots nor the run
             log.warning("plots/%s.png could not be drawn: %s: %s", name, type(error).__name__, error)
     return paths
 
@@ -89,9 +89,9 @@ def draw_all(
 
 
 def samples_figure(samples: Samples, metrics: Mapping[str, Any], *, dots: Sequence[str] = ()) -> Figure | None:
-    """One row a sequence: some of its frames with the true and the predicted location, then the whole paths.
+    """One row for each sequence: some frames with the true and the predicted locations, then the complete paths.
 
-    dots: their names. None where there are no samples.
+    dots: the names of the dots. Returns None if there are no samples.
     """
     num_steps, count, _, size = samples.frames.shape[:4]
     rows = min(count, _MOST_SAMPLES)
@@ -118,7 +118,7 @@ def samples_figure(samples: Samples, metrics: Mapping[str, Any], *, dots: Sequen
 
 
 def _samples_title(metrics: Mapping[str, Any], names: Sequence[str]) -> str:
-    """What is seen, and how large the error is over all judged sequences."""
+    """The title: the content of the figure, and the error over all judged sequences."""
     overall = _number(metrics.get("prediction_rmse_px"))
     error = f"RMSE {overall:.2f} px" if math.isfinite(overall) else "RMSE not finite"
     per_dot = [_number(value) for value in metrics.get("prediction_rmse_px_per_dot") or []]
@@ -131,7 +131,7 @@ def _samples_title(metrics: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _samples_handles(names: Sequence[str], colours: Sequence[tuple[str, str]]) -> list[Line2D]:
-    """The legend's entries; several dots have an entry each, and black ones say what the markers are."""
+    """The legend's entries. With several dots, each dot has an entry, and black entries explain the markers."""
     (true, predicted), dots = colours[0], []
     if len(names) > 1:
         true = predicted = "black"
@@ -150,10 +150,13 @@ def _samples_handles(names: Sequence[str], colours: Sequence[tuple[str, str]]) -
 def _frame(
     axis: Axes, frame: FloatArray, true: FloatArray, predicted: FloatArray, colours: Sequence[tuple[str, str]]
 ) -> None:
-    """One frame [C, H, W], its channels summed, with locations [K, 2] in px and a line from each to its prediction."""
+    """Draw a frame [C, H, W] as the sum of its channels, with true and predicted locations [K, 2] in px.
+
+    A line connects each true location with its prediction.
+    """
     axis.imshow(frame.sum(0), cmap="gray", interpolation="nearest")
     size = frame.shape[-1]
-    inside = np.clip(predicted, 0, size - 1)  # a guess beyond the edge is shown at the edge
+    inside = np.clip(predicted, 0, size - 1)  # show a prediction outside the image at the edge
     for one, guess, (colour, guess_colour) in zip(true, inside, colours, strict=True):
         axis.plot(*np.stack([one, guess]).T, color=guess_colour, lw=1.2)
         axis.plot(*one, ls="none", marker="o", ms=10, fillstyle="none", color=colour, markeredgewidth=1.6)
@@ -164,7 +167,7 @@ def _frame(
 def _paths(
     axis: Axes, true: FloatArray, predicted: FloatArray, size: int, colours: Sequence[tuple[str, str]]
 ) -> None:
-    """Paths [T, K, 2] in px, y down as in the frames, in a square window that just holds them; grey: off the image."""
+    """Draw paths [T, K, 2] in px in a square window around them, y downwards. Grey areas are outside the image."""
     for dot, (colour, guess_colour) in enumerate(colours):
         axis.plot(*true[:, dot].T, color=colour, lw=2.2, marker="o", ms=2.5)
         axis.plot(*predicted[:, dot].T, color=guess_colour, lw=1.2, ls="--", marker="x", ms=3.5)
@@ -185,10 +188,12 @@ def _paths(
 
 
 def losses_figure(records: Sequence[Record], weights: Mapping[str, str]) -> Figure | None:
-    """A panel for the total and one for each term over epochs, logarithmic where a positive curve spans a factor of 3.
+    """Plot the total loss and each term over epochs, in a panel each.
 
-    Terms are shown as they are before they are weighted; each panel says how its term enters the total, where
-    ``weights`` has it, and what its axis is. None where nothing was trained.
+    The axis of a positive curve that spans more than a factor of 3 is logarithmic. Terms are shown without their
+    weights. The heading of a panel tells how the term enters the total, if ``weights`` has the term.
+
+    Returns None if no training was recorded.
     """
     train = [record for record in records if record.get("kind") == "train"]
     names = list(dict.fromkeys(name for record in train for name in record if name.startswith("loss/")))[:_MOST_PANELS]
@@ -204,7 +209,7 @@ def losses_figure(records: Sequence[Record], weights: Mapping[str, str]) -> Figu
         heading = term.replace("_", " ") + (f" ({words})" if words else "")
         _loss_panel(axis, name, heading, [(record["epoch"], _number(record.get(name))) for record in train])
     for axis in panels[len(names) - columns : len(names)]:
-        axis.tick_params(labelbottom=True)  # sharing hides them above an empty panel
+        axis.tick_params(labelbottom=True)  # a shared x axis hides the tick labels above an empty panel
     for axis in panels[len(names) :]:
         axis.set_axis_off()
     figure.supxlabel("epoch", fontsize=10)
@@ -232,7 +237,7 @@ def _loss_panel(axis: Axes, name: str, heading: str, points: Iterable[tuple[floa
 
 
 def rmse_per_step_figure(metrics: Mapping[str, Any], reference: Reference | None) -> Figure | None:
-    """RMSE in px by time step, a panel for each probe with its own reference lines; None where nothing was judged."""
+    """Plot the RMSE in px by time step, in a panel for each probe with its reference lines; None without such data."""
     looks = {"prediction": (PREDICTION, "o"), "encoder": (ENCODER, "s")}
     errors = {probe: [_number(value) for value in metrics.get(f"{probe}_rmse_px_per_step") or []] for probe in looks}
     errors = {probe: values for probe, values in errors.items() if values}
@@ -262,7 +267,7 @@ def rmse_per_step_figure(metrics: Mapping[str, Any], reference: Reference | None
 
 
 def _step_curves(reference: Reference | None, probe: str) -> list[Curve]:
-    """A probe's reference lines by time step; none where they are not known for each."""
+    """The reference lines of a probe that have values by time step."""
     lines = reference[probe]["lines"] if reference else []
     curves = [(line["name"], tuple(line.get("per_step_px") or ())) for line in lines]
     return [Curve(name, tuple(range(len(values))), values) for name, values in curves if values]

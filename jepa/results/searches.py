@@ -1,4 +1,4 @@
-"""The searches among some runs: which runs belong to each, and which keys it searched."""
+"""Find the searches among some runs: the runs of each search, and the keys that it varied."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _LONGEST_TITLE = 48
 
 @dataclass(frozen=True)
 class SearchRuns:
-    """One search: what tells it from the others beside it, its runs in the order they were made, what it searched."""
+    """One search. title: distinguishes it from other searches. runs: by trial number. axes: the searched keys."""
 
     title: str
     runs: tuple[Run, ...]
     axes: tuple[str, ...]
 
     def finished(self, metric: str) -> list[Run]:
-        """The trials whose ``metric`` counts: pruned and failed ones never do."""
+        """The finished trials that have ``metric``, without pruned and failed trials."""
         return [run for run in self.runs if run.status == "finished" and is_number(run.value(metric))]
 
     def best(self, metric: str) -> Run | None:
-        """The finished trial with the smallest ``metric``."""
+        """The finished trial with the smallest ``metric``; None if there is none."""
         return min(self.finished(metric), key=lambda run: float(run.value(metric)), default=None)
 
 
 def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:
-    """The runs by the folder they lie in; folders of grids are left out where there are searches beside them.
+    """Group the runs by their parent folder. If any folder is of a search, folders of grids are left out.
 
-    A key that one search keeps fixed is none of its axes, also where another search has another value.
+    The axes of a search are only the keys that vary within the search.
     """
     folders: dict[str, list[Run]] = {}
     for run in runs:
@@ -53,19 +53,19 @@ def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:
 
 
 def trial_order(run: Run) -> tuple[int, Any]:
-    """A key that sorts runs as a search made them: by trial number, else by the time they started."""
+    """A sort key for runs: the trial number, else the start time."""
     number = run.fields.get("trial")
     return (0, number) if is_number(number) else (1, str(run.fields.get("started", "~")))
 
 
 def trial_number(run: Run, place: int) -> int:
-    """A run's number in its search; its place among the runs where it has none."""
+    """The trial number of a run; ``place`` (its place among the runs) if it has no number."""
     number = run.fields.get("trial")
     return number if isinstance(number, int) else place
 
 
 def _told_apart(searches: list[SearchRuns]) -> list[SearchRuns]:
-    """The searches under titles that say what each keeps fixed and another has differently, where that is unique."""
+    """Title each search by the fixed values that differ between searches. Keep the titles if these are not unique."""
     searched = {axis for search in searches for axis in search.axes}
     keys = [key for key in varying_axes([run for search in searches for run in search.runs]) if key not in searched]
     names = short_names(keys)

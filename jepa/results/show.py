@@ -1,4 +1,4 @@
-"""One run in full: where it lies, how it ended, what sets it apart, and the command that runs it again."""
+"""``--show``: all data of one run: folder, status, differences from its sweep, metrics, and its command."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ _ELSEWHERE = frozenset(
 
 
 def find_run(runs: Sequence[Run], wanted: str) -> Run:
-    """The one run whose folder's name or config hash begins with ``wanted``, or whose folder it is.
+    """Find the run with the folder ``wanted``, or with a folder name or config hash that begins with ``wanted``.
 
-    Raises ResultsError: none, or several with different folders.
+    Raises:
+        ResultsError: no run or several runs fit.
     """
     exact = [run for run in runs if wanted.rstrip("/") in (run.folder, run.name, run.fields.get("config_hash"))]
     found = exact or [run for run in runs if any(name.startswith(wanted) for name in _callable_by(run))]
@@ -58,7 +59,7 @@ def _callable_by(run: Run) -> list[str]:
 
 
 def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
-    """Everything on one run, as lines; ``axes``: the keys in which its sweep's runs differ."""
+    """All data of one run, as lines. axes: the keys in which the runs of its sweep differ."""
     lines = [f"{run.name}: {run.status}{_verdict_words(run)}"]
     lines += [f"warning: {text}" for text in warnings_of(run)]
     lines.append("")
@@ -85,18 +86,18 @@ def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
 
 
 def _verdict_words(run: Run) -> str:
-    """``, tracks``; ``, no verdict: `` and the reason; nothing where nothing was said."""
+    """``, `` and the verdict, or ``, no verdict: `` and the reason; empty if the run records neither."""
     verdict, reason = run.fields.get("verdict"), run.fields.get("verdict_reason")
     return f", {verdict}" if verdict else f", no verdict: {reason}" if reason else ""
 
 
 def override_words(differences: Mapping[str, Any]) -> str:
-    """``model=vicreg dataset.static_noise=1.25 seed=2``: as one would type it."""
+    """Values as command-line overrides, for example ``model=vicreg dataset.static_noise=1.25 seed=2``."""
     return " ".join(f"{key}={_spelt(value)}" for key, value in differences.items())
 
 
 def _spelt(value: Any) -> str:
-    """A setting in full precision, as the command line takes it."""
+    """A setting in full precision, in the spelling of the command line."""
     return "null" if value is None else repr(value) if isinstance(value, float) else format_cell(value, exact=True)
 
 

@@ -1,4 +1,4 @@
-"""Writing to a standard output that may be closed, full, or without the characters that tables use."""
+"""Write to a standard output that may be closed or full, or whose encoding may lack characters of tables."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from jepa.terminal import ERRORS, silence
 
 
 def guarded(answer: Callable[[], int]) -> int:
-    """The exit code of ``answer``, which writes to standard output, whatever that is.
+    """Call ``answer``, which writes to standard output, and handle errors of the output.
 
-    0 where the reader closed a pipe, which means that it has seen enough. 1, with one line on standard error, where
-    something cannot be written. 130 where the user interrupts. Characters that the encoding lacks are written in ASCII.
+    Characters that the encoding lacks are written in ASCII.
+
+    Returns:
+        The exit code of ``answer``. 0 if the reader closed a pipe. 1, with one line on standard error, if the output
+        cannot be written. 130 if the user interrupts.
     """
-    if sys.stdout is None:  # closed by whoever started this process
+    if sys.stdout is None:  # the parent process closed standard output
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - stays open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=ERRORS)
@@ -33,7 +36,7 @@ def guarded(answer: Callable[[], int]) -> int:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    silence(sys.stdout)  # what could not be written is not tried again when the process ends
+    silence(sys.stdout)  # discard the rest, so that Python does not try to write it when the process ends
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     return code

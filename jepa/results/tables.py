@@ -1,4 +1,4 @@
-"""Tables of runs: rows are combinations of the axes that vary (or single runs), cells are means, words or counts."""
+"""Tables of runs. A row is a combination of values of the axes, or a single run. Cells are means, words or counts."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Cell = Any  # Summary, number, str, bool or None
 
 @dataclass(frozen=True)
 class Row:
-    """The runs that one row stands for, and their values on the table's axes."""
+    """The runs of one row, and their values on the table's axes."""
 
     point: Point
     runs: tuple[Run, ...]
 
     @property
     def finished(self) -> tuple[Run, ...]:
-        """The runs that means are taken over."""
+        """The finished runs, over which means are taken."""
         return tuple(run for run in self.runs if run.status == "finished")
 
 
 @dataclass(frozen=True)
 class Table:
-    """axes and columns: full names; rows in the order shown; per_run: each row is one run."""
+    """A table. axes, columns, metrics: full names. rows: in the order shown. per_run: whether each row is one run."""
 
     axes: tuple[str, ...]
     columns: tuple[str, ...]
@@ -47,15 +47,15 @@ class Table:
 
     @property
     def averaged(self) -> bool:
-        """Whether some row is a mean over several runs."""
+        """Whether any row is a mean over several runs."""
         return not self.per_run and any(len(row.finished) > 1 for row in self.rows)
 
     def with_columns(self, columns: Sequence[str]) -> Table:
-        """The same table with other columns beside its axes."""
+        """The same table with other columns in addition to its axes."""
         return replace(self, columns=tuple(column for column in columns if column not in self.axes))
 
     def cell(self, row: Row, column: str) -> Cell:
-        """What stands in ``row`` under ``column``, an axis or any name that a run knows."""
+        """The cell in ``row`` and ``column``. column: an axis, or any name of a run's values."""
         if column in self.axes:
             return row.point[self.axes.index(column)]
         if self.per_run:
@@ -66,18 +66,18 @@ class Table:
             return counted(run.status for run in row.runs if run.status != "finished")
         if column in self.metrics:
             return summarize([run.value(column) for run in row.finished if is_number(run.value(column))])
-        if column == "verdict" and not row.finished:  # one of a pruned run is about its first epochs
+        if column == "verdict" and not row.finished:  # the verdict of a pruned run covers only its first epochs
             return None
         return _together([run.value(column) for run in (row.finished or row.runs)])
 
 
 def build_table(runs: Sequence[Run], axes: Sequence[str], *, per_run: bool) -> Table:
-    """The table of ``runs``, its rows ordered by their axes, its columns a choice of what the runs measured.
+    """Build the table of ``runs``, with rows ordered by the axes and a default choice of columns.
 
     Args:
-        axes: what tells rows apart, as :func:`jepa.results.axes.varying_axes` finds it.
-        per_run: one row a run, its seed and status beside the axes; otherwise runs that differ in nothing but their
-            seed share a row, and of several with one config hash the latest finished one counts.
+        axes: the keys that distinguish rows, from :func:`jepa.results.axes.varying_axes`.
+        per_run: make a row for each run, with its seed and status. Otherwise runs that differ only in their seed share
+            a row, and of several runs with one config hash only the latest finished one counts.
     """
     metrics = metric_names(runs)
     if per_run:
@@ -91,7 +91,7 @@ def build_table(runs: Sequence[Run], axes: Sequence[str], *, per_run: bool) -> T
 
 
 def metric_names(runs: Iterable[Run]) -> frozenset[str]:
-    """The names whose values are measured numbers."""
+    """The names of measured numbers."""
     names = set(_NUMBERS)
     for run in runs:
         for key, value in run.metrics.items():
@@ -103,9 +103,10 @@ def metric_names(runs: Iterable[Run]) -> frozenset[str]:
 
 
 def sort_rows(table: Table, keys: Sequence[str]) -> Table:
-    """The table with its rows by ``keys``, the first counting most; ``-KEY`` descends. What is missing comes last.
+    """Sort the table's rows by ``keys``, first by the first key. ``-KEY`` sorts in descending order.
 
-    By a metric, runs that did not finish come last as well: what they had reached is not comparable.
+    Missing values come last. When sorting by a metric, unfinished runs also come last, because their values are not
+    comparable.
     """
     rows = list(table.rows)
     for key in reversed(keys):
@@ -121,7 +122,7 @@ def sort_rows(table: Table, keys: Sequence[str]) -> Table:
 
 
 def without_constants(table: Table) -> Table:
-    """The table without the columns that say the same of every row: a count or a seed, where each is one run."""
+    """If the table has several rows with one run each, drop the count, and also the seed if all rows share it."""
     constant = set()
     if len(table.rows) > 1 and all(len(row.runs) == 1 for row in table.rows):
         constant = {COUNT, *(["seed"] if len({row.runs[0].value("seed") for row in table.rows}) == 1 else [])}
@@ -129,9 +130,12 @@ def without_constants(table: Table) -> Table:
 
 
 def best_rows(table: Table, keys: Sequence[str], metric: str) -> Table:
-    """For each combination of the axes ``keys`` the row whose mean of ``metric`` is best; other axes become columns.
+    """Keep the row with the best mean of ``metric`` for each combination of the axes ``keys``.
 
-    Raises ResultsError: one of the keys is no axis.
+    The other axes become columns.
+
+    Raises:
+        ResultsError: one of the keys is no axis.
     """
     for key in keys:
         if key not in table.axes:
@@ -152,7 +156,7 @@ def best_rows(table: Table, keys: Sequence[str], metric: str) -> Table:
 
 
 def mixed_axes(table: Table, keys: Sequence[str | None]) -> list[str]:
-    """The axes in which rows differ that agree on ``keys``; an axis that follows from ``keys`` is none of them."""
+    """The axes in which rows with equal values of ``keys`` differ."""
     groups: dict[Point, list[Row]] = {}
     for row in table.rows:
         groups.setdefault(tuple(table.cell(row, key) for key in keys if key), []).append(row)
@@ -162,7 +166,7 @@ def mixed_axes(table: Table, keys: Sequence[str | None]) -> list[str]:
 
 
 def telling_axes(table: Table, axes: Sequence[str], beside: Sequence[str | None]) -> list[str]:
-    """Those of ``axes`` that tell rows apart, ``beside`` other keys: what follows from the others is left out."""
+    """The ``axes`` that distinguish rows in addition to the keys ``beside``. Redundant axes are left out."""
     kept = list(axes)
     for axis in reversed(axes):
         others = [other for other in kept if other != axis]
@@ -172,7 +176,7 @@ def telling_axes(table: Table, axes: Sequence[str], beside: Sequence[str | None]
 
 
 def without_repeats(runs: Sequence[Run]) -> list[Run]:
-    """One run for each config hash: the same configuration run twice is one piece of evidence, not two."""
+    """One run for each config hash, because repeating the same configuration gives no new evidence."""
     kept: dict[Any, Run] = {}
     for run in runs:
         key = run.fields.get("config_hash") or run.folder
@@ -182,7 +186,7 @@ def without_repeats(runs: Sequence[Run]) -> list[Run]:
 
 
 def counted(words: Iterable[str]) -> str:
-    """``2 running, 1 failed``: how many of each, in the order of STATUSES."""
+    """Count words, in the order of STATUSES, for example ``2 running, 1 failed``."""
     counts = Counter(words)
     order = {status: place for place, status in enumerate(STATUSES)}
     return ", ".join(f"{counts[word]} {word}" for word in sorted(counts, key=lambda word: order.get(word, 99)))
@@ -213,19 +217,19 @@ def _verdict(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _together(values: Sequence[Any]) -> Cell:
-    """What several runs have in common, or their different values with counts."""
+    """The common value of several runs, or their different values with counts."""
     counts = Counter(str(value) if isinstance(value, list) else value for value in values)
     if len(counts) == 1:
         return next(iter(counts))
     if len(counts) > _MOST_WORDS:
         return f"{len(counts)} values"
-    words = {value: "–" if value is None else str(value) for value in counts}  # as a missing value is shown alone
+    words = {value: "–" if value is None else str(value) for value in counts}  # as in a cell with a missing value
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0] is None, words[item[0]]))
     return ", ".join(words[value] + (f" ×{count}" if count > 1 else "") for value, count in ordered)
 
 
 def _orderable(cell: Cell) -> tuple[int, Any] | None:
-    """A key that puts numbers before words; None for what is missing."""
+    """A sort key that puts numbers before words; None for a missing value."""
     value = cell.mean if isinstance(cell, Summary) else cell
     if value is None or value == "":
         return None
