@@ -45,7 +45,7 @@ class DamagedCheckpoint(ConfigError):
 class Latest(NamedTuple):
     """The newest usable checkpoint of a run."""
 
-    state: dict[str, Any] | None  # None: there is none
+    state: dict[str, Any] | None  # None: no usable checkpoint
     path: Path | None  # the file of ``state``
     damaged: list[tuple[Path, str]]  # newer checkpoints that cannot be used, each with the reason
 

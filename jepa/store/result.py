@@ -26,7 +26,7 @@ def read_result(folder: PathLike) -> dict[str, Any] | None:
     ``metrics`` is always a mapping. Missing entries ``format`` and ``reason`` (from earlier versions) are added.
 
     Raises:
-        Damaged: the file cannot be read, or does not hold what a run writes there.
+        Damaged: the file cannot be read, or its content is not a result.
     """
     path = Path(folder, RESULT)
     try:

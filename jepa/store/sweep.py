@@ -37,7 +37,7 @@ def read_state(folder: PathLike) -> dict[str, Any] | None:
     """The content of ``sweep.json`` in ``folder``; None if there is no such file.
 
     Raises:
-        Damaged: the file cannot be read, or does not hold what a sweep writes there.
+        Damaged: the file cannot be read, or its content is not a mapping.
     """
     path = Path(folder, SWEEP)
     try:

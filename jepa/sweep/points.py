@@ -197,7 +197,7 @@ def _without(points: Iterable[Point], keys: set[str]) -> list[Point]:
     return _unique({key: value for key, value in point.items() if bare(key) not in keys} for point in points)
 
 
-# --- what blocks may not set ---------------------------------------------------------------------------------------
+# --- checks of the blocks -------------------------------------------------------------------------------------------
 
 
 def _refuse_keys_of_the_sweep(block: Block) -> None:
