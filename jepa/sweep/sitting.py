@@ -24,8 +24,13 @@ class Sitting:
 
     @classmethod
     def here(cls, folder: Path, name: str) -> Sitting:
-        """The sitting of this process."""
-        return cls(folder, name, socket.gethostname(), os.getpid())
+        """The sitting of this process. A name that an earlier sitting was stopped under gets a number."""
+        found = cls(folder, name, socket.gethostname(), os.getpid())
+        number = 1
+        while found.stop_file.exists():
+            found = cls(folder, f"{name}-{number}", found.host, found.pid)
+            number += 1
+        return found
 
     @property
     def lock_file(self) -> Path:

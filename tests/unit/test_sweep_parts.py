@@ -526,3 +526,12 @@ def test_the_snippet_of_the_page_loads_a_study(
     monkeypatch.setitem(sys.modules, "optuna_dashboard", dashboard)
     exec(compile(serve, "docs/sweeps.md", "exec"), {})
     assert isinstance(served[0], optuna.storages.JournalStorage)
+
+
+def test_a_sitting_does_not_take_over_an_earlier_ones_wish_to_stop(tmp_path: Path) -> None:
+    """One process may run a sweep twice within a second."""
+    first = Sitting.here(tmp_path, "20260101-000000-7")
+    first.stop()
+    second = Sitting.here(tmp_path, "20260101-000000-7")
+    assert second.name == "20260101-000000-7-1" and not second.stop_file.exists()
+    assert Sitting.here(tmp_path, "20260101-000001-7").name == "20260101-000001-7"
