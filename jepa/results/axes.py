@@ -8,6 +8,7 @@ from typing import Any
 from jepa.results.records import Run, is_operational, parse_override
 
 SEED = "seed"
+FORMAT = "format"  # of a run's configuration
 Point = tuple[Any, ...]
 
 
@@ -23,7 +24,8 @@ def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
 
     First come the keys with several values that ``planned`` or the overrides of the runs name. If runs with equal
     values on these keys still differ, the differing config groups and keys are added. A key that follows from the
-    choice of a config group is no axis, for example a coefficient that only one of two models has.
+    choice of a config group is no axis, for example a coefficient that only one of two models has. Runs whose
+    configurations have different formats are told apart by the format, not by the keys that only one format has.
     """
     named = dict.fromkeys((*planned, *(parse_override(text)[0] for run in runs for text in run.overrides)))
     axes = [key for key in named if key != SEED and not is_operational(key) and _varies(runs, key)]
@@ -32,6 +34,8 @@ def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
     for choice in _choosable(runs):
         if choice not in axes and choice in _mixed_choices(runs, axes):
             axes.append(choice)
+    if len({run.fields.get(FORMAT) for run in runs} - {None}) > 1:
+        axes.append(FORMAT)  # configurations of two formats have other keys throughout
     return axes + _without_twins(runs, _mixed_keys(runs, axes))
 
 

@@ -275,6 +275,19 @@ def test_code_that_made_the_results(tmp_path: Path) -> None:
     assert code_line([run for run in runs if run.value("code") == "unknown"]) == []
 
 
+def test_runs_of_two_formats_are_told_apart_by_the_format_alone() -> None:
+    new = {"model.sim_coeff": 1.0, "model.terms.prediction.coeff": 1.0, "model._target_": "jepa.methods.JointEmbedding"}
+    old = {"model.sim_coeff": 1.0, "model._target_": "jepa.objectives.vicreg.VICReg"}
+    runs = [
+        Run(f"outputs/{name}{seed}", "finished", {**config, "seed": seed}, {"model": "vicreg"}, fields={"format": form})
+        for name, config, form in (("old", old, 1), ("new", new, 2))
+        for seed in (0, 1)
+    ]
+    assert varying_axes(runs) == ["format"]
+    assert varying_axes(runs[2:]) == varying_axes(runs[:2]) == []
+    assert varying_axes([*runs[2:], Run("outputs/pending", "pending")]) == []
+
+
 def test_runs_of_the_older_format_are_counted(tmp_path: Path) -> None:
     write_grid(tmp_path)
     runs = runs_in(tmp_path)
