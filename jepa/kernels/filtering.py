@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepa.kernels.recurrence import candidate_bias, cast_product, gru_cell_parts, input_bias, recurrence_gradients
-from jepa.kernels.setting import Setting, replace
+from jepa.kernels.setting import Setting, jobs_first, replace
 from jepa.methods.rssm import RSSM
 from jepa.models.rssm import Gaussian
 
@@ -174,10 +174,7 @@ class _Filter(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """Packed jobs: the same code, with the job axis first in every tensor."""
-        stacked = [
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(tensors, in_dims, strict=True)
-        ]
+        stacked = jobs_first(tensors, in_dims, info.batch_size)
         outputs = _Filter.apply(*stacked)  # type: ignore[no-untyped-call]
         return outputs, (0,) * len(outputs)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jepa.kernels.setting import Setting, replace
+from jepa.kernels.setting import Setting, jobs_first, replace
 from jepa.models.gru import GRU
 
 
@@ -162,8 +162,5 @@ class _Recurrence(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """Packed jobs: the same code, with the job axis first in every tensor."""
-        stacked = [
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(tensors, in_dims, strict=True)
-        ]
+        stacked = jobs_first(tensors, in_dims, info.batch_size)
         return _Recurrence.apply(*stacked), (0, 0, 0, 0)  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,3 +68,14 @@ def update_running_values(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, 
     norm.running_mean.mul_(keep ** len(mean)).add_(weights @ mean)
     norm.running_var.mul_(keep ** len(mean)).add_(weights @ (variance * (count / (count - 1))))
     norm.num_batches_tracked.add_(len(mean))
+
+
+def jobs_first(tensors: Sequence[Tensor], in_dims: Sequence[int | None], num_jobs: int) -> list[Tensor]:
+    """``tensors`` with the job axis J of ``torch.func.vmap`` in front; one that the jobs share is expanded over J.
+
+    in_dims: where J is in each tensor; None: the jobs share the tensor. num_jobs: J.
+    """
+    return [
+        tensor.expand(num_jobs, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip(tensors, in_dims, strict=True)
+    ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jepa.kernels.channels_last import normalize_groups, suits
-from jepa.kernels.setting import Setting, replace, take_over_relu, update_running_values
+from jepa.kernels.setting import Setting, jobs_first, replace, take_over_relu, update_running_values
 from jepa.models.decoders import StepNorm2d
 
 
@@ -91,10 +91,7 @@ class _StepNorm(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], maps: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
         """Packed jobs: the same code, with the job axis first in every tensor."""
-        stacked = [
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip((maps, weight, bias), in_dims, strict=False)
-        ]
+        stacked = jobs_first((maps, weight, bias), in_dims[:3], info.batch_size)
         return _StepNorm.apply(*stacked, eps), (0, 0, 0)  # type: ignore[no-untyped-call]
 
 
