@@ -18,7 +18,7 @@ import torch
 
 from jepa.config.compose import compose
 from jepa.packing.trainer import PackTrainer
-from jepa.plan import make_plan
+from jepa.prepare import make_plan
 from jepa.training import runtime
 from jepa.training.loop import Trainee, Trainer
 

@@ -48,7 +48,7 @@ def train(overrides: Sequence[str]) -> Run:
         RunFailed: the run has failed; its ``run.log`` says why.
     """
     from jepa import run
-    from jepa.plan import make_plan
+    from jepa.prepare import make_plan
 
     cfg = compose(prepare(list(overrides)), with_hydra=True)
     folder = make_plan(cfg).folder
@@ -132,13 +132,13 @@ class Run:
     @functools.cached_property
     def device(self) -> torch.device:
         """The device of the model and the data."""
-        from jepa.plan import resolve_device
+        from jepa.prepare import resolve_device
 
         return resolve_device(self._device_name)
 
     @functools.cached_property
     def _plan(self) -> Plan:
-        from jepa.plan import make_plan
+        from jepa.prepare import make_plan
 
         return make_plan(_as_it_was(self.config, self._overrides()))
 

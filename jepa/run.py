@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> float:
         KeyboardInterrupt: a signal asked to stop; the checkpoint is saved, and the same command continues.
     """
     others = openmp.OtherProcesses()
-    from jepa.plan import check_model, make_loggers, make_plan
+    from jepa.prepare import check_model, make_loggers, make_plan
     from jepa.store.run_folder import Earlier, inspect, occupied
     from jepa.store.run_log import RunLog
     from jepa.training.loop import Trainer
@@ -97,7 +97,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: the configuration cannot be run.
     """
-    from jepa.plan import check_model, make_plan
+    from jepa.prepare import check_model, make_plan
     from jepa.store.run_folder import inspect
 
     plan = make_plan(cfg)
@@ -237,7 +237,7 @@ def _say_if_busy(others: openmp.OtherProcesses) -> None:
 
 def _announced(plan: Plan, earlier: Earlier) -> float:
     """Print what the run would do (``dry_run=true``). Nothing is written."""
-    from jepa.plan import check_model
+    from jepa.prepare import check_model
 
     if earlier.status != "finished":
         _check_resume(plan, earlier)

@@ -18,7 +18,7 @@ from jepa.errors import ConfigError, shown
 # Each of these keys maps names to components, any number of them.
 COLLECTIONS = ("model.terms", "dataset.distractors", "probe.targets", "logger")
 # Maps a configuration key to a base class. The component at this key must derive from it; at a key of COLLECTIONS, each
-# entry must. ``jepa.plan`` provides the mapping, because this module must not import the components.
+# entry must. ``jepa.prepare`` provides the mapping, because this module must not import the components.
 Bases = Mapping[str, type]
 OPTIONAL = ("dataset.texture",)  # components that may be null
 OPEN_NODES = ("dataset", "optimizer", "model", "probe", "logger")

@@ -23,7 +23,7 @@ from jepa.errors import ConfigError
 from jepa.kernels import install
 from jepa.packing.executors import MEASURED
 from jepa.packing.trainer import PackTrainer
-from jepa.plan import make_loggers
+from jepa.prepare import make_loggers
 from jepa.store import checkpoint
 from jepa.store.config import flat
 from jepa.store.run_folder import Earlier, inspect, occupied

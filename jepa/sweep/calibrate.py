@@ -38,7 +38,7 @@ def seconds_per_sequence(configs: Mapping[str, DictConfig], *, threads: int) -> 
 def _measured(config: DictConfig, threads: int) -> float:
     import torch
 
-    from jepa.plan import make_plan
+    from jepa.prepare import make_plan
     from jepa.training.loop import Trainer
     from jepa.training.runtime import prepare
 

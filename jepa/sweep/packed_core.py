@@ -23,7 +23,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, group, run_pack
-from jepa.plan import make_plan
+from jepa.prepare import make_plan
 from jepa.store import locks
 from jepa.store.layout import OUTPUT_LOG
 from jepa.store.result import DONE

@@ -22,7 +22,7 @@ from jepa.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Plan:
-    """A run whose configuration has been checked; ``jepa.plan.make_plan`` makes it."""
+    """A run whose configuration has been checked; ``jepa.prepare.make_plan`` makes it."""
 
     config: RunConfig
     plain: Mapping[str, Any]  # the whole configuration, resolved

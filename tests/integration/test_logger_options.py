@@ -13,7 +13,7 @@ import pytest
 from jepa.config.compose import compose, register
 from jepa.loggers.files import FilesLogger
 from jepa.packing.pack import PackOptions, run_pack
-from jepa.plan import make_plan
+from jepa.prepare import make_plan
 from jepa.run import run
 
 FOLDER = Path(__file__).parents[2] / "conf" / "logger"

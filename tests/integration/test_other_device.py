@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from jepa import plan
+from jepa import prepare
 from jepa.config.compose import compose, register
 from jepa.packing.program import EXECUTORS
 from jepa.packing.trainer import PackTrainer
-from jepa.plan import make_plan
+from jepa.prepare import make_plan
 from jepa.training.loop import Trainer
 from jepa.training.run_state import Outcome
 
@@ -73,7 +73,7 @@ class _Strangers(TorchDispatchMode):
 
 @pytest.fixture
 def meta(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "resolve_device", lambda name: META)
+    monkeypatch.setattr(prepare, "resolve_device", lambda name: META)
     monkeypatch.setattr(torch, "Generator", _Generator)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # not made for this device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)

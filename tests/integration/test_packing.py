@@ -26,7 +26,7 @@ from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, byte
 from jepa.packing.program import EXECUTORS
 from jepa.packing.streams import JobStreams
 from jepa.packing.trainer import PackTrainer
-from jepa.plan import make_loggers, make_plan
+from jepa.prepare import make_loggers, make_plan
 from jepa.run import run
 from jepa.store import checkpoint
 from jepa.sweep import packed as packed_launcher

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from jepa import plan
+from jepa import prepare
 from jepa.config.compose import compose, register
 from jepa.errors import ConfigError
 from jepa.loggers.base import Logger
@@ -194,9 +194,9 @@ class Broken(Logger):
 
 
 def test_broken_loggers_and_pictures_cost_themselves_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_loggers = plan.make_loggers
+    make_loggers = prepare.make_loggers
     broken = [Broken(when) for when in ("start", "record", "plot", "finish")]
-    monkeypatch.setattr(plan, "make_loggers", lambda one: [*make_loggers(one), *broken])
+    monkeypatch.setattr(prepare, "make_loggers", lambda one: [*make_loggers(one), *broken])
 
     def no_picture(*_: object, **__: object) -> None:
         raise RuntimeError("Failed to process string with tex")

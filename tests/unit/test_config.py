@@ -28,7 +28,7 @@ from jepa.config.messages import all_keys, explain
 from jepa.config.schema import typed
 from jepa.config.search_path import PRESET_GROUP, SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
 from jepa.errors import ConfigError
-from jepa.plan import BASES
+from jepa.prepare import BASES
 from jepa.run import check, known_keys
 
 OPTIONS = [(group, option) for group in groups() if group != PRESET_GROUP for option in group_options(group)]

@@ -16,7 +16,7 @@ from jepa.data.environment import Environment
 from jepa.data.stream import Stream
 from jepa.errors import ConfigError
 from jepa.packing.streams import JobStreams
-from jepa.plan import make_plan
+from jepa.prepare import make_plan
 from jepa.types import Batch
 
 NAMES = group_options("dataset")

@@ -28,13 +28,13 @@ LAYERS: list[list[set[str]]] = [
     [{"probes"}],
     [{"loggers"}, {"kernels"}],
     [{"training"}],
-    [{"run", "plan"}],
+    [{"run", "prepare"}],
     [{"packing"}, {"api"}, {"import_config"}],
     [{"sweep"}],
 ]
 MAY_KNOW = {
-    "hydra": {"run", "plan", "config", "sweep"},
-    "omegaconf": {"run", "plan", "config", "sweep", "api", "store"},
+    "hydra": {"run", "prepare", "config", "sweep"},
+    "omegaconf": {"run", "prepare", "config", "sweep", "api", "store"},
     "hydra_plugins": {"sweep"},
     "wandb": {"loggers"},
     "optuna": {"sweep", "results"},

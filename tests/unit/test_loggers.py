@@ -19,7 +19,7 @@ from jepa.loggers.base import Logger, RunInfo
 from jepa.loggers.csv import CsvLogger
 from jepa.loggers.files import FilesLogger
 from jepa.loggers.tensorboard import TensorboardLogger
-from jepa.plan import make_loggers, make_plan
+from jepa.prepare import make_loggers, make_plan
 
 TOTAL = 40
 needs_tensorboard = pytest.mark.skipif(

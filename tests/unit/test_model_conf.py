@@ -10,7 +10,7 @@ from jepa.config.check import check_open, references
 from jepa.config.compose import compose, resolved
 from jepa.errors import ConfigError
 from jepa.methods.base import Method
-from jepa.plan import BASES, make_method
+from jepa.prepare import BASES, make_method
 from jepa.types import Batch, DataShapes
 
 FOLDER = Path(__file__).parents[2] / "conf" / "model"

@@ -17,7 +17,7 @@ from jepa.methods.base import Method
 from jepa.methods.rssm import RSSM
 from jepa.models.decoders import Decoder
 from jepa.packing.pack import PackOptions, run_pack
-from jepa.plan import make_plan
+from jepa.prepare import make_plan
 from jepa.results.reconstructions import reconstructions_figure
 from jepa.run import run
 from jepa.training.loop import Trainer
