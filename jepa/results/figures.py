@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from jepa.config.names import short_names
 from jepa.results.axes import SEED
 from jepa.results.drawing import Series, is_rmse, lines_figure, wants_log, x_values
 from jepa.results.intervals import Summary, summarize
-from jepa.results.records import ResultsError, short_names
+from jepa.results.records import ResultsError
 from jepa.results.reference import Level, Reference, common_levels, run_reference
 from jepa.results.reference_drawing import Curve, horizontal
 from jepa.results.render import format_cell

@@ -8,10 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jepa.config.names import short_names
 from jepa.results.drawing import Series, lines_figure
 from jepa.results.figures import also_vary, by_words, curves_along, line_label
 from jepa.results.intervals import summarize
-from jepa.results.records import Names, ResultsError, Run, short_names
+from jepa.results.records import Names, ResultsError, Run
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import Curve, horizontal
 from jepa.results.tables import METRICS, Row, Table, mixed_axes

@@ -15,6 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jepa.config.names import short_names
 from jepa.results.axes import axis_value
 from jepa.results.drawing import (
     COLOURS,
@@ -30,7 +31,7 @@ from jepa.results.drawing import (
     shared_legend,
     wants_log,
 )
-from jepa.results.records import ResultsError, Run, short_names
+from jepa.results.records import ResultsError, Run
 from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import draw_reference, horizontal
 from jepa.results.render import format_cell, format_number

@@ -155,17 +155,3 @@ class Names:
             tails.setdefault(re.split(r"[./]", full)[-1].lower(), full)
         close = nearest(name, tails) or nearest(last, tails)
         return f"; did you mean {tails[close]!r}?" if close else ""
-
-
-def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """The shortest unambiguous ending of each key: ``dataset.noise`` -> ``noise``."""
-    keys = list(keys)
-    short: dict[str, str] = {}
-    for key in keys:
-        parts = key.split(".")
-        for count in range(1, len(parts) + 1):
-            candidate = ".".join(parts[-count:])
-            if sum(other == candidate or other.endswith("." + candidate) for other in keys) <= 1:
-                break
-        short[key] = candidate if not candidate.isdigit() else key
-    return short

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from jepa.config.names import short_names
 from jepa.results.intervals import Summary
-from jepa.results.records import short_names
 from jepa.results.tables import COUNT, METRICS, UNFINISHED, Table
 from jepa.store.result import is_number
 from jepa.terminal import encodable

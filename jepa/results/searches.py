@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jepa.config.names import short_names
 from jepa.results.axes import axis_value, varying_axes
 from jepa.results.collect import Collection
-from jepa.results.records import Run, short_names
+from jepa.results.records import Run
 from jepa.results.render import format_cell
 from jepa.store.result import is_number
 

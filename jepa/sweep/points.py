@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jepa.config.arguments import quoted
+from jepa.config.names import short_names
 from jepa.config.operational import CONTROL_KEYS, says_how, top
 from jepa.config.search_path import group_options
 from jepa.errors import ConfigError
@@ -115,7 +116,9 @@ def override_value(value: Any) -> str:
 
 def label(point: Mapping[str, str], varied: Sequence[str]) -> str:
     """A readable label: the job's values of the keys that vary in the sweep."""
-    return " ".join(f"{short(key)}={point[key]}" for key in varied if key in point) or "the only job"
+    names = short_names({bare(key) for key in varied if "/" not in key})
+    shown = (f"{names.get(bare(key), short(key))}={point[key]}" for key in varied if key in point)
+    return " ".join(shown) or "the only job"
 
 
 def short(key: str) -> str:

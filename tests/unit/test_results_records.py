@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jepa.results.records import Names, ResultsError, Run, flatten, is_operational, parse_override, short_names
+from jepa.config.names import short_names
+from jepa.results.records import Names, ResultsError, Run, flatten, is_operational, parse_override
 
 
 @pytest.mark.parametrize(

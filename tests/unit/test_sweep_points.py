@@ -114,6 +114,11 @@ def test_a_label_shows_what_differs() -> None:
     assert [label(point, grid.varied) for point in grid.points] == ["noise=0", "noise=1"]
 
 
+def test_a_label_tells_keys_with_the_same_ending_apart() -> None:
+    point = {"model.terms.action.coeff": "1", "model.terms.variance.coeff": "2", "model/encoder": "mlp", "seed": "3"}
+    assert label(point, list(point)) == "action.coeff=1 variance.coeff=2 encoder=mlp seed=3"
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.recursive(
