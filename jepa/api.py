@@ -169,7 +169,8 @@ class Run:
 
         saved = self._state["normalizer"]
         normalizer = None if saved is None else Normalizer.of(saved, self.device)
-        return RunEnvironment(self._plan.dataset, normalizer, self._plan.config.seed, self.device)
+        plan = self._plan
+        return RunEnvironment(plan.dataset, normalizer, plan.config.seed, self.device, plan.probe.judging_purpose)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Embeddings of frames.
@@ -235,6 +236,7 @@ class RunEnvironment(NamedTuple):
     normalizer: Normalizer | None
     seed: int
     device: torch.device
+    judging_purpose: str  # of the random stream that the run's probes are judged on
 
     def batch(self, num_sequences: int, *, seed: int | None = None) -> Batch:
         """Sequences that the run was not trained on, normalised.
@@ -249,7 +251,7 @@ class RunEnvironment(NamedTuple):
         from jepa.data.stream import Stream
 
         own = self.seed if seed is None else seed
-        return Stream(self.dataset, own, "probe_judge", self.normalizer, self.device).next(num_sequences)
+        return Stream(self.dataset, own, self.judging_purpose, self.normalizer, self.device).next(num_sequences)
 
     def to_px(self, locations: Tensor) -> Tensor:
         """Normalised locations [..., 2] in px."""

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from jepa.config.extensions import OWN
-from jepa.config.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
+from jepa.config.operational import NEUTRAL_VALUES, OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 from jepa.config.schema import RunConfig, check_text, closed
 from jepa.config.search_path import PRESET_GROUP, config_dir, group_options, groups, register_search_path
 
@@ -90,12 +90,12 @@ def scientific_config(cfg: DictConfig) -> dict[str, Any]:
         for key in cfg
         if key not in OPERATIONAL_KEYS and not OmegaConf.is_missing(cfg, key)
     }
-    for name in OPERATIONAL_NESTED_KEYS:
+    for name in (*OPERATIONAL_NESTED_KEYS, *NEUTRAL_VALUES):
         *parents, last = name.split(".")
         node: Any = plain
         for parent in parents:
             node = node.get(parent, {}) if isinstance(node, dict) else {}
-        if isinstance(node, dict):
+        if isinstance(node, dict) and node.get(last) == NEUTRAL_VALUES.get(name, node.get(last)):
             node.pop(last, None)
     return {key: canonical(value) for key, value in plain.items()}
 

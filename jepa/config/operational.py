@@ -39,6 +39,12 @@ OPERATIONAL_NESTED_KEYS = frozenset(
     }
 )
 
+# Keys that later versions added, with the value at which a run is what it was without the key. At this value a key is
+# not part of the hash, so that runs of earlier versions keep their hash.
+NEUTRAL_VALUES: dict[str, object] = {
+    "probe.judge_stream": "test",
+}
+
 # Top-level keys that control the sweep itself. Jobs do not receive them.
 CONTROL_KEYS = ("sweep", "dry_run", "yes", "retry_failed", "reuse")
 

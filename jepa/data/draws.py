@@ -11,7 +11,7 @@ from jepa.errors import check_choice
 from jepa.seeding import generator
 
 JUDGING_PURPOSES = ("probe_judge", "plots")  # use test images; the others use training images
-PURPOSES = ("train", "probe_fit", *JUDGING_PURPOSES, "normalization")
+PURPOSES = ("train", "probe_fit", "probe_validation", *JUDGING_PURPOSES, "normalization")
 MOTION = "motion"  # the name of the generator for motion
 
 # Numbers that enter a batch as tensors [], by name, because packed jobs may differ in them. For a distractor: its

@@ -219,7 +219,7 @@ class PackTrainer(Trainee):
         reports = self.plan.probe.run_jobs(
             rollout,
             self._streams_for("probe_fit"),
-            self._streams_for("probe_judge"),
+            self._streams_for(self.plan.probe.judging_purpose),
             self.plan.dataset,
             [job.generator("probe_init") for job in self.jobs],
             predict_locations if template.has_location_head else None,
@@ -230,7 +230,8 @@ class PackTrainer(Trainee):
 
     def _decode(self) -> dict[str, FloatArray]:
         """As :meth:`jepa.training.loop.Trainer._decode`, each [J, T, n, C, H, W]."""
-        states, actions = first_sequences(self._streams_for("probe_judge").next(), self.plan)
+        judged = self._streams_for(self.plan.probe.judging_purpose)
+        states, actions = first_sequences(judged.next(), self.plan)
         generators = [job.generator("probe/decoder") for job in self.jobs]
         latent_noise = self._latent_noise(generators, self.program.template.draw_latent_noise, states.shape[-4])
         return as_arrays(self.program.apply_eval("reconstructions", states, actions, latent_noise))

@@ -42,6 +42,7 @@ class AdamProbe(Probe):
         hidden: str,
         fresh: bool,
         cache_gib: float,
+        judge_stream: str = "test",
     ) -> None:
         """Check the settings; all others are those of :class:`Probe`.
 
@@ -58,6 +59,7 @@ class AdamProbe(Probe):
             judge_sequences=judge_sequences,
             every_frame=every_frame,
             num_samples=num_samples,
+            judge_stream=judge_stream,
         )
         self.learning_rate = float(check_number("probe.learning_rate", learning_rate, minimum=1e-30, maximum=1e6))
         self.epochs = check_count("probe.epochs", epochs, maximum=10**6)

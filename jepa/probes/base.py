@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jepa.data.environment import Environment
-from jepa.errors import ConfigError, check_count, check_flag
+from jepa.errors import ConfigError, check_choice, check_count, check_flag
 from jepa.probes import features as features_module
 from jepa.probes.features import BatchStream, Features
 from jepa.probes.judge import Judge
@@ -25,6 +25,10 @@ from jepa.types import Batch, Rollout
 # The encoder probe is judged on every frame of this many sequences. The sampling error of its RMSE is then below 2 %.
 # Encoding every frame of more sequences would take longer than the rest of probing.
 EVERY_FRAME_SEQUENCES = 2000
+
+# The purpose of the random stream that probes are judged on, by ``probe.judge_stream``. A search that picks its best
+# trial by the validation stream leaves the test stream for the picked settings.
+JUDGE_STREAMS = {"test": "probe_judge", "validation": "probe_validation"}
 
 # With fewer rows for each feature the fitted map overfits, and its error says little about the representation. For 512
 # random features of a clean dot the error is 5.6 px when fitted on 10 000 sequences, 7.5 px on 1024, 19 px on 600 and
@@ -51,6 +55,7 @@ class Probe(ABC):
         judge_sequences: int,
         every_frame: bool,
         num_samples: int,
+        judge_stream: str = "test",
     ) -> None:
         """Check the settings.
 
@@ -61,12 +66,20 @@ class Probe(ABC):
             every_frame: judge the encoder probe on frame 0 of all sequences, and on all T frames of the first
                 EVERY_FRAME_SEQUENCES of them; false: on frame 0 alone.
             num_samples: number of judged sequences that the report holds for plots (at most one batch).
+            judge_stream: the stream that the maps are judged on, a key of JUDGE_STREAMS. Configurations of earlier
+                versions have no such key: they were judged on the test stream.
         """
         self.targets = _check_targets(targets)
         self.fit_sequences = check_count("probe.fit_sequences", fit_sequences, minimum=2, maximum=10**8)
         self.judge_sequences = check_count("probe.judge_sequences", judge_sequences, maximum=10**8)
         self.every_frame = check_flag("probe.every_frame", every_frame)
         self.num_samples = check_count("probe.num_samples", num_samples, minimum=0, maximum=1000)
+        self.judge_stream = check_choice("probe.judge_stream", judge_stream, JUDGE_STREAMS)
+
+    @property
+    def judging_purpose(self) -> str:
+        """The purpose of the random stream that the maps are judged on, one of ``jepa.data.draws.PURPOSES``."""
+        return JUDGE_STREAMS[self.judge_stream]
 
     def asked(self, environment: Environment) -> dict[str, ProbeTarget]:
         """The targets by name, bound to ``environment``.

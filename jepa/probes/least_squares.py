@@ -36,6 +36,7 @@ class LeastSquares(Probe):
         every_frame: bool,
         num_samples: int,
         ridge: float,
+        judge_stream: str = "test",
     ) -> None:
         """ridge: weight of the map's squared norm, for features scaled to unit mean square; 0: none.
 
@@ -47,6 +48,7 @@ class LeastSquares(Probe):
             judge_sequences=judge_sequences,
             every_frame=every_frame,
             num_samples=num_samples,
+            judge_stream=judge_stream,
         )
         self.ridge = float(check_number("probe.ridge", ridge, minimum=0, maximum=1e6))
 

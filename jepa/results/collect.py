@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jepa import provenance
+from jepa.config.operational import NEUTRAL_VALUES
 from jepa.errors import nearest
 from jepa.files import Damaged
 from jepa.results.folders import Group, groups_in
@@ -181,7 +182,7 @@ def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run
     return Run(
         folder=folder,
         status=status,
-        config=record["config"],
+        config=_with_neutral(record["config"]),
         choices=record["choices"],
         metrics=record["metrics"],
         overrides=tuple(record["overrides"]),
@@ -192,6 +193,12 @@ def _run(folder: str, stamp: Stamp, record: Record, held: frozenset[int]) -> Run
             **_code(record["fields"]),
         },
     )
+
+
+def _with_neutral(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` (flat) with the keys that later versions added, so that runs of all versions have the same keys."""
+    sections = {key.rpartition(".")[0] for key in config}
+    return {**{key: value for key, value in NEUTRAL_VALUES.items() if key.rpartition(".")[0] in sections}, **config}
 
 
 def _code(fields: dict[str, Any]) -> dict[str, str]:

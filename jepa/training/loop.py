@@ -230,7 +230,7 @@ class Trainer(Trainee):
         report = self.plan.probe.run(
             rollout,
             run_state.separate_stream("probe_fit"),
-            run_state.separate_stream("probe_judge"),
+            run_state.separate_stream(self.plan.probe.judging_purpose),
             self.plan.dataset,
             run_state.generator("probe_init"),
             predict_locations if method.has_location_head else None,
@@ -242,7 +242,8 @@ class Trainer(Trainee):
     def _decode(self) -> dict[str, FloatArray]:
         """Images decoded from the first judged sequences, by what they are decoded from, each [T, n, C, H, W]."""
         run_state, method = self.run_state, self.program.method
-        states, actions = first_sequences(run_state.separate_stream("probe_judge").next(), self.plan)
+        judged = run_state.separate_stream(self.plan.probe.judging_purpose)
+        states, actions = first_sequences(judged.next(), self.plan)
         generator = run_state.generator("probe/decoder")
         latent_noise = method.draw_latent_noise(generator, states.shape[-4], self.plan.device)
         return as_arrays(self.program.apply_eval("reconstructions", states, actions, latent_noise))

@@ -70,6 +70,7 @@ class Plan:
             "versions": {**provenance.versions(), **extensions.versions(self.config.extensions)},
             "git_commit": provenance.git_commit(),
             "code": provenance.code(),
+            "judge_stream": self.probe.judge_stream,
             "device": str(self.device),
             "machine": provenance.machine(),
             "started": provenance.timestamp(),

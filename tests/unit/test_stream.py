@@ -439,3 +439,19 @@ def test_the_names_of_the_data_sets_own_streams_are_taken(name: str) -> None:
 def test_a_strength_that_is_no_number_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"coeff=-1: must be at least 0"):
         EvenFrames(coeff=-1)
+
+
+# --- The stream for choosing settings ---------------------------------------------------------------------------------
+
+
+def test_the_streams_of_probes_share_no_draw() -> None:
+    """Fit, validation and test: no location, action or overlay value of one stream occurs in another."""
+    dataset = data_set(noise=1.0, static_noise=1.0)
+    purposes = ("probe_fit", "probe_validation", "probe_judge")
+    drawn = [tree_leaves(Stream(dataset, 0, purpose, None, "cpu").draw()) for purpose in purposes]
+    for leaves in zip(*drawn, strict=True):
+        floats = [set(leaf.flatten().tolist()) for leaf in leaves if leaf.is_floating_point()]
+        for first, second in itertools.combinations(floats, 2):
+            assert len(first & second) < 0.01 * len(first)
+    again = tree_leaves(Stream(dataset, 0, "probe_validation", None, "cpu").draw())
+    assert all(torch.equal(one, other) for one, other in zip(drawn[1], again, strict=True))
