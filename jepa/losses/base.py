@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,17 +34,27 @@ class Embeddings:
     Projections and centred features are computed once, at their first use.
     """
 
-    def __init__(self, *, encodings: Tensor, predictions: Tensor, batch: Batch, projector: Projector) -> None:
+    def __init__(
+        self,
+        *,
+        encodings: Tensor,
+        predictions: Tensor,
+        batch: Batch,
+        projector: Projector,
+        predict: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         """Args:
         encodings: z_t [T, B, D]; [1, B, D] if no term needs more than the first frame.
         predictions: predictions of z_1 ... z_{T-1} [T-1, B, D].
         batch: frames [T, B, C, H, W], actions [T-1, B, A] and locations [T, B, K, 2], normalised.
         projector: maps embeddings to the space ``projection``.
+        predict: runs the predictor again, see :meth:`predict`.
         """
         self.encodings = encodings
         self.predictions = predictions
         self.batch = batch
         self._projector = projector
+        self._predict = predict
         self._projections: Tensor | None = None
         self._centered: dict[tuple[Space, bool], Tensor] = {}
 
@@ -57,6 +68,11 @@ class Embeddings:
     def project_predictions(self) -> Tensor:
         """P of the predictions [T-1, B, F]. Batch norm takes statistics over each time step, as in the original."""
         return self._projector.steps(self.predictions)
+
+    def predict(self, actions: Tensor) -> Tensor:
+        """The predictions [T-1, B, D] from the same encodings under other actions [T-1, B, A], normalised."""
+        assert self._predict is not None
+        return self._predict(actions)
 
     def features(self, space: Space) -> Tensor:
         """z_t [T, B, D] or P(z_t) [T, B, F]."""

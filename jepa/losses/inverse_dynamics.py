@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from jepa.errors import check_choice
 from jepa.losses.base import Embeddings, Sizes, Term, full_precision
-from jepa.models.heads import ActionPredictor
+from jepa.models.heads import ActionPredictor, check_head
 
 ACTION_INPUTS = ("faithful", "encodings")
 
@@ -27,22 +27,28 @@ def pairs(encodings: Tensor, predictions: Tensor, action_input: str) -> tuple[Te
 
 
 class InverseDynamics(Term):
-    """Mean squared error of the action that a Linear infers from [c_t, z_{t+1}].
+    """Mean squared error of the action that a network infers from [c_t, z_{t+1}].
 
-    Source: Sobal et al. 2022 (arXiv 2211.10831), appendix; ``action_input`` states the deviation.
+    Source: Sobal et al. 2022 (arXiv 2211.10831), appendix; ``action_input`` states the deviation. The MLP is that of
+    PLDM, Sobal et al. 2025 (arXiv 2502.14819).
 
     Args:
         coeff: as for :class:`Term`.
         action_input: see :func:`pairs`.
+        head, hidden: the network, see :class:`jepa.models.heads.ActionPredictor`.
     """
 
-    def __init__(self, *, coeff: float | None, action_input: str) -> None:
+    # The defaults of head and hidden stand here, too: in the presets of the study they would change every hash.
+    def __init__(
+        self, *, coeff: float | None, action_input: str, head: str = "linear", hidden: str | int = "512"
+    ) -> None:
         super().__init__(coeff=coeff)
         self.action_input = check_choice("action_input", action_input, ACTION_INPUTS)
+        self.hidden = check_head(head, hidden)
 
     def build(self, sizes: Sizes) -> None:
         self.action_predictor = ActionPredictor(
-            embedding_size=sizes.embedding_size, action_size=sizes.shapes.action_size
+            input_size=2 * sizes.embedding_size, action_size=sizes.shapes.action_size, hidden=self.hidden
         )
 
     def forward(self, embeddings: Embeddings) -> Tensor:

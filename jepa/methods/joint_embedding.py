@@ -74,11 +74,16 @@ class JointEmbedding(Method):
         shown = batch.states if self.sees_all_frames else batch.states[: self.predictor.burn_in]
         encodings, predictions = self.rollout(shown, batch.actions)
         first = self.first_frame
+
+        def predict(actions: Tensor) -> Tensor:
+            return self.predictor(encodings, torch.cat([batch.actions[:first], actions]))[first:]  # type: ignore[no-any-return]
+
         embeddings = Embeddings(
             encodings=encodings[first:],
             predictions=predictions[first:],
             batch=batch.from_frame(first),
             projector=self.projector,
+            predict=predict,
         )
         values = {name: term(embeddings) for name, term in self.terms.items()}
         return Losses(weighted_sum(self.terms, values), values)

@@ -92,11 +92,19 @@ class RSSM(Method):
         kl = kl_divergence(prior, posterior).mean(dim=(1, 2))  # [T-1]
         total = reconstruction + torch.maximum(kl, self.free_nats).mean()
         losses = Losses(total, {"reconstruction": reconstruction, "kl": kl.mean()})
-        return self._with_terms(losses, encodings, beliefs, batch) if self.terms else losses
+        if not self.terms:
+            return losses
+        embeddings = Embeddings(
+            encodings=encodings,
+            predictions=beliefs,
+            batch=batch,
+            projector=self.projector,
+            predict=lambda actions: self.filter(encodings, actions, first_sample, latent_noise[2::2])[0],
+        )
+        return self._with_terms(losses, embeddings)
 
-    def _with_terms(self, losses: Losses, encodings: Tensor, beliefs: Tensor, batch: Batch) -> Losses:
-        """``losses`` plus the further terms, from encodings [T, B, D] and beliefs [T-1, B, D]."""
-        embeddings = Embeddings(encodings=encodings, predictions=beliefs, batch=batch, projector=self.projector)
+    def _with_terms(self, losses: Losses, embeddings: Embeddings) -> Losses:
+        """``losses`` plus the further terms."""
         values = {name: term(embeddings) for name, term in self.terms.items()}
         return Losses(losses.total + weighted_sum(self.terms, values), {**losses.terms, **values})
 

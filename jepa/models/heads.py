@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from jepa.errors import ConfigError, check_widths
+from jepa.errors import ConfigError, check_choice, check_widths
 
 
 class Projector(nn.Module, ABC):
@@ -84,13 +84,44 @@ class MLPProjector(Projector):
         return torch.stack([self.model(step) for step in embeddings])
 
 
+HEADS = ("linear", "mlp")
+
+
+def check_head(head: str, hidden: str | int) -> tuple[int, ...]:
+    """The widths of a head's hidden layers: none for ``linear``, those of ``hidden`` for ``mlp``.
+
+    Args:
+        head: one of HEADS.
+        hidden: widths joined by -, such as "512" or "512-512"; not used by ``linear``.
+
+    Raises:
+        ConfigError: names ``head`` or ``hidden``.
+    """
+    widths = tuple(check_widths("hidden", hidden))
+    if check_choice("head", head, HEADS) == "linear":
+        return ()
+    if not widths:
+        raise ConfigError(f"hidden={hidden!r}: must name one width or more for head=mlp; for none: head=linear")
+    return widths
+
+
 class ActionPredictor(nn.Module):
-    """A Linear from two successive embeddings to the action between them (docs/science.md)."""
+    """Infers an action from embeddings: a Linear, or an MLP with ReLU and without BatchNorm (docs/science.md).
 
-    def __init__(self, *, embedding_size: int, action_size: int) -> None:
+    Args:
+        input_size: number of features of all inputs together.
+        action_size: A.
+        hidden: widths of the hidden layers; none: a single Linear.
+    """
+
+    def __init__(self, *, input_size: int, action_size: int, hidden: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.model = nn.Linear(2 * embedding_size, action_size)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise([input_size, *hidden]):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        last = nn.Linear(hidden[-1] if hidden else input_size, action_size)
+        self.model = nn.Sequential(*layers, last) if hidden else last
 
-    def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """before, after: [..., D]; returns [..., A]."""
-        return self.model(torch.cat([before, after], dim=-1))  # type: ignore[no-any-return]
+    def forward(self, *features: Tensor) -> Tensor:
+        """features: [..., F_i], which are concatenated; returns [..., A]."""
+        return self.model(torch.cat(features, dim=-1))  # type: ignore[no-any-return]

@@ -53,7 +53,7 @@ def test_a_projector_without_layers_is_refused():
 
 
 def test_action_predictor_is_a_linear_of_both():
-    predictor = ActionPredictor(embedding_size=4, action_size=2)
+    predictor = ActionPredictor(input_size=8, action_size=2)
     before, after = embeddings(3, 7, 4), embeddings(3, 7, 4) + 1
     weight, bias = predictor.model.weight, predictor.model.bias
     expected = before @ weight[:, :4].T + after @ weight[:, 4:].T + bias

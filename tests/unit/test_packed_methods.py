@@ -4,10 +4,25 @@ from functools import partial
 
 import pytest
 import torch
-from method_samples import BURN_IN, MENET5, MLP_PROJECTOR, batch, idm, simclr, supervised, untrained, vicreg
+from method_samples import (
+    BURN_IN,
+    MENET5,
+    MLP_PROJECTOR,
+    batch,
+    idm,
+    joint_embedding,
+    simclr,
+    supervised,
+    untrained,
+    vicreg,
+)
 from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
+from jepa.losses.action_hinge import ActionHinge
+from jepa.losses.difference_decoder import DifferenceDecoder
+from jepa.losses.inverse_dynamics import InverseDynamics
+from jepa.losses.k_step_inverse import KStepInverse
 from jepa.models.decoders import Decoder
 from jepa.models.predictors import MLPPredictor
 
@@ -34,7 +49,18 @@ def every_term(job):
     )
 
 
+def action_terms(job):
+    terms = {
+        "mlp": InverseDynamics(coeff=0.5 + job, action_input="faithful", head="mlp", hidden="8"),
+        "k_step": KStepInverse(coeff=1.0 + job, max_steps=2, head="mlp", hidden="8"),
+        "difference": DifferenceDecoder(coeff=2.0 - job / 2, head="linear", hidden=""),
+        "hinge": ActionHinge(coeff=1.5, margin=0.3 + job / 2),
+    }
+    return joint_embedding(terms, seed=job, networks={**CONVOLUTIONS, "predictor": BURN_IN})
+
+
 METHODS = {
+    "action terms": action_terms,
     "vicreg with every term": every_term,
     "vicreg": lambda job: vicreg(seed=job, sim=20.0, std=9.0 + job, cov=1.0, networks=CONVOLUTIONS),
     "vicreg with burn-in": lambda job: vicreg(seed=job, sim=20.0, std=9.0, networks={"predictor": BURN_IN}),
