@@ -197,7 +197,7 @@ def _composed_keys(overrides: tuple[str, ...]) -> tuple[str, ...]:
 
 def known_keys(arguments: Sequence[str]) -> list[str]:
     """The full names of all keys of the configuration, with the groups that ``arguments`` choose."""
-    words = (text for text in arguments if text.lstrip("+").partition("=")[0] in groups())
+    words = (text for text in arguments if text.lstrip("+").partition("=")[0].partition("@")[0] in groups())
     chosen = [text if "=[" in text else text.split(",")[0] for text in words]
     for overrides in (tuple(chosen), ()):
         try:

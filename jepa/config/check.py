@@ -17,6 +17,8 @@ from jepa.errors import ConfigError, shown
 
 # Each of these keys maps names to components, any number of them.
 COLLECTIONS = ("model.terms", "dataset.distractors", "probe.targets", "logger")
+# Collections whose options are composed under a name of the user's own, with the config group of those options.
+NAMED_GROUPS = {"model.terms": "model/term"}
 # Maps a configuration key to a base class. The component at this key must derive from it; at a key of COLLECTIONS, each
 # entry must. ``jepa.prepare`` provides the mapping, because this module must not import the components.
 Bases = Mapping[str, type]
@@ -40,6 +42,9 @@ def check_open(plain: Mapping[str, Any], bases: Bases, references: Mapping[str, 
     """
     packages = allowed_packages(plain.get("extensions") or [])
     for name in OPEN_NODES:
+        for path, group in NAMED_GROUPS.items():
+            if group.replace("/", ".").removeprefix(f"{name}.") in plain[name]:
+                raise needs_name(path, group)
         if "_target_" not in plain[name] and name not in COLLECTIONS:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
         _check_collections(plain[name], name, bases)
@@ -70,7 +75,10 @@ def _check_collections(section: Mapping[str, Any], name: str, bases: Bases) -> N
         found = section[key] if key else section
         group = path.replace(".", "/")
         entries = {f"{path}.{entry}": part for entry, part in found.items()} if isinstance(found, Mapping) else {}
+        named_group = NAMED_GROUPS.get(path)
         for given, value in {path: found, **entries}.items():
+            if named_group is not None and isinstance(value, str) and value in group_options(named_group):
+                raise needs_name(path, named_group, value)
             if isinstance(value, str) and value in group_options(group):
                 raise ConfigError(f"{given}={shown(value)}: is chosen with a slash: {group}={value}")
         if not isinstance(found, Mapping):
@@ -82,6 +90,15 @@ def _check_collections(section: Mapping[str, Any], name: str, bases: Bases) -> N
                 raise ConfigError(
                     f"{path}.{entry}={shown(part)}: must name a class in _target_, derived from {_name(bases[path])}"
                 )
+
+
+def needs_name(collection: str, group: str, option: str = "NAME") -> ConfigError:
+    """The error for an option of ``group`` that is not given an entry of ``collection``."""
+    options = ", ".join(group_options(group))
+    return ConfigError(
+        f"{group}={option}: needs an entry of {collection}; write +{group}@{collection}.{option}={option}"
+        + ("" if option != "NAME" else f" (one of {options})")
+    )
 
 
 def references(cfg: DictConfig, section: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.arguments import quoted
-from jepa.config.check import COLLECTIONS
+from jepa.config.check import COLLECTIONS, NAMED_GROUPS, needs_name
 from jepa.config.presets import unknown_preset
 from jepa.config.schema import unknown_key
 from jepa.config.search_path import PRESET_GROUP, group_options, groups
@@ -20,6 +20,7 @@ from jepa.errors import ConfigError, choice_error, nearest, shown
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
 _NO_SUCH_FILE = re.compile(r"Could not (find|load) '(?P<group>.+)/(?P<option>[^/']+)'")
+_NO_SUCH_GROUP = re.compile(r"config group '(?P<group>[^']+)' does not exist")
 _WITHOUT_MULTIRUN = re.compile(
     r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M
 )
@@ -48,6 +49,8 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Ite
         return _no_such_option(text)
     if found := _NO_SUCH_KEY.search(text):
         return no_such_key(found["key"], known_keys)
+    if found := _NO_SUCH_GROUP.search(text):
+        return no_such_key(found["group"], known_keys)
     if found := _WITHOUT_MULTIRUN.search(text):
         return ConfigError(f"{found['override']}: several values need --multirun; as one list, write key=[a,b]")
     if found := _ALREADY_THERE.search(text):
@@ -132,6 +135,11 @@ def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
 
 def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
     """The error for an unknown key or group; suggests the nearest spelling, or the option to choose."""
+    for collection, named_group in NAMED_GROUPS.items():
+        if key == named_group:
+            return needs_name(collection, named_group)
+        if key.startswith(f"{named_group}@"):
+            return ConfigError(f"{key}: nothing stands there yet; add it by +{key}=NAME")
     if "/" in key:
         known = [name for name in groups() if not name.startswith("hydra/")]
         hint = nearest(key, known)

@@ -100,6 +100,7 @@ class Term(nn.Module, ABC):
 
     hyperparameter_names: tuple[str, ...] = ("coeff",)
     smallest_batch: int = 1  # 2 if the term compares the sequences of a batch
+    fewest_frames: int = 1  # 2 or more if the term compares the frames of a sequence
     sees_all_frames: bool = True  # False: the term needs encodings only of the frames from which predictions start
 
     coeff: Tensor | None  # []

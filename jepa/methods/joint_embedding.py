@@ -46,7 +46,8 @@ class JointEmbedding(Method):
                 f"model.predictor.burn_in={self.predictor.burn_in}: must be below dataset.num_steps={shapes.num_steps}"
             )
         self.projector = (projector or IdentityProjector)(embedding_size=size)
-        self.terms = built_terms(terms, Sizes(shapes, size, self.projector.output_size))
+        sizes = Sizes(shapes, size, self.projector.output_size)
+        self.terms = built_terms(terms, sizes, first_frame=self.first_frame)
         self.hyperparameter_names = term_hyperparameters(self.terms)
         if terms and not self.terms:
             raise ConfigError("model: every coefficient is 0; at least one term must have a weight")
@@ -135,10 +136,21 @@ class JointEmbedding(Method):
         return self.location_head.predict_locations(self._trajectory(rollout))
 
 
-def built_terms(terms: Mapping[str, Term], sizes: Sizes) -> nn.ModuleDict:
-    """The terms with a coefficient other than 0, in order, with their networks built."""
+def built_terms(terms: Mapping[str, Term], sizes: Sizes, *, first_frame: int = 0) -> nn.ModuleDict:
+    """The terms with a coefficient other than 0, in order, with their networks built.
+
+    first_frame: index of the first frame that the terms are given.
+
+    Raises:
+        ConfigError: a term compares more frames than there are.
+    """
     kept = {name: term for name, term in terms.items() if term.is_on}
-    for term in kept.values():
+    for name, term in kept.items():
+        fewest = first_frame + term.fewest_frames
+        if sizes.shapes.num_steps < fewest:
+            raise ConfigError(
+                f"dataset.num_steps={sizes.shapes.num_steps}: must be at least {fewest} for model.terms.{name}"
+            )
         term.build(sizes)
     return nn.ModuleDict(kept)
 
