@@ -13,7 +13,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from jepa.config.arguments import prepare
-from jepa.config.check import check_open, references
+from jepa.config.check import NAMED_GROUPS, check_open, references
 from jepa.config.compose import (
     OPERATIONAL_KEYS,
     OPERATIONAL_NESTED_KEYS,
@@ -45,7 +45,8 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def choice(group: str, option: str) -> str:
-    return f"+{group}={option}" if group == SWEEP_GROUP else f"{group}={option}"
+    named = {group: f"+{group}@{collection}.{option}={option}" for collection, group in NAMED_GROUPS.items()}
+    return f"+{group}={option}" if group == SWEEP_GROUP else named.get(group, f"{group}={option}")
 
 
 def needed(option: str) -> list[str]:
