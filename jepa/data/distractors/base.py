@@ -25,7 +25,9 @@ class Extent(NamedTuple):
 
 
 class Distractor(ABC):
-    """Abstract: overlays in [0, 1] that are added to frames, times ``coeff`` and the brightest clean pixel.
+    """Abstract: overlays that are added to frames, times ``coeff`` and the brightest clean pixel.
+
+    Overlays lie in [0, 1], unless a distractor says otherwise.
 
     ``draw`` draws all random numbers. ``frames`` is a pure function of them that works under ``torch.func.vmap``, so
     that packed jobs may differ in ``coeff``.
@@ -59,7 +61,7 @@ class Distractor(ABC):
 
     @abstractmethod
     def frames(self, drawn: Any, num_steps: int) -> Tensor:
-        """The overlays [T, B, K, H, W], in [0, 1], from the output of ``draw``; may be a view."""
+        """The overlays [T, B, K, H, W], from the output of ``draw``; may be a view."""
 
     def label(self, drawn: Any) -> Tensor:
         """The number of each sequence's overlay, int64 [B]. Called only if ``num_classes`` is not None."""

@@ -77,6 +77,10 @@ class Backgrounds(Images):
         """Overlays [*shape, K, H, W]; see :class:`Images`."""
         return self.overlays[torch.randint(len(self.overlays), shape, generator=generator, device=generator.device)]
 
+    def mean(self) -> Tensor:
+        """[K, H, W]."""
+        return self.overlays.mean(0)
+
 
 def _different(images: Images, count: int, source: torch.Generator) -> Tensor:
     """``count`` different images [N, H, W], in the order in which they are drawn; fewer if there are not so many."""

@@ -20,7 +20,11 @@ class Images(ABC):
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw independent images [*shape, H, W], float32 in [0, 1], on the generator's device."""
+        """Draw independent images [*shape, H, W], float32 in [0, 1], on the generator's device; a new tensor."""
+
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """The mean of all images, [H, W], or [] if it is the same in every pixel; on the images' device."""
 
 
 class Bank(Images):
@@ -34,6 +38,9 @@ class Bank(Images):
         """[*shape, H, W]; see :class:`Images`."""
         indices = torch.randint(len(self.bank), shape, generator=generator, device=self.bank.device)
         return self.bank[indices].to(torch.float32).div_(255)
+
+    def mean(self) -> Tensor:
+        return self.bank.sum(0, dtype=torch.int64).to(torch.float32).div_(255 * len(self.bank))
 
 
 class Texture(ABC):
