@@ -189,3 +189,10 @@ def test_heads():
 def test_bad_values_name_the_key(build, message):
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+def test_k_steps_need_as_many_frames():
+    networks = {"predictor": BURN_IN}  # the loss sees the last 3 of 5 frames
+    joint_embedding({"term": KStepInverse(coeff=1.0, max_steps=2, head="mlp", hidden="8")}, networks=networks)
+    with pytest.raises(ConfigError, match=r"^dataset\.num_steps=5: must be at least 6 for model\.terms\.term"):
+        joint_embedding({"term": KStepInverse(coeff=1.0, max_steps=3, head="mlp", hidden="8")}, networks=networks)
