@@ -292,7 +292,7 @@ def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfi
     """Compose the configuration of an earlier run again. Where defaults have changed, the run's own values are kept."""
     from omegaconf import OmegaConf
 
-    cfg = compose(list(overrides), with_hydra=True)
+    cfg = compose(prepare(list(overrides)), with_hydra=True)
     stored = OmegaConf.create(dict(config))
     if config_hash(stored) != config_hash(cfg):
         known = flat(scientific_config(cfg))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from jepa.config.operational import CONTROL_KEYS
-from jepa.config.search_path import PRESET_GROUP, SWEEP_GROUP
+from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, SWEEP_GROUP
 from jepa.errors import ConfigError, check_path, is_text, shown
 
 _SHOW = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
@@ -28,7 +28,10 @@ _PATH_KEYS = (
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
-_ADDED_GROUPS = {SWEEP_GROUP: "sweeps/", PRESET_GROUP: "conf/reproduce/"}  # groups not in the defaults list -> folders
+# Groups that take a + or none, and their folders, which may precede an option's name. Hydra wants the + of a group only
+# if the defaults list of conf/config.yaml does not name the group.
+_PLUS = {SWEEP_GROUP: "+", PRESET_GROUP: "", SCALE_GROUP: ""}
+_FOLDERS = {SWEEP_GROUP: "sweeps/", PRESET_GROUP: "conf/reproduce/", SCALE_GROUP: "conf/scale/"}
 _LONGEST = 20_000  # characters of one word; Hydra's parser takes seconds for more
 _DEEPEST = 40  # nesting of brackets; Hydra's parser is recursive
 _PLAIN_PATH = re.compile(r"[\w./\-+:~]+", re.ASCII)
@@ -127,13 +130,13 @@ def _exists(path: str) -> bool:
 
 
 def _with_plus(word: str) -> str:
-    """Add ``+`` to ``sweep=NAME`` and ``reproduce=NAME``, as Hydra requires; replace the path of a file by its name."""
+    """Write ``+sweep=NAME``, ``reproduce=NAME`` and ``scale=NAME`` as Hydra requires. Replace a path by its name."""
     key, separator, name = word.partition("=")
     key = key.removeprefix("+")
-    if key not in _ADDED_GROUPS or not separator:
+    if key not in _PLUS or not separator:
         return word
     name = name.strip("'\"") if name[:1] in "'\"" else name
-    return f"+{key}={name.removeprefix('./').removeprefix(_ADDED_GROUPS[key]).removesuffix('.yaml')}"
+    return f"{_PLUS[key]}{key}={name.removeprefix('./').removeprefix(_FOLDERS[key]).removesuffix('.yaml')}"
 
 
 # --- one run or many -----------------------------------------------------------------------------------------------

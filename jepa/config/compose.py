@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from jepa.config.extensions import OWN
 from jepa.config.operational import NEUTRAL_VALUES, OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 from jepa.config.schema import RunConfig, check_text, closed
-from jepa.config.search_path import PRESET_GROUP, config_dir, group_options, groups, register_search_path
+from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, config_dir, group_options, groups, register_search_path
 
 __all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir", "config_hash", "register"]
 
@@ -140,7 +140,7 @@ def _groups() -> str:
     """One line for each group of this project, with its options, for --help."""
     names = [name for name in groups() if not name.startswith("hydra/") and name != PRESET_GROUP]
     lines = [f"{name}: {', '.join(group_options(name))}" for name in names]
-    presets = f"{PRESET_GROUP}: published settings, KIND/COEFFICIENT/METHOD; +{PRESET_GROUP}=help lists them"
+    presets = f"{PRESET_GROUP}: published settings, KIND/COEFFICIENT/METHOD; {PRESET_GROUP}=help lists them"
     return "\n".join([*lines, presets])
 
 
@@ -156,7 +156,7 @@ def _choices(*, _root_: DictConfig) -> dict[str, Any]:
     return {
         str(group): option
         for group, option in (found or {}).items()
-        if option is not None and not str(group).startswith("hydra")
+        if option is not None and not str(group).startswith(("hydra", f"{SCALE_GROUP}/"))
     }
 
 

@@ -15,7 +15,7 @@ from jepa.config.arguments import quoted
 from jepa.config.check import COLLECTIONS, NAMED_GROUPS, needs_name
 from jepa.config.presets import unknown_preset
 from jepa.config.schema import unknown_key
-from jepa.config.search_path import PRESET_GROUP, group_options, groups
+from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, group_options, groups
 from jepa.errors import ConfigError, choice_error, nearest, shown
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
@@ -25,6 +25,7 @@ _WITHOUT_MULTIRUN = re.compile(
     r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M
 )
 _ALREADY_THERE = re.compile(r"(An item is already at|^Multiple values for) '?(?P<key>[\w./]+?)'?[.']")
+_SCALE_WITHOUT_CHOICE = re.compile(r"^Error resolving interpolation '(?P<scale>\w+)/\S*\$\{(?P<group>[\w/]+)\}")
 
 
 def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Iterable[str] = ()) -> ConfigError | None:
@@ -55,6 +56,9 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Ite
         return ConfigError(f"{found['override']}: several values need --multirun; as one list, write key=[a,b]")
     if found := _ALREADY_THERE.search(text):
         return ConfigError(f"+{found['key']}: is there already; leave out the '+'")
+    if found := _SCALE_WITHOUT_CHOICE.search(text):
+        words = f"this model has no group {found['group']}, which the scale needs; give the scale's keys one by one"
+        return ConfigError(f"{SCALE_GROUP}={found['scale']}: {words}")
     if text.startswith("Config group override must be"):
         return _no_option_at_all(arguments)
     return ConfigError(one_line(error))

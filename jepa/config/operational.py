@@ -21,6 +21,7 @@ OPERATIONAL_KEYS = frozenset(
         "resume",
         "retry_failed",
         "reuse",
+        "scale",  # the group sets other keys; its name alone changes nothing
         "sweep",
         "threads",
         "yes",
@@ -57,6 +58,6 @@ def top(key: str) -> str:
 def says_how(key: str) -> bool:
     """Whether a key sets only how a run is executed. Jobs that differ only in such keys are the same job."""
     bare = key.lstrip("+~")
-    if bare == "trainer.warmup_epochs":  # sets optimizer.schedule.warmup_epochs
+    if bare in ("scale", "trainer.warmup_epochs"):  # these set keys that change the science
         return False
     return top(key) in OPERATIONAL_KEYS or bare in OPERATIONAL_NESTED_KEYS

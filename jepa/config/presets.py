@@ -1,4 +1,4 @@
-"""The published settings, one yaml file each: ``+reproduce=KIND/COEFFICIENT/METHOD``; ``+reproduce=help`` lists all."""
+"""The published settings, one yaml file each: ``reproduce=KIND/COEFFICIENT/METHOD``; ``reproduce=help`` lists all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def overview() -> str:
 
 
 def unknown_preset(name: str) -> ConfigError:
-    """The error for ``+reproduce=<name>`` if there is no such preset."""
+    """The error for ``reproduce=<name>`` if there is no such preset."""
     parts = [option.split("/") for option in group_options(PRESET_GROUP)]
     hint = nearest(name, ("/".join(option) for option in parts))
     kinds = ", ".join(sorted({option[0] for option in parts}))

@@ -62,6 +62,7 @@ class RunConfig:
 
     seed: int
     device: str
+    scale: str | None
     precision: str
     threads: int | None
     folder: str

@@ -16,6 +16,7 @@ from jepa.errors import ConfigError
 _PACKAGE = Path(__file__).resolve().parents[1]
 SWEEP_GROUP = "sweep"
 PRESET_GROUP = "reproduce"  # its options are KIND/COEFFICIENT/METHOD
+SCALE_GROUP = "scale"  # the folders in it are parts of its options
 
 
 def config_dir() -> Path:
@@ -148,7 +149,7 @@ def register_search_path() -> None:
 def groups() -> list[str]:
     """Every config group of this project, by its full name: each folder with yaml files, and ``sweep``."""
     folders = {path.parent.relative_to(config_dir()) for path in config_dir().rglob("*.yaml")}
-    nested = f"{PRESET_GROUP}/"
+    nested = (f"{PRESET_GROUP}/", f"{SCALE_GROUP}/")
     names = {name for folder in folders if not (name := folder.as_posix()).startswith(nested)} - {"."}
     names |= {PRESET_GROUP} if any(folder.parts[0:1] == (PRESET_GROUP,) for folder in folders) else set()
     return sorted(names | ({SWEEP_GROUP} if group_options(SWEEP_GROUP) else set()))

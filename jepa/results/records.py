@@ -84,8 +84,12 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_operational(key: str) -> bool:
-    """Whether a key (dotted, or a config group) is operational: it does not change what a run computes."""
-    return key in OPERATIONAL_NESTED_KEYS or re.split(r"[./@]", key, maxsplit=1)[0] in OPERATIONAL_KEYS
+    """Whether a key (dotted, or a config group) is operational: it does not change what a run computes.
+
+    The name of a scale is not hashed, but stands for keys that change results.
+    """
+    first = re.split(r"[./@]", key, maxsplit=1)[0]
+    return first != "scale" and (key in OPERATIONAL_NESTED_KEYS or first in OPERATIONAL_KEYS)
 
 
 def parse_scalar(text: str) -> Any:

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from jepa.config.compose import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
 from jepa.config.schema import check_text, closed
+from jepa.config.search_path import SCALE_GROUP
 from jepa.errors import ConfigError, check_count, check_flag, check_path, shown, shown_path
 from jepa.files import Damaged
 from jepa.store.archive import read_archive
 from jepa.sweep.arguments import Arguments, bare
 from jepa.sweep.points import override_value, short
 
-TOP_GROUPS = ("dataset", "logger", "model", "optimizer", "probe", "trainer")
+TOP_GROUPS = ("dataset", "logger", "model", "optimizer", "probe", "scale", "trainer")
 _NAME_LENGTH = 60
 _WORD = r"[\w+=,@-][\w.+=,@-]*"
 
@@ -158,11 +159,15 @@ def one_spelling(value: str) -> str:
 
 
 def scientific(overrides: Mapping[str, str]) -> dict[str, str]:
-    """The ``overrides`` that change results, without operational keys. Keys lose their + and ~."""
+    """The ``overrides`` that change results, without operational keys. Keys lose their + and ~.
+
+    A scale is kept, because its option sets keys that change results.
+    """
+    operational = (OPERATIONAL_KEYS - {SCALE_GROUP}) | OPERATIONAL_NESTED_KEYS
     return {
         bare(key): value
         for key, value in overrides.items()
-        if bare(key).split(".")[0] not in OPERATIONAL_KEYS and bare(key) not in OPERATIONAL_NESTED_KEYS
+        if bare(key).split(".")[0] not in operational and bare(key) not in operational
     }
 
 

@@ -92,7 +92,7 @@ def test_the_printed_command_composes_what_the_preset_does(
     row: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, _ = command(capsys, str(written(tmp_path, original_of(row))))
-    preset = [f"+reproduce={name_of(row)}"]
+    preset = [f"reproduce={name_of(row)}"]
     if row["noise_texture"] == "structured":
         preset.append("dataset.structured_source=cifar10")
     assert config_hash(compose(prepare(words), with_hydra=True)) == config_hash(compose(preset, with_hydra=True))

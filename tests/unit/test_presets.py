@@ -62,7 +62,7 @@ def expected(row: dict[str, str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("row", rows(), ids=name_of)
 def test_a_preset_has_the_values_of_its_row(row: dict[str, str]) -> None:
-    config = resolved(compose([f"+reproduce={name_of(row)}"], with_hydra=True))
+    config = resolved(compose([f"reproduce={name_of(row)}"], with_hydra=True))
     for key, value in expected(row).items():
         found: Any = config
         for part in key.split("."):
@@ -108,6 +108,6 @@ def test_the_presets_are_listed_as_a_grid(capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_an_unknown_preset_is_named(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line([f"+reproduce={name}", "dry_run=true"]) == 2
+    assert command_line([f"reproduce={name}", "dry_run=true"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: reproduce={name}: ") and said in error and error.count("\n") == 1
