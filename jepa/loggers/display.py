@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from jepa.errors import check_choice
 from jepa.estimate import PROBE_SHARE, Costs, Running, Workload, clock, running_seconds, select
 from jepa.loggers.base import Logger, RunInfo
-from jepa.results.reference import reference_of
+from jepa.results.reference import HARDLY, reference_of
 from jepa.terminal import Screen
 
 if TYPE_CHECKING:
@@ -228,6 +228,8 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"verdict{' on the action dot' if dots else ''}: {result['verdict']}")
     elif result.get("verdict_reason"):
         lines.append(f"no verdict: {result['verdict_reason']}")
+    if result.get("training") == HARDLY:
+        lines.append(f"{HARDLY}: the encoder's weights moved by {metrics['weights_moved']:.2g} of their norm")
     return lines
 
 

@@ -151,7 +151,8 @@ class PackTrainer(Trainee):
             decoded = functools.cache(self._decode)  # once for all jobs
             for row, (job, report) in enumerate(zip(self.jobs, reports, strict=True)):
                 decode = functools.partial(_decoded_of, decoded, row)
-                job.judge(report, decode if self.program.template.has_decoder else None)
+                model = self.program.saved(row)["model"]
+                job.judge(report, model, decode if self.program.template.has_decoder else None)
         except BaseException as error:
             for job in everyone:
                 job.abandon(error, packed=len(everyone) > 1)

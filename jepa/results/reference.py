@@ -48,6 +48,9 @@ PUBLISHED: Reference = {
 # There is no verdict if the lines "start alone" (or "actions alone", if lower) and "start and actions, linear" differ
 # by less than this share of the line "always the centre", because the encoder's own error is about as large.
 _SMALLEST_GAP = 0.15
+# A run whose encoder's weights moved by less than this share of their norm is marked "hardly trained".
+HARDLY_TRAINED = 0.05
+HARDLY = "hardly trained"
 _SAME_PX = 0.1  # lines that differ by less count as equal: their sampling error is below 0.05 px
 _METRIC = re.compile(r"(prediction|head|encoder)_rmse_px(?:_per_(step|dot)\.(\d+))?")
 
@@ -110,6 +113,14 @@ def _place(error: float, centre: float, actions: float, start: float, both: floa
         reason = f"an error of {error:.2f} px can come from the start alone ({start:.2f}) as from the actions alone"
         return None, f"{reason} ({actions:.2f})"
     return "knows only the start", None
+
+
+def training_words(metrics: Mapping[str, Any]) -> str | None:
+    """"hardly trained" or "trained", by how far training moved the encoder's weights; None if that is not known."""
+    moved = metrics.get("weights_moved")
+    if moved is None or not math.isfinite(moved):
+        return None
+    return HARDLY if moved < HARDLY_TRAINED else "trained"
 
 
 # --- the lines of a result -----------------------------------------------------------------------------------------

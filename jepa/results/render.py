@@ -22,7 +22,7 @@ _GAP = 2  # characters between two columns in rich's tables
 _DIGITS = range(3, 7)  # significant digits of a setting: the fewest that distinguish the column's values
 _FIRST_TO_GO = ("epochs_trained", "encoder_rmse_px")  # dropped early if the terminal is too narrow
 _LAST_TO_GO = (*METRICS[:1], "verdict", "status", COUNT, UNFINISHED, "seed", "model", "folder")
-_STYLES = {"tracks": "green", "knows only the start": "yellow", "ignores the dot": "red"}
+_STYLES = {"tracks": "green", "knows only the start": "yellow", "ignores the dot": "red", "hardly trained": "red"}
 
 
 def format_number(value: float) -> str:

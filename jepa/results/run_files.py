@@ -15,7 +15,7 @@ from jepa.store.result import counted, is_number, read_result
 
 UNFINISHED = (CONFIG, OVERRIDES, METRICS)  # files of an unfinished run, which locks its folder before writing them
 
-_NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides", "code", "checksum"})
+_NOT_FIELDS = frozenset({"status", "metrics", "config", "choices", "overrides", "code", "checksum", "judge_stream"})
 _GROUPS = ("model", "dataset", "optimizer", "trainer", "probe")
 _REMOVE_RESULT = "remove that file; the same command then goes on from the run's checkpoint"
 _REMOVE_FOLDER = "remove the folder; the same command then runs this run anew"

@@ -10,7 +10,7 @@ from jepa.errors import nearest
 from jepa.results.axes import differences
 from jepa.results.notes import warnings_of
 from jepa.results.records import ResultsError, Run
-from jepa.results.reference import levels, run_reference
+from jepa.results.reference import HARDLY, levels, run_reference
 from jepa.results.render import format_cell
 from jepa.results.tables import METRICS
 from jepa.store.layout import RUN_LOG
@@ -88,7 +88,8 @@ def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
 def _verdict_words(run: Run) -> str:
     """``, `` and the verdict, or ``, no verdict: `` and the reason; empty if the run records neither."""
     verdict, reason = run.fields.get("verdict"), run.fields.get("verdict_reason")
-    return f", {verdict}" if verdict else f", no verdict: {reason}" if reason else ""
+    words = f", {verdict}" if verdict else f", no verdict: {reason}" if reason else ""
+    return f"{words}, {HARDLY}" if run.fields.get("training") == HARDLY else words
 
 
 def override_words(differences: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from jepa.results.axes import Point, axis_value, group_runs
 from jepa.results.intervals import Summary, summarize
 from jepa.results.records import STATUSES, ResultsError, Run
+from jepa.results.reference import HARDLY
 from jepa.store.result import is_number
 
 METRICS = ("prediction_rmse_px", "encoder_rmse_px")
@@ -17,6 +18,7 @@ COUNT = "n"
 UNFINISHED = "unfinished"
 _NUMBERS = frozenset({"objective", "epochs_trained"})
 _MAXIMISED = frozenset({"sequences_per_second"})
+_AT_THE_END = frozenset({"verdict", "training"})
 _MOST_WORDS = 4
 
 Cell = Any  # Summary, number, str, bool or None
@@ -66,7 +68,7 @@ class Table:
             return counted(run.status for run in row.runs if run.status != "finished")
         if column in self.metrics:
             return summarize([run.value(column) for run in row.finished if is_number(run.value(column))])
-        if column == "verdict" and not row.finished:  # the verdict of a pruned run covers only its first epochs
+        if column in _AT_THE_END and not row.finished:  # the verdict of a pruned run covers only its first epochs
             return None
         return _together([run.value(column) for run in (row.finished or row.runs)])
 
@@ -213,7 +215,8 @@ def _shown_metrics(runs: Sequence[Run], metrics: frozenset[str]) -> tuple[str, .
 
 
 def _verdict(runs: Sequence[Run]) -> tuple[str, ...]:
-    return ("verdict",) if any(run.fields.get("verdict") for run in runs) else ()
+    verdict = ("verdict",) if any(run.fields.get("verdict") for run in runs) else ()
+    return (*verdict, "training") if any(run.fields.get("training") == HARDLY for run in runs) else verdict
 
 
 def _together(values: Sequence[Any]) -> Cell:

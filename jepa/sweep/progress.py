@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jepa.estimate import clock
+from jepa.results.reference import HARDLY
 from jepa.store.layout import RUN_LOG
 from jepa.store.result import DONE
 from jepa.sweep.jobs import Job
@@ -208,7 +209,9 @@ def result_line(job: Job, result: Mapping[str, Any], columns: int | None = None)
 def _outcome(result: Mapping[str, Any], *, short: bool) -> str:
     metric, value = str(result.get("objective_metric") or "objective"), _number(result.get("objective"))
     words = f"{value} px" if short and metric.endswith("_rmse_px") else f"{metric} {value}"
-    return f"{words} ({result['verdict']})" if result.get("verdict") else words
+    remarks = [result.get("verdict"), HARDLY if result.get("training") == HARDLY else None]
+    shown = ", ".join(remark for remark in remarks if remark)
+    return f"{words} ({shown})" if shown else words
 
 
 def _place(one: AtWork, of: str = "/") -> str:

@@ -181,7 +181,8 @@ class Trainer(Trainee):
             with StopRequest() as stop:
                 train(self, stop)
             if self.run_state.outcome is None:
-                self.run_state.judge(self._probe(), self._decode if self.program.method.has_decoder else None)
+                decode = self._decode if self.program.method.has_decoder else None
+                self.run_state.judge(self._probe(), self.program.saved()["model"], decode)
         except BaseException as error:
             self.run_state.abandon(error)
             raise

@@ -21,11 +21,12 @@ from jepa.probes import ProbeReport
 from jepa.probes.report import FloatArray
 from jepa.provenance import made_by, other_code, timestamp
 from jepa.results.backend import prepare_matplotlib
-from jepa.results.reference import verdict
+from jepa.results.reference import training_words, verdict
 from jepa.seeding import generator
 from jepa.store import checkpoint, layout
 from jepa.store.metrics import read_metrics
 from jepa.store.result import write_result
+from jepa.training.moved import weights_moved
 from jepa.training.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -192,12 +193,15 @@ class RunState:
         """Write a checkpoint. program: the entries of the program and of the trainer, beside those of :meth:`state`."""
         checkpoint.save(self.plan.folder, {**program, **self.state()})
 
-    def judge(self, report: ProbeReport, decode: Decode | None = None) -> None:
+    def judge(self, report: ProbeReport, model: Mapping[str, Tensor], decode: Decode | None = None) -> None:
         """Record the final probe, save its maps, draw the plots, and finish.
 
+        model: the trained weights by name.
         decode: makes the images that the method decodes from the first judged sequences, if it has a decoder.
         """
         self._take(report)
+        moved = weights_moved(self.plan, model)
+        self.metrics.update({} if moved is None else {"weights_moved": moved})
         self._keep_maps(report)
         if self.plan.config.plots:
             for path in self._draw(report, decode):
@@ -289,6 +293,7 @@ class RunState:
             "objective_metric": plan.config.objective,
             "verdict": words,
             "verdict_reason": no_verdict,
+            "training": training_words(metrics),
             "warnings": list(self._warnings),
             "metrics": metrics,
             "reference": reference,

@@ -341,6 +341,8 @@ def test_several_dots_have_a_column_each() -> None:
     assert "> prediction probe 9.00 5.00 - 6.50" in shown and "> own head - - - 2.00" in shown
     assert shown[-1] == "verdict on the action dot: ignores the dot" and "encoder, frame 0" not in shown
     assert max(map(len, summary_lines({"metrics": metrics, "reference": lines}))) < 80
+    hardly = {"metrics": {**metrics, "weights_moved": 0.0123}, "reference": lines, "training": "hardly trained"}
+    assert words(hardly)[-1] == "hardly trained: the encoder's weights moved by 0.012 of their norm"
 
 
 # --- the verdict ---------------------------------------------------------------------------------------------------

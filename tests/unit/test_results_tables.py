@@ -150,6 +150,16 @@ def test_words_of_several_runs(tmp_path: Path) -> None:
     assert table.cell(table.rows[0], "verdict") == "tracks ×2, ignores the dot, –"
 
 
+def test_runs_that_hardly_trained_are_marked_and_older_results_are_read(tmp_path: Path) -> None:
+    write_run(tmp_path, ["seed=0"])
+    assert "training" not in table_of(runs_in(tmp_path)).columns, "results of earlier versions do not say"
+    write_run(tmp_path, ["seed=1"], training="trained")
+    assert "training" not in table_of(runs_in(tmp_path)).columns, "there is nothing to mark"
+    write_run(tmp_path, ["seed=2"], training="hardly trained")
+    table = table_of(runs_in(tmp_path))
+    assert table.cell(table.rows[0], "training") == "hardly trained, trained, –"
+
+
 def test_sorting(tmp_path: Path) -> None:
     write_grid(tmp_path, noises=3, seeds=1)
     write_run(tmp_path, ["model=vicreg", "dataset.static_noise=9.0", "seed=0"], status="failed", metrics={})
