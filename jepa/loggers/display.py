@@ -210,7 +210,9 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
     columns = [f"{name:>{max(8, len(name) + 1)}}" for name in (*dots, "all" if dots else "")]
     lines = [f"{'RMSE of the location, px':<42}{''.join(columns)}".rstrip()]
     frames = len(metrics.get("prediction_rmse_px_per_step") or [])
-    covered = {"prediction": f"all {frames} frames" if frames else "all frames", "encoder": "frame 0"}
+    first = metrics.get("judged_from_frame", 0)
+    judged = f"frames {first} to {frames - 1}" if first else f"all {frames} frames" if frames else "all frames"
+    covered = {"prediction": judged, "encoder": f"frame {first}"}
     own = {"prediction": ["prediction probe", "own head"], "encoder": ["encoder probe"]}
     for probe, labels in own.items():
         rows = [_own_row(label, metrics, len(dots)) for label in labels]

@@ -128,6 +128,11 @@ class Method(nn.Module, ABC):
         """Number of leading frames that the predictions of ``rollout`` depend on; None: unknown, so give all frames."""
         return None
 
+    @property
+    def first_judged(self) -> int:
+        """Index of the first frame that probes judge. Before it the model has not seen enough to tell anything."""
+        return 0
+
     def draw_latent_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor | None:
         """The standard normals for one call of ``forward``; None if it needs none."""
         return None

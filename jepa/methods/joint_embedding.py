@@ -8,11 +8,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, check_choice
 from jepa.losses.base import Embeddings, Sizes, Term
 from jepa.losses.location import Location
 from jepa.methods.base import EncoderFactory, Method, PredictorFactory, ProjectorFactory
 from jepa.models.heads import IdentityProjector
+from jepa.models.inputs import INPUTS, first_input, inputs, num_inputs
 from jepa.types import Batch, DataShapes, Losses, Rollout
 
 
@@ -25,6 +26,8 @@ class JointEmbedding(Method):
         shapes: the sizes of the data.
         encoder, predictor: make the networks.
         projector: makes the network for terms with ``space: projection``; None: the identity.
+        input: what the encoder is shown, see :func:`jepa.models.inputs.inputs`. A frame without an input is
+            not encoded; predictions, losses and probes start from the first frame with an input.
         terms: the loss terms by name, in order. Without terms nothing is trained.
     """
 
@@ -36,14 +39,17 @@ class JointEmbedding(Method):
         predictor: PredictorFactory,
         projector: ProjectorFactory | None = None,
         terms: Mapping[str, Term],
+        input: str = "frames",
     ) -> None:
         super().__init__(shapes=shapes)
-        self.encoder = encoder(in_channels=shapes.channels, image_size=shapes.image_size)
+        self.input = check_choice("model.input", input, INPUTS)
+        self.encoder = encoder(in_channels=shapes.channels * num_inputs(input), image_size=shapes.image_size)
         size = self.encoder.embedding_size
         self.predictor = predictor(embedding_size=size, action_size=shapes.action_size)
-        if self.predictor.burn_in >= shapes.num_steps:
+        if self.predictor.burn_in >= shapes.num_steps - self.first_judged:
             raise ConfigError(
                 f"model.predictor.burn_in={self.predictor.burn_in}: must be below dataset.num_steps={shapes.num_steps}"
+                + (f" - {self.first_judged}, the frames that model.input={input} has" if self.first_judged else "")
             )
         self.projector = (projector or IdentityProjector)(embedding_size=size)
         sizes = Sizes(shapes, size, self.projector.output_size)
@@ -57,27 +63,46 @@ class JointEmbedding(Method):
     @property
     def first_frame(self) -> int:
         """Index of the frame from which predictions run. Losses leave earlier frames out."""
-        return self.predictor.burn_in - 1
+        return self.context_frames - 1
+
+    @property
+    def first_judged(self) -> int:
+        return first_input(self.input)
 
     @property
     def context_frames(self) -> int:
-        return self.predictor.burn_in
+        return self.first_judged + self.predictor.burn_in
 
     def encode(self, states: Tensor) -> Tensor:
-        """Encode all frames in one call. states: [T, B, C, H, W]; returns [T, B, D]."""
-        return self.encoder(states.flatten(0, 1)).reshape(*states.shape[:2], -1)  # type: ignore[no-any-return]
+        """Encode all frames in one call. states: [T, B, C, H, W]; returns [T, B, D].
+
+        The encoding of the first frame with an input also stands in the place of a frame before it.
+        """
+        shown = inputs(states, self.input)
+        encodings: Tensor = self.encoder(shown.flatten(0, 1)).reshape(*shown.shape[:2], -1)
+        return torch.cat([encodings[:1], encodings]) if self.first_judged else encodings
+
+    def predict(self, encodings: Tensor, actions: Tensor) -> Tensor:
+        """Predict z_1 ... z_{T-1}. encodings: [context_frames or more, B, D]; actions: [T-1, B, A].
+
+        Returns:
+            [T-1, B, D]. The encoding of the first frame with an input stands in the place of its prediction.
+        """
+        first = self.first_judged
+        predictions: Tensor = self.predictor(encodings[first:], actions[first:])
+        return torch.cat([encodings[1 : 1 + first], predictions]) if first else predictions
 
     def rollout(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Rollout:
         encodings = self.encode(states)
-        return Rollout(encodings, self.predictor(encodings, actions))
+        return Rollout(encodings, self.predict(encodings, actions))
 
     def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
-        shown = batch.states if self.sees_all_frames else batch.states[: self.predictor.burn_in]
+        shown = batch.states if self.sees_all_frames else batch.states[: self.context_frames]
         encodings, predictions = self.rollout(shown, batch.actions)
         first = self.first_frame
 
         def predict(actions: Tensor) -> Tensor:
-            return self.predictor(encodings, torch.cat([batch.actions[:first], actions]))[first:]  # type: ignore[no-any-return]
+            return self.predict(encodings, torch.cat([batch.actions[:first], actions]))[first:]
 
         embeddings = Embeddings(
             encodings=encodings[first:],
@@ -130,7 +155,10 @@ class JointEmbedding(Method):
     def predict_locations(self, rollout: Rollout) -> Tensor:
         """The locations that :attr:`location_head` reads from the encodings of shown frames and from predictions.
 
-        rollout: encodings [burn_in or more, B, D], predictions [T-1, B, D]; returns normalised locations [T, B, K, 2].
+        rollout: encodings [context_frames or more, B, D], predictions [T-1, B, D].
+
+        Returns:
+            Normalised locations [T, B, K, 2].
         """
         assert self.location_head is not None
         return self.location_head.predict_locations(self._trajectory(rollout))

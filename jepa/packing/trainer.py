@@ -225,6 +225,7 @@ class PackTrainer(Trainee):
             [job.generator("probe_init") for job in self.jobs],
             predict_locations if template.has_location_head else None,
             context_frames=template.context_frames,
+            first_judged=template.first_judged,
         )
         self.say_warnings(reports[0])  # the warnings depend on sizes alone, which the jobs share
         return reports

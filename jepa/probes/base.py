@@ -106,6 +106,7 @@ class Probe(ABC):
         predict_locations: Callable[[Rollout], Tensor] | None = None,
         *,
         context_frames: int | None = None,
+        first_judged: int = 0,
     ) -> ProbeReport:
         """Probe one job: ``run_jobs`` without the axis ``J``."""
         [report] = self.run_jobs(
@@ -116,6 +117,7 @@ class Probe(ABC):
             [generator],
             predict_locations,
             context_frames=context_frames,
+            first_judged=first_judged,
         )
         return report
 
@@ -130,6 +132,7 @@ class Probe(ABC):
         predict_locations: Callable[[Rollout], Tensor] | None = None,
         *,
         context_frames: int | None = None,
+        first_judged: int = 0,
     ) -> list[ProbeReport]:
         """Probe ``J`` jobs.
 
@@ -146,6 +149,7 @@ class Probe(ABC):
                 locations [J, T, B, K, 2], with ``J`` if the rollout has it.
             context_frames: number of leading frames that the predictions depend on (1, or a predictor's burn-in).
                 Frames after these are encoded only where a probe needs them. None: all T frames are always encoded.
+            first_judged: index of the first frame that the maps are fitted and judged on, in the place of frame 0.
 
         Returns:
             One report for each job, in order.
@@ -154,21 +158,29 @@ class Probe(ABC):
         sizes: set[tuple[int, int]] = set()  # of the features: (T, D)
 
         def fit_pass() -> Iterator[Features]:
-            for judged in features_module.iterate(rollout, fit_stream, targets, self.fit_sequences, context_frames):
+            for judged in features_module.iterate(
+                rollout, fit_stream, targets, self.fit_sequences, context_frames, first_judged=first_judged
+            ):
                 sizes.add((judged.features.trajectory.shape[1], judged.features.trajectory.shape[3]))
                 yield judged.features
 
         fitted = self.fit(targets, fit_pass, generators)
-        judge = Judge(targets, self.num_samples)
+        judge = Judge(targets, self.num_samples, first_judged)
         whole = EVERY_FRAME_SEQUENCES if self.every_frame else 0
         for judged in features_module.iterate(
-            rollout, judge_stream, targets, self.judge_sequences, context_frames, whole_sequences=whole
+            rollout,
+            judge_stream,
+            targets,
+            self.judge_sequences,
+            context_frames,
+            whole_sequences=whole,
+            first_judged=first_judged,
         ):
             features = judged.features
             if not self.every_frame:
                 features = features._replace(encodings=features.encodings[:, :1])
             own = None if predict_locations is None else predict_locations(judged.rollout)
-            judge.add(features, fitted, states=judged.batch.states, own=own)
+            judge.add(features, fitted, batch=judged.batch, own=own)
         [(num_steps, num_features)] = sizes
         warnings = self._warnings(num_steps, num_features)
         return [

@@ -22,11 +22,19 @@ class BatchStream(Protocol):
 
 
 class Features(NamedTuple):
-    """The inputs of probes for ``b`` sequences of ``J`` jobs (``J`` = 1 for a job alone)."""
+    """The inputs of probes for ``b`` sequences of ``J`` jobs (``J`` = 1 for a job alone).
+
+    If probes judge frames from frame f on alone, f takes the place of 0, and T and E count frames from f on.
+    """
 
     trajectory: Tensor  # [J, T, b, D]: z_0, then the predictions of z_1 ... z_{T-1}
     encodings: Tensor  # [J, E, b, D]: z_0 ... z_{E-1}
     values: dict[str, Tensor]  # by target: the true values [J, T, b, N]
+
+    def from_frame(self, first: int) -> Features:
+        """The features of frames from ``first`` on."""
+        values = {name: value[:, first:] for name, value in self.values.items()}
+        return Features(self.trajectory[:, first:], self.encodings[:, first:], values)
 
 
 class Judged(NamedTuple):
@@ -45,6 +53,7 @@ def iterate(
     num_frames: int | None,
     *,
     whole_sequences: int = 0,
+    first_judged: int = 0,
 ) -> Iterator[Judged]:
     """Draw and embed exactly ``num_sequences`` sequences, each once.
 
@@ -55,6 +64,7 @@ def iterate(
         num_sequences: number of sequences.
         num_frames: number of leading frames that the model is shown; None: all.
         whole_sequences: the model is shown all frames in every batch that holds one of this many first sequences.
+        first_judged: the features are those of frames from this one on.
     """
     left = num_sequences
     while left > 0:
@@ -62,6 +72,7 @@ def iterate(
         whole = num_sequences - left < whole_sequences
         embedded = rollout(batch if num_frames is None or whole else _leading_frames(batch, num_frames))
         features = _features(embedded, {name: target.values(batch) for name, target in targets.items()}, left)
+        features = features.from_frame(first_judged) if first_judged else features
         left -= features.trajectory.shape[2]
         yield Judged(batch, embedded, features)
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from jepa.probes.features import Features, with_jobs
 from jepa.probes.maps import FittedMaps
-from jepa.probes.report import LOCATION, FloatArray, Metrics, ProbeReport, ProbeSamples, metric_name
+from jepa.probes.report import JUDGED_FROM, LOCATION, FloatArray, Metrics, ProbeReport, ProbeSamples, metric_name
 from jepa.probes.targets.base import ProbeTarget
+from jepa.types import Batch
 
 
 class Judge:
     """Accumulates errors on the device, in float64. Only ``reports`` waits for the device."""
 
-    def __init__(self, targets: Mapping[str, ProbeTarget], num_samples: int) -> None:
+    def __init__(self, targets: Mapping[str, ProbeTarget], num_samples: int, first_judged: int = 0) -> None:
         self._targets = targets
+        self._first_judged = first_judged  # features are those of frames from this one on
         self._num_samples = num_samples
         # Keys: the target, and "prediction", "encoder" (z_0), "frames" (the encoder probe on every frame), "head", or
         # "statistics" (for the target's comparison).
@@ -26,14 +29,14 @@ class Judge:
         self._samples: list[ProbeSamples] = []  # of the first batch, one for each job
 
     def add(
-        self, features: Features, fitted: Mapping[str, FittedMaps], *, states: Tensor, own: Tensor | None
+        self, features: Features, fitted: Mapping[str, FittedMaps], *, batch: Batch, own: Tensor | None
     ) -> None:
         """Judge one batch.
 
         Args:
             features: the features of the batch; the encodings may be those of all frames, or of leading frames only.
             fitted: the maps, by target.
-            states: frames [(J,) T, B, C, H, W].
+            batch: the batch itself, all T frames.
             own: locations from the model's own head [(J,) T, B, K, 2], normalised, or None.
         """
         for name, target in self._targets.items():
@@ -47,10 +50,10 @@ class Judge:
             if target.comparison is not None:
                 self._accumulate(name, "statistics", target.statistics(true))
             if name == LOCATION and own is not None:
-                answered = with_jobs(own, 5, true.shape[0])[:, :, : true.shape[2]].flatten(3)
+                answered = with_jobs(own, 5, true.shape[0])[:, self._first_judged :, : true.shape[2]].flatten(3)
                 self._accumulate(name, "head", target.errors(target.read(answered), true))
             if name == LOCATION and not self._samples:
-                self._keep_samples(states, true, predicted, encoded)
+                self._keep_samples(batch, target, predicted, encoded)
 
     def reports(self) -> list[ProbeReport]:
         """One report for each job."""
@@ -58,7 +61,7 @@ class Judge:
         return [
             ProbeReport(
                 {
-                    name: _metrics(target, {what: mean[job] for (of, what), mean in means.items() if of == name})
+                    name: self._metrics(target, {what: mean[job] for (of, what), mean in means.items() if of == name})
                     for name, target in self._targets.items()
                 },
                 samples,
@@ -72,11 +75,31 @@ class Judge:
         self._sums[key] = total if key not in self._sums else self._sums[key] + total
         self._counts[key] = self._counts.get(key, 0) + errors.shape[2]
 
-    def _keep_samples(self, states: Tensor, true: Tensor, predicted: Tensor, encoded: Tensor) -> None:
-        states = with_jobs(states, 6, true.shape[0])
-        kept = min(self._num_samples, true.shape[2])
-        arrays = [tensor[:, :, :kept].float().cpu().numpy() for tensor in (states, true, predicted, encoded)]
-        self._samples = [ProbeSamples(*(array[job] for array in arrays)) for job in range(true.shape[0])]
+    def _keep_samples(self, batch: Batch, target: ProbeTarget, predicted: Tensor, encoded: Tensor) -> None:
+        num_jobs, _, count = predicted.shape[:3]
+        true = target.true(with_jobs(target.values(batch), 4, num_jobs))
+        kept = min(self._num_samples, count)
+        answers = [_padded(tensor, self._first_judged) for tensor in (predicted, encoded)]
+        tensors = (with_jobs(batch.states, 6, num_jobs), true, *answers)
+        arrays = [tensor[:, :, :kept].float().cpu().numpy() for tensor in tensors]
+        self._samples = [ProbeSamples(*(array[job] for array in arrays)) for job in range(num_jobs)]
+
+    def _metrics(self, target: ProbeTarget, mean: Mapping[str, FloatArray]) -> Metrics:
+        """As :func:`_metrics`; the errors by time step begin with NaN for each frame that is not judged."""
+        metrics = _metrics(target, mean)
+        if self._first_judged == 0:
+            return metrics
+        unknown = [math.nan] * self._first_judged
+        for name, value in metrics.items():
+            if name.endswith("_per_step") and isinstance(value, list):
+                metrics[name] = unknown + value
+        return {**metrics, JUDGED_FROM: self._first_judged} if target.name == LOCATION else metrics
+
+
+def _padded(answers: Tensor, first: int) -> Tensor:
+    """Answers [J, S, b, ...] with NaN for each of the ``first`` frames before them."""
+    missing = answers.new_full((answers.shape[0], first, *answers.shape[2:]), math.nan)
+    return torch.cat([missing, answers], dim=1)
 
 
 def _answers(target: ProbeTarget, fitted: Callable[[Tensor], Tensor], embeddings: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ FloatArray = npt.NDArray[np.floating]
 Metrics = dict[str, float | list[float]]
 
 LOCATION = "location"  # the target that every run is judged by
+JUDGED_FROM = "judged_from_frame"  # the first frame that is judged, if not frame 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class ProbeReport:
     - ``prediction_rmse_px_per_step`` [T]; ``encoder_rmse_px_per_step`` [E], the encoder probe on z_0 ... z_{E-1},
       where E is T or 1;
     - ``prediction_rmse_px_per_dot`` and ``encoder_rmse_px_per_dot`` [K];
-    - ``head_rmse_px``, of the model's own location head, if it has one; averaged as ``prediction_rmse_px``.
+    - ``head_rmse_px``, of the model's own location head, if it has one; averaged as ``prediction_rmse_px``;
+    - ``judged_from_frame``, f, if a model cannot tell anything before frame f: then z_f takes the place of z_0, frames
+      before f enter no error, and the errors by time step are NaN for them.
 
     The metrics of another target are named likewise, by its name and its measure: ``encoder_start_rmse_px``.
     """

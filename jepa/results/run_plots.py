@@ -33,7 +33,6 @@ Record = Mapping[str, Any]
 PREDICTION, ENCODER, TRUE, GREY = "#d1495b", "#30638e", "#edae49", "#6b7280"
 DOTS = ("#e69f00", "#56b4e9", "#cc79a7")  # colours of several dots, which stand out from grey frames
 _COLUMNS, _MOST_SAMPLES, _MOST_PANELS = 6, 6, 12
-_COVERED = {"prediction": "over all steps", "encoder": "at step 0"}  # the steps that a probe's overall error covers
 
 
 class Samples(Protocol):
@@ -246,12 +245,14 @@ def rmse_per_step_figure(metrics: Mapping[str, Any], reference: Reference | None
     figure = Figure(figsize=(5.4 * len(errors) + 0.6, 4.4), layout="constrained")
     axes = list(figure.subplots(1, len(errors), squeeze=False, sharex=True, sharey=True).flat)
     curves = [_step_curves(reference, probe) for probe in errors]
+    first = metrics.get("judged_from_frame", 0)
+    covered = {"prediction": f"from step {first} on" if first else "over all steps", "encoder": f"at step {first}"}
     for axis, (probe, values) in zip(axes, errors.items(), strict=True):
         colour, marker = looks[probe]
         axis.plot(range(len(values)), values, color=colour, marker=marker, ms=4, label=f"{probe} probe", zorder=3)
         overall = _number(metrics.get(f"{probe}_rmse_px"))
         words = f"{overall:.2f} px" if math.isfinite(overall) else "not finite"
-        axis.set_title(f"{probe} probe: {words} {_COVERED[probe]}", fontsize=10)
+        axis.set_title(f"{probe} probe: {words} {covered[probe]}", fontsize=10)
         axis.set_xlabel("time step")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("RMSE, px")

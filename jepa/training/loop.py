@@ -236,6 +236,7 @@ class Trainer(Trainee):
             run_state.generator("probe_init"),
             predict_locations if method.has_location_head else None,
             context_frames=method.context_frames,
+            first_judged=method.first_judged,
         )
         self.say_warnings(report)
         return report

@@ -64,6 +64,9 @@ METHODS = {
     "vicreg with every term": every_term,
     "vicreg": lambda job: vicreg(seed=job, sim=20.0, std=9.0 + job, cov=1.0, networks=CONVOLUTIONS),
     "vicreg with burn-in": lambda job: vicreg(seed=job, sim=20.0, std=9.0, networks={"predictor": BURN_IN}),
+    "vicreg on differences": lambda job: vicreg(
+        seed=job, sim=20.0, std=9.0 + job, networks={**CONVOLUTIONS, "input": "difference"}
+    ),
     "vicreg with mlp predictor": lambda job: vicreg(
         seed=job, sim=20.0 + job, std=9.0, networks={"predictor": partial(MLPPredictor, hidden="8")}
     ),
