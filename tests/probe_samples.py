@@ -18,12 +18,16 @@ SCALE_PX, CENTRE_PX = 6.5, 13.5
 
 
 class PixelUnits:
-    """An environment of which only the units and the labels matter."""
+    """An environment of which only the units, the labels and the numbers matter."""
 
     classes = {"background": CLASSES}
+    quantities = ("wall", "door")
 
     def unnormalize_locations(self, locations: Tensor) -> Tensor:
         return locations * SCALE_PX + CENTRE_PX
+
+    def unnormalize_quantity(self, name: str, values: Tensor) -> Tensor:
+        return values * SCALE_PX + CENTRE_PX
 
 
 class Batches:
@@ -49,7 +53,9 @@ class Batches:
         # an identity of each sequence, which its frames tell in part; the second class is rarer
         scores = states.flatten(2).mean(0) @ torch.randn(SIZE * SIZE, CLASSES, generator=fixed)
         identity = (scores - torch.tensor([0.0, 2.0, 0.0])).argmax(-1)
-        return Batch(states, actions, locations, {"background": identity.expand(T, -1)})
+        numbers = {"wall": scores[:, 0], "door": scores[:, 1]}
+        targets = {name: values.expand(T, -1) for name, values in numbers.items()}
+        return Batch(states, actions, locations, {"background": identity.expand(T, -1), **targets})
 
 
 class Model:

@@ -48,7 +48,7 @@ class BouncingDots(DotWorld):
         angles = 2 * math.pi * directions
         return torch.stack((angles.cos(), angles.sin()), dim=-1) * (self.push * lengths).unsqueeze(-1)
 
-    def start(self, locations: Tensor) -> Tensor:
+    def start(self, locations: Tensor, layouts: Tensor | None = None) -> Tensor:
         """States [..., 4]: location (px), then velocity (px a frame), which is 0."""
         return torch.cat((locations, torch.zeros_like(locations)), dim=-1)
 

@@ -40,9 +40,10 @@ class DotWorld(Environment):
     ``num_moving_dots`` on rest.
     """
 
-    image_size: ClassVar[int] = 28  # H = W, px; pixel centres at 0 ... 27
+    image_size: int = 28  # H = W, px; pixel centres at 0 ... 27
     dot_names: ClassVar[tuple[str, ...]] = ("action", "random", "stationary")  # the model sees the first dot's actions
     num_moving_dots: ClassVar[int] = 2  # dots from this index on are stationary
+    coordinates_alike: ClassVar[bool] = True  # x and y follow the same law; the reference lines use it
 
     def __init__(
         self,
@@ -130,7 +131,7 @@ class DotWorld(Environment):
     def sample_actions(self, uniforms: Tensor) -> Tensor:
         """Actions [T-1, B, K, 2] of moving dots, px, from ``uniforms`` [num_uniforms, B, K] in [0, 1)."""
 
-    def start(self, locations: Tensor) -> Tensor:
+    def start(self, locations: Tensor, layouts: Tensor | None = None) -> Tensor:
         return locations
 
     def location_of(self, states: Tensor) -> Tensor:
@@ -202,9 +203,12 @@ class DotWorld(Environment):
             actions = torch.cat((actions, torch.zeros_like(actions[:, :, :num_stationary])), dim=-2)
         return locations, actions
 
-    def walk(self, start: Tensor, actions: Tensor) -> Tensor:
-        """Locations [T, ..., 2] of dots that start at ``start`` [..., 2] and follow ``actions`` [T-1, ..., 2]; px."""
-        states = [self.start(start)]
+    def walk(self, start: Tensor, actions: Tensor, layouts: Tensor | None = None) -> Tensor:
+        """Locations [T, ..., 2] of dots that start at ``start`` [..., 2] and follow ``actions`` [T-1, ..., 2]; px.
+
+        layouts: [..., L], of :meth:`layouts`; None where there are none.
+        """
+        states = [self.start(start, layouts)]
         for action in actions.unbind(0):
             states.append(self.step(states[-1], action))
         return torch.stack([self.location_of(state) for state in states])
@@ -213,20 +217,28 @@ class DotWorld(Environment):
         locations, actions = self.trajectories(draws.motion)
         if normalizer is None:
             normalizer = identity_normalizer(draws.motion)
-        states = self._frames(locations, draws, coefficients, normalizer)
-        targets = self.overlays.targets(draws.overlays, self.num_steps)
+        layouts = self.layouts(draws)
+        states = self.frames(locations, layouts, draws.overlays, coefficients, normalizer)
+        targets = self.overlays.targets(draws.overlays, self.num_steps) | self.measured(layouts)
         actions = actions[:, :, 0]  # the model sees the actions of the first dot only
         if not self.normalize:
             return Batch(states, actions, locations, targets)
         return Batch(states, actions / self.action_std, self.area.normalize(locations), targets)
 
-    def _frames(
-        self, locations: Tensor, draws: DotDraws, coefficients: Coefficients, normalizer: Normalizer
+    def frames(
+        self,
+        locations: Tensor,
+        layouts: Tensor | None,
+        overlays: Mapping[str, Any],
+        coefficients: Coefficients,
+        normalizer: Normalizer,
     ) -> Tensor:
-        """Noisy normalised frames [T, B, C, H, W] of ``locations`` [T, B, K, 2] in px.
+        """Noisy normalised frames [T, B, C, H, W] of dots at ``locations`` [T, B, K, 2], px, in ``layouts`` [B, L].
 
-        Frames are ``(clean + m · Σ coefficient · overlay - mean) / std``, where m is the brightest clean pixel of the
-        batch. The factors of the images are divided by std, because they are smaller than the images.
+        Frames are ``(clean + m · Σ coefficient · overlay - mean) / std``, where m is the brightest pixel of all clean
+        dots. The factors of the images are divided by std, because they are smaller than the images.
+
+        overlays: as in :class:`DotDraws`.
         """
         columns, rows = gaussian_profiles(locations, self.image_size, self.dot_std)
         gain = 1 / normalizer.state_std + self.overlays.nothing(coefficients)
@@ -234,8 +246,18 @@ class DotWorld(Environment):
         num_summed = self.num_dots // self.channels  # images summed in a channel; each gets its share of the mean
         frames = (rows * gain).unsqueeze(-1) * columns.unsqueeze(-2)
         frames.sub_(normalizer.state_mean * gain / num_summed)
-        self.overlays.add_to(frames, draws.overlays, coefficients, unit)
+        if layouts is not None:
+            frames.add_(self.surroundings(layouts) * gain)
+        self.overlays.add_to(frames, overlays, coefficients, unit)
         return frames if num_summed == 1 else frames.sum(2, keepdim=True)
+
+    def surroundings(self, layouts: Tensor) -> Tensor:
+        """Clean images [B, 1, H, W] of ``layouts`` [B, L], to which the dots' images are added."""
+        raise NotImplementedError(f"{type(self).__name__} has layouts and no image of them")
+
+    def measured(self, layouts: Tensor | None) -> dict[str, Tensor]:
+        """The ``quantities`` of ``layouts`` [B, L] by name, float32 [T, B] each."""
+        return {}
 
     # --- units, and what probes are compared with --------------------------------------------------------------------
 
@@ -258,6 +280,7 @@ class DotWorld(Environment):
             dots=self.dot_names[: self.num_dots],
             num_moving=self.num_moving_dots,
             guesses=self.guesses,
+            alike=self.coordinates_alike,
         )
         if not self.normalize:
             lines["no_verdict"] = "dataset.normalize=false: the probes have no bias and cannot answer the centre"

@@ -54,6 +54,11 @@ class Environment(ABC):
         """The number of classes of each label in ``Batch.targets``, by name."""
         return {}
 
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """The names of the entries of ``Batch.targets`` that are numbers, float32 [T, B] each."""
+        return ()
+
     # --- batches -----------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -130,6 +135,10 @@ class Environment(ABC):
     def unnormalize_actions(self, actions: Tensor) -> Tensor:
         """Convert a batch's ``actions`` [..., A] to the unit that ``step`` takes."""
 
+    def unnormalize_quantity(self, name: str, values: Tensor) -> Tensor:
+        """Convert ``values``, of the batch's number ``name`` of ``quantities``, to the number's unit."""
+        return values
+
     def reference_lines(self) -> dict[str, Any] | None:
         """Errors of simple guesses of the locations, in px; None if the environment has no reference lines.
 
@@ -140,12 +149,21 @@ class Environment(ABC):
 
     # --- the true dynamics, for planning -----------------------------------------------------------------------------
 
+    def layouts(self, draws: Any) -> Tensor | None:
+        """The layouts [B, L] of the sequences of ``draws``: what surrounds the dots, such as the place of a wall.
+
+        A layout stays the same within a sequence. None: the environment has no layouts.
+        """
+        return None
+
     @abstractmethod
-    def start(self, locations: Tensor) -> Tensor:
+    def start(self, locations: Tensor, layouts: Tensor | None = None) -> Tensor:
         """The states [..., S] of sequences that begin at ``locations`` [..., 2], px.
 
         The next state depends on the state and the action alone. The first two numbers of a state are the location, in
         px, of the dot that actions move. Further numbers are the environment's own, such as a velocity.
+
+        layouts: [..., L], of :meth:`layouts`; None where there are none.
         """
 
     @abstractmethod

@@ -24,7 +24,14 @@ Guesses = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 
 
 def reference_lines(
-    simulate: Simulate, *, num_steps: int, centre: float, dots: Sequence[str], num_moving: int, guesses: Guesses
+    simulate: Simulate,
+    *,
+    num_steps: int,
+    centre: float,
+    dots: Sequence[str],
+    num_moving: int,
+    guesses: Guesses,
+    alike: bool = True,
 ) -> dict[str, Any]:
     """The reference lines of dots, as plain data for ``result.json``.
 
@@ -32,20 +39,20 @@ def reference_lines(
     known actions are those of the first dot. They say nothing about other dots, whose guess does not use them.
 
     Args:
-        simulate: simulates a moving dot. x and y must follow the same law, symmetric about the centre, and must be
-            uncorrelated.
+        simulate: simulates a moving dot. x and y must be uncorrelated, and symmetric about the centre.
         num_steps: T, frames in a sequence.
         centre: coordinate of the image's centre, px.
         dots: the names of the dots; the actions of the first dot are known.
         num_moving: dots from this index on rest.
         guesses: further guesses, beside the best linear ones.
+        alike: x and y follow the same law, so that both are samples of one regression; false: a regression for each.
 
     Returns:
         "num_sequences", "seed", "dots" (the names), and for the probes "prediction" and "encoder" their "lines". A line
         has a "name"; "rmse_px", averaged as the probe's error is (prediction: all frames; encoder: frame 0; both: all
         dots); "per_step_px" [T], over all dots; and "per_dot_px" [K].
     """
-    moving = _moving_dot(simulate, num_steps, centre, guesses)
+    moving = _moving_dot(simulate, num_steps, centre, guesses, alike)
     resting = {**dict.fromkeys(moving, np.zeros(num_steps))}
     resting["always the centre"] = resting["actions alone"] = np.full(num_steps, moving["always the centre"][0])
     uninformed = {**dict.fromkeys(moving, moving["start alone"])}
@@ -76,23 +83,29 @@ def _root(mean_square: float) -> float:
     return round(float(np.sqrt(mean_square)), 4)
 
 
-def _moving_dot(simulate: Simulate, num_steps: int, centre: float, guesses: Guesses) -> dict[str, Array]:
+def _moving_dot(
+    simulate: Simulate, num_steps: int, centre: float, guesses: Guesses, alike: bool
+) -> dict[str, Array]:
     """Mean squared errors [T], px², of guesses of the action dot's location; in the published setting the worst first.
 
-    ``simulate`` treats both coordinates alike and is symmetric. Therefore the best linear guess of a coordinate uses
-    the start and the actions of that coordinate only, and has no constant. Both coordinates are samples of one
-    regression.
+    The coordinates are uncorrelated and symmetric. Therefore the best linear guess of a coordinate uses the start and
+    the actions of that coordinate only, and has no constant. If both follow the same law (``alike``), they are samples
+    of one regression (G = 1 below), else each has a regression of its own (G = 2).
     """
     stream = generator(SEED, "reference/motion")
-    gram, moment = torch.zeros(2, num_steps, num_steps, dtype=torch.float64).unbind()
+    groups = 1 if alike else 2
+    gram, moment = torch.zeros(2, groups, num_steps, num_steps, dtype=torch.float64).unbind()
     energy = torch.zeros(num_steps, dtype=torch.float64)
     others: dict[str, Tensor] = {}
     for _ in range(NUM_SEQUENCES // _CHUNK):
-        locations, actions = (values.double().flatten(1) for values in simulate(stream, _CHUNK))
-        locations -= centre  # [T, 2N]
-        known = torch.cat((locations[:1], actions))  # [T, 2N]: the start, then the actions
-        gram += known @ known.T
-        moment += known @ locations.T
+        locations, actions = (values.double() for values in simulate(stream, _CHUNK))
+        locations -= centre  # [T, N, 2]
+        known = torch.cat((locations[:1], actions))  # [T, N, 2]: the start, then the actions
+        for group, share in enumerate((slice(None),) if alike else (slice(0, 1), slice(1, 2))):
+            features, wanted = known[..., share].flatten(1), locations[..., share].flatten(1)
+            gram[group] += features @ features.T
+            moment[group] += features @ wanted.T
+        known, locations = known.flatten(1), locations.flatten(1)
         energy += locations.square().sum(1)
         for name, guess in guesses(known[0], known[1:]).items():
             others[name] = others.get(name, 0) + (guess - locations).square().sum(1)
@@ -100,8 +113,8 @@ def _moving_dot(simulate: Simulate, num_steps: int, centre: float, guesses: Gues
     def linear(first: int, last: int) -> Tensor:
         """The squared error that remains with the best linear guess from the known quantities ``first`` to ``last``."""
         some = slice(first, last)
-        weights = torch.linalg.solve(gram[some, some], moment[some])
-        rest: Tensor = energy - (moment[some] * weights).sum(0)
+        weights = torch.linalg.solve(gram[:, some, some], moment[:, some])
+        rest: Tensor = energy - (moment[:, some] * weights).sum((0, 1))
         return rest.clamp(min=0)
 
     errors = {

@@ -26,6 +26,7 @@ TINY = [
 ]
 ENVIRONMENTS = {
     "bouncing": ["dataset=bouncing", "dataset.noise=0.5"],
+    "two rooms": ["dataset=two_rooms", "dataset.wall=per_sequence", "dataset.noise=0.5", "probe/targets=wall"],
     "backgrounds": ["dataset=backgrounds", "probe/targets=background"],
 }
 

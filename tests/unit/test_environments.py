@@ -55,6 +55,10 @@ def test_shapes_and_values_are_what_the_environment_says(name: str) -> None:
         found = batch.targets[label]
         assert found.shape == (T, 5) and found.dtype == torch.int64
         assert found.min() >= 0 and found.max() < count
+    for quantity in world.quantities:
+        found = batch.targets[quantity]
+        assert found.shape == (T, 5) and found.dtype == torch.float32
+        assert torch.equal(world.unnormalize_quantity(quantity, found), found)  # dataset.normalize is false
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,9 +120,11 @@ def test_packed_jobs_are_given_what_they_get_alone(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_of_the_true_dynamics_lead_where_the_batch_went(name: str) -> None:
     world = made(name)
-    batch = Stream(world, 0, "train", None, "cpu").next(16)
+    stream = Stream(world, 0, "train", None, "cpu")
+    draws = stream.draw(16)
+    batch = world.assemble(draws, stream.coefficients, None)
     locations, actions = world.unnormalize_locations(batch.locations), world.unnormalize_actions(batch.actions)
-    states = world.start(locations[0, :, 0])
+    states = world.start(locations[0, :, 0], world.layouts(draws))
     for step, action in enumerate(actions, start=1):
         states = world.step(states, action)
         torch.testing.assert_close(states[:, :2], locations[step, :, 0], rtol=0, atol=1e-3)

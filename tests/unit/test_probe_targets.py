@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from probe_samples import (
+    CENTRE_PX,
     CLASSES,
     SCALE_PX,
     B,
@@ -38,6 +39,7 @@ from jepa.probes.maps import load_map
 from jepa.probes.targets.base import ProbeTarget, Regression
 from jepa.probes.targets.label import Label
 from jepa.probes.targets.location import Location
+from jepa.probes.targets.quantity import Quantity
 from jepa.probes.targets.start import Start
 from jepa.seeding import generator
 from jepa.types import Batch, Rollout
@@ -242,6 +244,31 @@ def test_a_label_that_the_environment_does_not_give() -> None:
         probe.asked(PixelUnits())
     with pytest.raises(ConfigError, match=r"probe\.targets\.bakground: .*the environment has no labels$"):
         probe.asked(SimpleNamespace(classes={}))
+
+
+def test_a_number_that_the_environment_does_not_give() -> None:
+    probe = least_squares(targets={"location": Location(), "wal": Quantity(unit="px")})
+    with pytest.raises(ConfigError, match=r"probe\.targets\.wal: .*the numbers wall, door; did you mean 'wall'\?"):
+        probe.asked(PixelUnits())
+    with pytest.raises(ConfigError, match=r"the environment has no numbers$"):
+        probe.asked(SimpleNamespace(quantities=()))
+
+
+def test_a_number_is_reported_in_its_unit() -> None:
+    """The encoder probe's map is an affine one, and its error that of numpy's regression."""
+    model, fit, judge = Model(), Batches(2), Batches(3)
+    found = run(least_squares(targets={"location": Location(), "wall": Quantity(unit="px")}), model).as_metrics()
+
+    def columns(stream: Batches, sequences: int) -> tuple[np.ndarray, np.ndarray]:
+        batches = [stream.next() for _ in range(-(-sequences // B))]
+        encodings = torch.cat([model(batch).encodings[0] for batch in batches])[:sequences].double().numpy()
+        walls = torch.cat([batch.targets["wall"][0] for batch in batches])[:sequences].double().numpy()
+        return np.concatenate((encodings, np.ones((sequences, 1))), axis=1), SCALE_PX * walls + CENTRE_PX
+
+    (features, walls), (judged, true) = columns(fit, 40), columns(judge, 30)
+    errors = judged @ np.linalg.lstsq(features, walls, rcond=None)[0] - true
+    per_step = found["encoder_wall_rmse_px_per_step"]
+    assert isinstance(per_step, list) and per_step[0] == pytest.approx(np.sqrt(np.square(errors).mean()), rel=1e-5)
 
 
 # --- conformance -----------------------------------------------------------------------------------------------------
