@@ -43,7 +43,7 @@ class MomentumDots(DotWorld):
     def sample_actions(self, uniforms: Tensor) -> Tensor:
         return sample_actions(uniforms[0], *uniforms[1:].chunk(2))
 
-    def start(self, locations: Tensor) -> Tensor:
+    def start(self, locations: Tensor, layouts: Tensor | None = None) -> Tensor:
         """States [..., 4]: location (px), then velocity (px a frame), which is 0."""
         return torch.cat((locations, torch.zeros_like(locations)), dim=-1)
 
