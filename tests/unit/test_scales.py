@@ -15,7 +15,7 @@ from jepa.config.search_path import config_dir, group_options, groups
 from jepa.run import check, command_line
 
 SIZES = {"smoke": (1, 32, 320, 32, 1), "small": (1, 128, 5120, 64, 4), "paper": (2, 512, 10_000, 32, 100)}
-RATES = {"vicreg": 2.0, "simclr": 4.0, "idm": 8.0, "rssm": 0.001, "supervised": 0.004}
+RATES = {"vicreg": 4.0, "simclr": 16.0, "idm": 16.0, "rssm": 0.002, "supervised": 0.008}
 PRESETS = [
     "changing_structured/2/vicreg",  # batches of 512
     "fixed_uniform/1.25/supervised",  # an encoder of width 3, 64 features and an MLP; 200 epochs
@@ -52,7 +52,7 @@ def test_a_scale_shrinks_every_model(scale: str, model: str) -> None:
     assert cfg["scale"] == scale and cfg["choices"]["scale"] == scale
     assert size(cfg) == SIZES[scale]
     if scale == "small":
-        default = 2.0 if cfg["choices"]["optimizer"] == "lars" else 0.001
+        default = 16.0 if cfg["choices"]["optimizer"] == "lars" else 0.001
         assert cfg["optimizer"]["base_lr"] == RATES.get(model, default)
         assert (cfg["precision"], cfg["optimizer"]["schedule"].get("warmup_epochs", 1)) == ("bf16", 1)
         assert (cfg["probe"]["fit_sequences"], cfg["probe"]["judge_sequences"]) == (2000, 2000)
@@ -85,7 +85,7 @@ def test_a_value_on_the_command_line_wins_over_the_scale_wherever_it_stands() ->
 
 def test_the_rate_of_another_optimizer_is_its_own() -> None:
     assert plain("scale=small", "optimizer=adam")["optimizer"]["base_lr"] == 0.001
-    assert plain("scale=small", "model=rssm", "optimizer=lars")["optimizer"]["base_lr"] == 2.0
+    assert plain("scale=small", "model=rssm", "optimizer=lars")["optimizer"]["base_lr"] == 16.0
 
 
 def test_another_encoder_keeps_its_size() -> None:
@@ -104,7 +104,7 @@ def test_the_name_alone_changes_no_hash() -> None:
     preset = "+reproduce=fixed_uniform/1.25/idm"
     assert hash_of("scale=paper", preset) == hash_of(preset) == hash_of(preset.removeprefix("+"))
     spelt = ["precision=bf16", "dataset.size=5120", "dataset.batch_size=64", "trainer.epochs=4"]
-    spelt += ["optimizer.base_lr=8.0"]
+    spelt += ["optimizer.base_lr=16.0"]
     spelt += ["model.encoder.width_factor=1", "model.encoder.embedding_size=128", "trainer.warmup_epochs=1"]
     spelt += ["probe.fit_sequences=2000", "probe.judge_sequences=2000"]
     assert hash_of("scale=small", "model=idm") == hash_of("model=idm", *spelt)
