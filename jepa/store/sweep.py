@@ -72,8 +72,9 @@ def read_plan(folder: PathLike) -> SweepPlan | None:
     entries = {str(name): _mapping(entry) for name, entry in jobs.items()}
     numbered = any("trial" in entry for entry in entries.values())
     search = numbered or (bool(axes) and not any(axes.values()))  # a search's axes have no values beforehand
+    trials = {name for name, entry in entries.items() if search and "final_of" not in entry}
     planned = [
-        PlannedJob(name, _texts(entry.get("overrides")), trial=_trial(entry, place) if search else None)
+        PlannedJob(name, _texts(entry.get("overrides")), trial=_trial(entry, place) if name in trials else None)
         for place, (name, entry) in enumerate(entries.items())
     ]
     return SweepPlan(tuple(key.lstrip("+~").partition("@")[0] for key in axes), tuple(planned), search)

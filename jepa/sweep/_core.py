@@ -59,6 +59,8 @@ class Sweep:
         """Run the grid, or run the searches one after another (one for each point of the outer grid)."""
         if self.spec.n_trials is not None:
             return self._searches(self.spec.n_trials)
+        if self.spec.final:
+            raise ConfigError("sweep.final: is for a search; set sweep.n_trials, or use +sweep=search")
         if self.arguments.intervals:
             key = next(iter(self.arguments.intervals))
             raise ConfigError(f"{key}: an interval is for a search; use +sweep=search, or give values")

@@ -41,6 +41,7 @@ class Job:
     damage: str | None = None  # the reason why no run can continue in the folder
     metric: str | None = None  # the metric that the sweep minimises; None: the objective of the run itself
     trial: int | None = None  # the number of the trial in a search
+    final_of: str | None = None  # the hash of the trial whose parameters a final run of a search has
     deaths: int = 0  # how often the job was killed in this sitting
     extras: dict[str, Any] = field(default_factory=dict)  # operational keys that JobTask sets in the configuration
 

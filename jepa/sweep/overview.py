@@ -116,11 +116,12 @@ class Overview:
         return sum(result["status"] in statuses for result in list(self.results.values()))
 
     def best(self) -> tuple[Job, float] | None:
-        """The finished job with the smallest objective."""
+        """The finished job with the smallest objective. Final runs of a search are judged otherwise, and left out."""
         finished = [
             (self.jobs[key], value["objective"])
             for key, value in list(self.results.items())
-            if value["status"] == "finished"  # its objective is finite, see jepa.store.result.counted
+            # the objective of a finished job is finite, see jepa.store.result.counted
+            if value["status"] == "finished" and self.jobs[key].final_of is None
         ]
         return min(finished, key=lambda pair: pair[1], default=None)
 

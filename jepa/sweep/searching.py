@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from jepa.errors import ConfigError
 from jepa.sweep import folders, points, records, report
-from jepa.sweep.arguments import Point
+from jepa.sweep.arguments import Point, bare
+from jepa.sweep.final import final_grid, final_points
 from jepa.sweep.jobs import Job, objective_of, workload_of
 from jepa.sweep.points import Grid
 from jepa.sweep.search import Ask, Search, batch_size, check_settings, together
@@ -40,6 +41,7 @@ class SearchWork:
         self.point = point
         self.settings = spec
         check_settings(spec)
+        self.final = final_grid(spec.final)
         self.base = sweep.composer.compose(grid.overrides(point))
         self.metric = objective_of(self.base) or "objective"
         self.model = str(self.base.hydra.runtime.choices.get("model"))
@@ -47,6 +49,7 @@ class SearchWork:
         self.work = sweep.work(sweep.arguments_at(point), {key: [] for key in self.space})
         self._jobs: dict[str, list[Ask]] = {}
         self._check_corners()
+        self._check_finals()
         self._check_pruner()
 
     def run(self) -> list[dict[str, Any]]:
@@ -64,7 +67,7 @@ class SearchWork:
             settings=self.settings,
             metric=self.metric,
         )
-        work.overview.expect(self.settings.total)
+        work.overview.expect(self.settings.total + self._num_finals)
         with work.sitting(self.sweep.composer.launch_config(self.base, work.folder), on_result=self._tell):
             if self.sweep.switches.retry_failed:
                 self.search.retry(self._worth_another_try())
@@ -72,11 +75,44 @@ class SearchWork:
             report.say_other_code(self.work.jobs, report.REMEDY_SEARCH)
             while asks := self._next():
                 self._round(asks)
-        self._look_back()  # add the trials that other processes finished meanwhile
-        best = self.search.best()
+            self._look_back()  # add the trials that other processes finished meanwhile
+            best = self.search.best()
+            if best is not None and self.final is not None:
+                self._run_finals(best)
         if best is not None:
             print("best trial " + " ".join(f"{key}={value}" for key, value in as_overrides(best.params).items()))
         return work.finish()
+
+    # --- final runs ----------------------------------------------------------------------------------------------
+
+    @property
+    def _num_finals(self) -> int:
+        return 0 if self.final is None else len(self.final.points)
+
+    def _run_finals(self, best: FrozenTrial) -> None:
+        """Run the final grid with the parameters of the best trial."""
+        jobs = [job for job, _ in self._finals(best.params, str(best.user_attrs.get("job")))]
+        self.work.add(jobs)
+        self.work.overview.expect(len(self.work.jobs))
+        self.work.write_state()
+        self.work.run(self.work.to_do(jobs))
+
+    def _finals(self, values: dict[str, Any], trial: str) -> list[tuple[Job, DictConfig]]:
+        """The final runs of a trial with these parameters. trial: the hash of its job."""
+        assert self.final is not None
+        told = {**self.grid.fixed, **self.point, **as_overrides(values)}
+        made = []
+        searched = {bare(key) for key in self.space}
+        wanted = final_points(self.final, told, searched=searched, seed=OmegaConf.select(self.base, "seed"))
+        for own, point in zip(self.final.points, wanted, strict=True):
+            overrides = [*self.grid.deletions, *(f"{key}={value}" for key, value in point.items())]
+            label = f"final run: {points.label(own, list(own))}"
+            job, config = self.sweep.composer.job(overrides, label=label, sweep_folder=self.work.folder)
+            job.final_of = trial
+            made.append((job, config))
+        return made
+
+    # --- trials --------------------------------------------------------------------------------------------------
 
     def _next(self) -> list[Ask]:
         """The trials of the next round.
@@ -105,7 +141,7 @@ class SearchWork:
             self.search.assign(ask, job)
         self.work.add(jobs)
         to_come = self.settings.total - len(self.search.trials())
-        self.work.overview.expect(len(self.work.jobs) + max(0, to_come))
+        self.work.overview.expect(len(self.work.jobs) + max(0, to_come) + self._num_finals)
         self.work.write_state()
         self.work.run(self.work.to_do(jobs))
         for job in jobs:
@@ -169,6 +205,12 @@ class SearchWork:
             self.sweep.composer.check(job, config)
             if values is middle:
                 self._middle = job, config
+        self._middle_values = middle
+
+    def _check_finals(self) -> None:
+        """Compose and check the final runs of one trial."""
+        for job, config in self._finals(self._middle_values, "") if self.final is not None else []:
+            self.sweep.composer.check(job, config)
 
     def _check_pruner(self) -> None:
         if self.settings.pruner == "none":
@@ -195,6 +237,8 @@ class SearchWork:
         words = f"{left} trials to run ({len(done)} done{f', {begun} begun' if begun else ''})"
         print(f"{words} in {folder}: sampler {self.settings.sampler}, pruner {self.settings.pruner}")
         print(f"  {kind.name} launcher, {kind.parallel} at a time")
+        if self.final is not None:
+            print(f"  then {self._num_finals} final runs with the parameters of the best trial")
         told = [self._told_job(trial) for trial in done]
         report.say_other_code([job for job in told if job is not None], report.REMEDY_SEARCH)
         job, config = self._middle

@@ -45,6 +45,7 @@ class SweepConfig:
     pruner: str
     pruner_options: dict[str, Any]
     storage: str | None
+    final: dict[str, Any]
     auto: list[object]
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class SweepConfig:
         if self.n_trials is not None:
             check_count("sweep.n_trials", self.n_trials, maximum=10**6)
         check_count("sweep.sampler_seed", self.sampler_seed, minimum=0, maximum=2**32 - 1)
-        for key in ("name", "axes", "zipped", "points", "overrides", "space", "storage"):
+        for key in ("name", "axes", "zipped", "points", "overrides", "space", "storage", "final"):
             check_text(f"sweep.{key}", getattr(self, key))
         if self.name is not None and (len(self.name) > 200 or not re.fullmatch(rf"{_WORD}(/{_WORD})*", self.name)):
             raise ConfigError(f"sweep.name={shown(self.name)}: must be the name of a folder below outputs/")

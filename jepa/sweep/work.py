@@ -249,4 +249,5 @@ class Work:
 def _entry(job: Job) -> dict[str, Any]:
     """A job's entry in sweep.json."""
     entry: dict[str, Any] = {"label": job.label, "overrides": job.overrides}
-    return entry if job.trial is None else {**entry, "trial": job.trial}
+    places = {"trial": job.trial, "final_of": job.final_of}
+    return {**entry, **{key: place for key, place in places.items() if place is not None}}
