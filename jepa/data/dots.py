@@ -134,6 +134,25 @@ class DotWorld(Environment):
     def start(self, locations: Tensor, layouts: Tensor | None = None) -> Tensor:
         return locations
 
+    def layouts_from(self, uniforms: Tensor) -> Tensor | None:
+        """Layouts [..., L] from ``uniforms`` [..., 2] in [0, 1); None: the environment has no layouts."""
+        return None
+
+    def place(self, uniforms: Tensor, layouts: Tensor | None) -> Tensor:
+        """Locations [..., 2], px, where a dot may start, uniform for ``uniforms`` [..., 2] in [0, 1).
+
+        layouts: [..., L]; None where there are none.
+        """
+        return self.area.locate(uniforms)
+
+    def parted(self, locations: Tensor, goals: Tensor, layouts: Tensor | None) -> Tensor:
+        """Whether something stands between ``locations`` and ``goals``: bool [...]. Both are [..., 2], px."""
+        return torch.zeros_like(locations[..., 0], dtype=torch.bool)
+
+    def distance(self, states: Tensor, goals: Tensor) -> Tensor:
+        """The length [...], px, of the way from ``states`` [..., S] to ``goals`` [..., 2], px."""
+        return (self.location_of(states) - goals).square().sum(-1).sqrt()
+
     def location_of(self, states: Tensor) -> Tensor:
         """The locations [..., 2], px, of ``states`` [..., S]."""
         return states

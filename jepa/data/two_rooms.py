@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jepa.data.dots import START_ROWS, DotDraws, DotWorld
-from jepa.data.motion import ACTION_STD, sample_actions
+from jepa.data.motion import ACTION_STD, MAX_STEP_PX, sample_actions
 from jepa.errors import ConfigError, check_choice, check_count, check_number
 
 WALLS = ("fixed", "per_sequence")
@@ -84,12 +84,15 @@ class TwoRooms(DotWorld):
         """[B, 2]: column of the wall and row of the door, px."""
         return self._layouts(draws.motion)
 
-    def _layouts(self, uniforms: Tensor) -> Tensor:
-        """[B, 2], px, from the last rows of ``uniforms`` [..., B, 1]."""
-        columns, rows = uniforms[-LAYOUT_ROWS:, :, 0].unbind(0)
+    def layouts_from(self, uniforms: Tensor) -> Tensor:
+        columns, rows = uniforms.unbind(-1)
         if self.wall == "fixed":
             return self._fixed(columns)
         return torch.stack((_between(columns, *self.columns), _between(rows, *self.rows)), dim=-1)
+
+    def _layouts(self, motion: Tensor) -> Tensor:
+        """[B, 2], px, from the last rows of ``motion`` [..., B, 1]."""
+        return self.layouts_from(motion[-LAYOUT_ROWS:, :, 0].mT)
 
     def _fixed(self, like: Tensor) -> Tensor:
         """The fixed layout [..., 2], px, for each number of ``like`` [...]."""
@@ -120,6 +123,10 @@ class TwoRooms(DotWorld):
         return ACTION_STD
 
     @property
+    def action_limit(self) -> float:
+        return MAX_STEP_PX
+
+    @property
     def num_uniforms(self) -> int:
         """Those of moving dots (mean direction, T-1 directions, T-1 lengths), one for ``guided``, two for a layout."""
         return 1 + 2 * (self.num_steps - 1) + 1 + LAYOUT_ROWS
@@ -130,17 +137,36 @@ class TwoRooms(DotWorld):
 
     def trajectories(self, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         layouts = self._layouts(uniforms).unsqueeze(1)  # [B, 1, 2], with an axis for the dot
-        start = self._starts(uniforms[:START_ROWS].movedim(0, -1), layouts[..., 0])
+        start = self.place(uniforms[:START_ROWS].movedim(0, -1), layouts)
         actions = self.sample_actions(uniforms[START_ROWS:])
         is_guided = uniforms[-1 - LAYOUT_ROWS] < self.guided  # [B, 1]
         actions = torch.where(is_guided.unsqueeze(-1), towards(layouts - start, actions), actions)
         return self.walk(start, actions, layouts), actions
 
-    def _starts(self, uniforms: Tensor, columns: Tensor) -> Tensor:
-        """Locations [B, 1, 2], px, uniform in the area without the drawn wall at ``columns`` [B, 1]."""
+    def place(self, uniforms: Tensor, layouts: Tensor | None) -> Tensor:
+        assert layouts is not None
         across = self.area.low + uniforms[..., 0] * (self.area.width - self.wall_width)
-        across = torch.where(across < columns - self.wall_width / 2, across, across + self.wall_width)
+        across = torch.where(across < layouts[..., 0] - self.wall_width / 2, across, across + self.wall_width)
         return torch.stack((across, self.area.locate(uniforms)[..., 1]), dim=-1)
+
+    def parted(self, locations: Tensor, goals: Tensor, layouts: Tensor | None) -> Tensor:
+        assert layouts is not None
+        return (locations[..., 0] < layouts[..., 0]) != (goals[..., 0] < layouts[..., 0])
+
+    def distance(self, states: Tensor, goals: Tensor) -> Tensor:
+        """Px. To the other room: the way through the door, at least a quarter of the door's size from its edges.
+
+        It is the shortest such way: its point in the door is the nearest one to the straight line.
+        """
+        here, layouts = states[..., :2], states[..., 2:]
+        column, row = layouts.unbind(-1)
+        across = goals[..., 0] - here[..., 0]
+        divisor = torch.where(across == 0, torch.ones_like(across), across)
+        crossing = here[..., 1] + (goals[..., 1] - here[..., 1]) * (column - here[..., 0]) / divisor
+        margin = self.door_size / 4
+        door = torch.stack((column, crossing.clamp(row - margin, row + margin)), dim=-1)
+        around = _length(door - here) + _length(goals - door)
+        return torch.where(self.parted(here, goals, layouts), around, _length(goals - here))
 
     def start(self, locations: Tensor, layouts: Tensor | None = None) -> Tensor:
         """States [..., 4]: location, column of the wall, row of the door; px. layouts: needed unless the wall is fixed.
@@ -196,7 +222,7 @@ def towards(directions: Tensor, actions: Tensor) -> Tensor:
     """
     angles = torch.atan2(actions[..., 1], actions[..., 0]) * GUIDED_ANGLE
     angles = angles + torch.atan2(directions[..., 1], directions[..., 0])
-    lengths = actions.square().sum(-1).sqrt()
+    lengths = _length(actions)
     return torch.stack((lengths * angles.cos(), lengths * angles.sin()), dim=-1)
 
 
@@ -210,3 +236,7 @@ def covered(middles: Tensor, width: float, image_size: int) -> Tensor:
 
 def _between(uniforms: Tensor, low: float, high: float) -> Tensor:
     return low + uniforms * (high - low)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    return vectors.square().sum(-1).sqrt()

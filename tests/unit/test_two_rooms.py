@@ -172,6 +172,26 @@ def test_guided_sequences_start_towards_the_door() -> None:
     assert float(cosines.mean()) == pytest.approx(math.sin(math.pi / 4) / (math.pi / 4), abs=0.005)
 
 
+def test_the_way_to_the_other_room_is_the_shortest_one_through_the_door() -> None:
+    """Against every point of the door's inner half, in steps of 0.001 px."""
+    world = rooms()
+    source = torch.Generator().manual_seed(0)
+    uniforms = torch.rand(3, 200, 2, generator=source, dtype=torch.float64)
+    layouts = world.layouts_from(uniforms[0])
+    here, goals = (world.place(values, layouts) for values in uniforms[1:])
+    found = world.distance(world.start(here, layouts), goals)
+    parted = 0
+    for (column, row), a, b, length in zip(layouts.tolist(), here.tolist(), goals.tolist(), found, strict=True):
+        assert abs(a[0] - column) >= 0.5 and min(a) >= LOW and max(a) <= HIGH
+        expected = math.dist(a, b)
+        if (a[0] < column) != (b[0] < column):
+            points = np.arange(row - 1.5, row + 1.5005, 0.001)
+            expected = (np.hypot(column - a[0], points - a[1]) + np.hypot(column - b[0], points - b[1])).min()
+            parted += 1
+        assert float(length) == pytest.approx(expected, abs=1e-4)
+    assert parted == int(world.parted(here, goals, layouts).sum()) > 50
+
+
 # --- frames -----------------------------------------------------------------------------------------------------------
 
 
