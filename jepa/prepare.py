@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from jepa.config.check import check_open, qualified, references
 from jepa.config.compose import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
+from jepa.config.conditions import condition_nodes, in_condition, training_node
 from jepa.config.extensions import whitelist
 from jepa.config.messages import one_line
 from jepa.config.schema import RunConfig
@@ -34,6 +35,7 @@ from jepa.models.predictors import Predictor
 from jepa.optim.base import Optimizer
 from jepa.optim.schedules import Schedule
 from jepa.probes import Probe
+from jepa.probes.conditions import condition_metric_names
 from jepa.probes.targets.base import ProbeTarget
 from jepa.store import checkpoint
 from jepa.training.plan import Plan
@@ -77,7 +79,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     if config.trainer.cuda_graph and device.type != "cuda":
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     _check_init_from(config)
-    dataset: Environment = _component(plain, "dataset")
+    dataset: Environment = _component({**plain, "dataset": training_node(plain["dataset"])}, "dataset")
     probe: Probe = _component(plain, "probe")
     probe.asked(dataset)
     return Plan(
@@ -90,6 +92,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         folder=folder,
         device=device,
         dataset=dataset,
+        conditions=_conditions(plain, dataset.shapes),
         optimizer=_component(plain, "optimizer"),
         probe=probe,
         loggers=[logger for logger in _component(plain, "logger").values() if logger is not None],
@@ -156,6 +159,7 @@ def _check_metrics(plan: Plan, method: Method) -> None:
     trained = method.trainable and plan.config.trainer.epochs > 0
     losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
     errors = [*plan.probe.metric_names, *(["head_rmse_px"] if method.has_location_head else [])]
+    errors += condition_metric_names(plan.conditions)
     terms_known = bool(method.loss_weights()) or not trained
     _check_metric("objective", plan.config.objective, [*errors, *losses, "train_seconds"], terms_known)
     watched = getattr(plan.on_probe, "objective", None)
@@ -219,6 +223,19 @@ def _component(plain: Mapping[str, Any], section: str) -> Any:
         return instantiate(dict(plain[section]), _convert_="all", _execution_whitelist_=whitelist(plain["extensions"]))
     except Exception as error:
         raise _explained(error, section, plain) from error
+
+
+def _conditions(plain: Mapping[str, Any], shapes: DataShapes) -> dict[str, Environment]:
+    """The environments of ``dataset.eval``, by the names of their conditions."""
+    found: dict[str, Environment] = {}
+    for name, node in condition_nodes(plain["dataset"]).items():
+        try:
+            found[name] = _component({**plain, "dataset": node}, "dataset")
+            if found[name].shapes != shapes:
+                raise ConfigError("dataset: must have the shapes of training; a condition changes only the noise")
+        except ConfigError as error:
+            raise in_condition(error, name) from error
+    return found
 
 
 def make_method(plain: Mapping[str, Any], referred: Mapping[str, str], shapes: DataShapes) -> Method:

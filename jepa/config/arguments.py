@@ -130,8 +130,13 @@ def _exists(path: str) -> bool:
 
 
 def _with_plus(word: str) -> str:
-    """Write ``+sweep=NAME``, ``reproduce=NAME`` and ``scale=NAME`` as Hydra requires. Replace a path by its name."""
+    """Write ``+sweep=NAME``, ``reproduce=NAME`` and ``scale=NAME`` as Hydra requires. Replace a path by its name.
+
+    A key of ``dataset.eval`` gets ``++``, because any key may stand there.
+    """
     key, separator, name = word.partition("=")
+    if key.startswith("dataset.eval."):
+        return f"++{word}"
     key = key.removeprefix("+")
     if key not in _PLUS or not separator:
         return word

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, Node
 
+from jepa.config.conditions import condition_nodes, in_condition, training_node
 from jepa.config.extensions import OWN, allowed_packages
 from jepa.config.schema import join, unknown_key
 from jepa.config.search_path import group_options
@@ -18,7 +19,7 @@ from jepa.errors import ConfigError, shown
 # Each of these keys maps names to components, any number of them.
 COLLECTIONS = ("model.terms", "dataset.distractors", "probe.targets", "logger")
 # Collections whose options are composed under a name of the user's own, with the config group of those options.
-NAMED_GROUPS = {"model.terms": "model/term"}
+NAMED_GROUPS = {"model.terms": "model/term", "dataset.distractors": "dataset/distractor"}
 # Maps a configuration key to a base class. The component at this key must derive from it; at a key of COLLECTIONS, each
 # entry must. ``jepa.prepare`` provides the mapping, because this module must not import the components.
 Bases = Mapping[str, type]
@@ -41,6 +42,13 @@ def check_open(plain: Mapping[str, Any], bases: Bases, references: Mapping[str, 
         ConfigError: the class does not exist, its constructor does not accept a key, or ``_target_`` is missing.
     """
     packages = allowed_packages(plain.get("extensions") or [])
+    dataset = plain["dataset"]
+    plain = {**plain, "dataset": training_node(dataset)}
+    for condition, changed in condition_nodes(dataset).items():
+        try:
+            check_open({**plain, "dataset": changed}, bases, references)
+        except ConfigError as error:
+            raise in_condition(error, condition) from error
     for name in OPEN_NODES:
         for path, group in NAMED_GROUPS.items():
             if group.replace("/", ".").removeprefix(f"{name}.") in plain[name]:

@@ -45,6 +45,7 @@ OPERATIONAL_NESTED_KEYS = frozenset(
 NEUTRAL_VALUES: dict[str, object] = {
     "model.input": "frames",
     "probe.judge_stream": "test",
+    "dataset.eval": {},
 }
 
 # Top-level keys that control the sweep itself. Jobs do not receive them.

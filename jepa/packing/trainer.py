@@ -226,6 +226,13 @@ class PackTrainer(Trainee):
             predict_locations if template.has_location_head else None,
             context_frames=template.context_frames,
             first_judged=template.first_judged,
+            conditions={
+                name: (
+                    self._streams_for("probe_fit", name),
+                    self._streams_for(self.plan.probe.judging_purpose, name),
+                )
+                for name in self.plan.conditions
+            },
         )
         self.say_warnings(reports[0])  # the warnings depend on sizes alone, which the jobs share
         return reports
@@ -238,9 +245,10 @@ class PackTrainer(Trainee):
         latent_noise = self._latent_noise(generators, self.program.template.draw_latent_noise, states.shape[-4])
         return as_arrays(self.program.apply_eval("reconstructions", states, actions, latent_noise))
 
-    def _streams_for(self, purpose: str) -> JobStreams:
-        """Fresh streams of all jobs for one purpose."""
-        return JobStreams([job.separate_stream(purpose) for job in self.jobs], common=self.common_random_numbers)
+    def _streams_for(self, purpose: str, condition: str | None = None) -> JobStreams:
+        """Fresh streams of all jobs for one purpose; condition: as for :meth:`RunState.separate_stream`."""
+        streams = [job.separate_stream(purpose, condition) for job in self.jobs]
+        return JobStreams(streams, common=self.common_random_numbers)
 
     def _train_noise(self, generators: Sequence[torch.Generator]) -> Tensor | None:
         return self._latent_noise(

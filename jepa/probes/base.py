@@ -14,10 +14,11 @@ from torch import Tensor
 from jepa.data.environment import Environment
 from jepa.errors import ConfigError, check_choice, check_count, check_flag
 from jepa.probes import features as features_module
+from jepa.probes.conditions import Probing
 from jepa.probes.features import BatchStream, Features
 from jepa.probes.judge import Judge
 from jepa.probes.maps import FittedMaps, MapState
-from jepa.probes.report import LOCATION, ProbeReport, metric_name
+from jepa.probes.report import LOCATION, Metrics, ProbeReport, metric_name
 from jepa.probes.targets.base import ProbeTarget
 from jepa.probes.targets.location import Location
 from jepa.types import Batch, Rollout
@@ -107,6 +108,7 @@ class Probe(ABC):
         *,
         context_frames: int | None = None,
         first_judged: int = 0,
+        conditions: Mapping[str, tuple[BatchStream, BatchStream]] | None = None,
     ) -> ProbeReport:
         """Probe one job: ``run_jobs`` without the axis ``J``."""
         [report] = self.run_jobs(
@@ -118,6 +120,7 @@ class Probe(ABC):
             predict_locations,
             context_frames=context_frames,
             first_judged=first_judged,
+            conditions=conditions,
         )
         return report
 
@@ -133,6 +136,7 @@ class Probe(ABC):
         *,
         context_frames: int | None = None,
         first_judged: int = 0,
+        conditions: Mapping[str, tuple[BatchStream, BatchStream]] | None = None,
     ) -> list[ProbeReport]:
         """Probe ``J`` jobs.
 
@@ -150,6 +154,8 @@ class Probe(ABC):
             context_frames: number of leading frames that the predictions depend on (1, or a predictor's burn-in).
                 Frames after these are encoded only where a probe needs them. None: all T frames are always encoded.
             first_judged: index of the first frame that the maps are fitted and judged on, in the place of frame 0.
+            conditions: by name, a stream to fit on and a stream to judge on, with other noise. The location is probed
+                under each of them too; see :mod:`jepa.probes.conditions`.
 
         Returns:
             One report for each job, in order.
@@ -183,8 +189,20 @@ class Probe(ABC):
             judge.add(features, fitted, batch=judged.batch, own=own)
         [(num_steps, num_features)] = sizes
         warnings = self._warnings(num_steps, num_features)
+        further: list[dict[str, Metrics]] = [{} for _ in judge.reports()]
+        for name, (fit_on, judge_on) in (conditions or {}).items():
+            probing = Probing(
+                self, rollout, targets[LOCATION], generators, predict_locations, context_frames, first_judged
+            )
+            for metrics, found in zip(further, probing.under(name, fit_on, judge_on, fitted[LOCATION]), strict=True):
+                metrics[f"{LOCATION} under {name}"] = found
         return [
-            replace(report, warnings=warnings, maps={name: _states(maps, job) for name, maps in fitted.items()})
+            replace(
+                report,
+                metrics={**report.metrics, **further[job]},
+                warnings=warnings,
+                maps={name: _states(maps, job) for name, maps in fitted.items()},
+            )
             for job, report in enumerate(judge.reports())
         ]
 

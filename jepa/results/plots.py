@@ -13,7 +13,7 @@ from jepa.results.collect import Collection
 from jepa.results.export import replace_file
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.searches import SearchRuns, searches_in
-from jepa.results.tables import Table, metric_names, telling_axes
+from jepa.results.tables import METRICS, Table, metric_names, telling_axes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SEARCH_PLOTS = ("trials", "importance", "slice", "parallel")
 CURVE_PLOTS = ("epoch", "step", "frame")
-PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS)
+TRANSFER = "transfer"
+PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS, TRANSFER)
 
 
 def draw(
@@ -45,6 +46,8 @@ def draw(
         figure = _search_figure(searches_in(found, runs), kind, metric)
     elif kind in CURVE_PLOTS:
         figure = _curves(runs, arguments, metric, make_table)
+    elif kind == TRANSFER:
+        figure = _transfer_figure(runs, arguments, make_table)
     else:
         figure = _axis_figure(found, runs, arguments, metric, make_table)
     for path in arguments.out:
@@ -112,6 +115,14 @@ def _curves(
         objective=metric,
         title=arguments.where or "",
     )
+
+
+def _transfer_figure(
+    runs: Sequence[Run], arguments: argparse.Namespace, make_table: Callable[[Sequence[str]], Table]
+) -> Figure:
+    from jepa.results.figures_transfer import transfer_figure
+
+    return transfer_figure(make_table([]), runs, metric=arguments.metric or METRICS[0], title=arguments.where or "")
 
 
 def _axis_figure(

@@ -239,7 +239,7 @@ def _refuse_conflicts(blocks: Sequence[Block]) -> None:
     for key, name in owners.items():
         parts = key.split(".")
         for above in (".".join(parts[:count]) for count in range(1, len(parts))):
-            if above in owners and not group_options(above):
+            if above in owners and not group_options(above.partition("@")[0]):
                 raise ConfigError(f"{key}: set by {name}, and {above} by {owners[above]}; leave one out")
 
 

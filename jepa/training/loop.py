@@ -237,6 +237,13 @@ class Trainer(Trainee):
             predict_locations if method.has_location_head else None,
             context_frames=method.context_frames,
             first_judged=method.first_judged,
+            conditions={
+                name: (
+                    run_state.separate_stream("probe_fit", name),
+                    run_state.separate_stream(self.plan.probe.judging_purpose, name),
+                )
+                for name in self.plan.conditions
+            },
         )
         self.say_warnings(report)
         return report

@@ -33,6 +33,7 @@ class Plan:
     folder: Path
     device: torch.device
     dataset: Environment
+    conditions: Mapping[str, Environment]  # by name: the environments that the run is probed in besides its own
     optimizer: Optimizer
     probe: Probe
     loggers: Sequence[Logger]  # those of logger=; the loggers of files and screen are not among them

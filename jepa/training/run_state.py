@@ -110,9 +110,14 @@ class RunState:
         """A fresh generator for one purpose of this run, on its device."""
         return generator(self.plan.config.seed, purpose, self.plan.device)
 
-    def separate_stream(self, purpose: str) -> Stream:
-        """A fresh stream for one purpose, for example for judging probes (``probe_judge``)."""
-        return Stream(self.plan.dataset, self.plan.config.seed, purpose, self.normalizer, self.plan.device)
+    def separate_stream(self, purpose: str, condition: str | None = None) -> Stream:
+        """A fresh stream for one purpose, for example for judging probes (``probe_judge``).
+
+        condition: the name of the condition whose noise it has; None: the noise of training. The motion and the
+          normalisation are those of training in any case.
+        """
+        dataset = self.plan.dataset if condition is None else self.plan.conditions[condition]
+        return Stream(dataset, self.plan.config.seed, purpose, self.normalizer, self.plan.device)
 
     def state(self) -> dict[str, Any]:
         """The entries of a checkpoint besides the tensors of the program."""

@@ -46,6 +46,7 @@ def composed(*overrides: str) -> DictConfig:
 
 def choice(group: str, option: str) -> str:
     named = {group: f"+{group}@{collection}.{option}={option}" for collection, group in NAMED_GROUPS.items()}
+    named["dataset/condition"] = f"+dataset/condition@dataset={option}"
     return f"+{group}={option}" if group == SWEEP_GROUP else named.get(group, f"{group}={option}")
 
 
