@@ -243,6 +243,8 @@ def samples(arguments: list[str], root: Path) -> None:
         for number, point in enumerate(points):
             dots = [4.0 + number, 5.0, 6.0]
             metrics = {**result_of(compose(point), point)["metrics"], "prediction_rmse_px_per_dot": dots}
+            if "transfer" in arguments:
+                metrics |= {f"prediction_rmse_px_{form}_clean": 3.0 + number for form in ("on", "kept_on")}
             folder = write_run(sweep, point, trial=number, metrics=metrics)
             lines = [{"step": n, "epoch": float(n), "kind": "train", "loss/total": 9.0 / n} for n in (1, 2)]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
