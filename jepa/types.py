@@ -26,6 +26,15 @@ class Batch(NamedTuple):
         return Batch(self.states[first:], self.actions[first:], self.locations[first:], targets)
 
 
+class Counterfactuals(NamedTuple):
+    """A batch, and the frames that the same sequences would have with other distractors or with other dots."""
+
+    batch: Batch
+    overlay: Tensor  # [T, B, C, H, W], what the distractors add to the frames, normalised like them
+    other_overlay: Tensor  # [T, B, C, H, W], frames of the same dots under the distractors of other sequences
+    other_dots: Tensor  # [T, B, C, H, W], frames of the dots of other sequences under the same distractors
+
+
 class Rollout(NamedTuple):
     """The embeddings that a frozen model computes from a batch. Probes judge these embeddings."""
 

@@ -19,7 +19,7 @@ from jepa.data.reference import reference_lines
 from jepa.data.render import brightest, gaussian_profiles
 from jepa.data.textures.base import Images, Texture
 from jepa.errors import ConfigError, check_count, check_flag, check_number
-from jepa.types import Batch, DataShapes
+from jepa.types import Batch, Counterfactuals, DataShapes
 
 MAX_BATCH_NUMBERS = 2**31  # numbers in the frames of a batch: 8 GiB
 START_ROWS = 2  # uniform numbers for a dot's start: x and y
@@ -243,6 +243,22 @@ class DotWorld(Environment):
         if not self.normalize:
             return Batch(states, actions, locations, targets)
         return Batch(states, actions / self.action_std, self.area.normalize(locations), targets)
+
+    has_counterfactuals = True
+
+    def counterfactuals(
+        self, draws: DotDraws, others: DotDraws, coefficients: Coefficients, normalizer: Normalizer | None
+    ) -> Counterfactuals:
+        def assembled(part: DotDraws) -> Batch:
+            return self.assemble(part, coefficients, normalizer)
+
+        batch = assembled(draws)
+        return Counterfactuals(
+            batch=batch,
+            overlay=batch.states - assembled(draws._replace(overlays={})).states,
+            other_overlay=assembled(draws._replace(overlays=others.overlays)).states,
+            other_dots=assembled(others._replace(overlays=draws.overlays)).states,
+        )
 
     def frames(
         self,

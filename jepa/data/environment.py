@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jepa.data.draws import Coefficients, Streams
 from jepa.data.normalization import Normalizer, identity_normalizer, pooled_normalizer
-from jepa.types import Batch, DataShapes
+from jepa.types import Batch, Counterfactuals, DataShapes
 
 
 class Environment(ABC):
@@ -105,6 +105,18 @@ class Environment(ABC):
 
         normalizer: of the frames; None leaves frames unnormalised. Locations and actions follow ``normalize``.
         """
+
+    has_counterfactuals: bool = False  # whether ``counterfactuals`` is implemented
+
+    def counterfactuals(
+        self, draws: Any, others: Any, coefficients: Coefficients, normalizer: Normalizer | None
+    ) -> Counterfactuals:
+        """The batch of ``draws``, and its frames with the distractors or with the dots of ``others``.
+
+        A pure function, as :meth:`assemble`. Diagnostics of a representation need it; an environment without it has
+        ``has_counterfactuals`` false.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no counterfactuals")
 
     def estimate_normalizer(self, seed: int, device: torch.device | str, num_batches: int = 100) -> Normalizer:
         """Estimate mean and standard deviation of noisy frames from ``num_batches`` batches of training data.

@@ -11,7 +11,7 @@ from torch import Tensor
 from jepa.data.draws import JUDGING_PURPOSES
 from jepa.data.environment import Environment
 from jepa.data.normalization import Normalizer
-from jepa.types import Batch
+from jepa.types import Batch, Counterfactuals
 
 
 class Stream:
@@ -34,6 +34,12 @@ class Stream:
     def next(self, batch_size: int | None = None) -> Batch:
         """The next batch. batch_size: B; None: the environment's."""
         return self.dataset.assemble(self.draw(batch_size), self.coefficients, self.normalizer)
+
+    def counterfactuals(self) -> Counterfactuals | None:
+        """The next batch with its counterfactuals, from two draws; None if the environment has none."""
+        if not self.dataset.has_counterfactuals:
+            return None
+        return self.dataset.counterfactuals(self.draw(), self.draw(), self.coefficients, self.normalizer)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The generators' states by name; tensors only, so that a checkpoint loads without executing code."""

@@ -101,6 +101,7 @@ class Term(nn.Module, ABC):
     hyperparameter_names: tuple[str, ...] = ("coeff",)
     smallest_batch: int = 1  # 2 if the term compares the sequences of a batch
     fewest_frames: int = 1  # 2 or more if the term compares the frames of a sequence
+    infers_actions: bool = False  # the term is the mean squared error of inferred actions
     sees_all_frames: bool = True  # False: the term needs encodings only of the frames from which predictions start
 
     coeff: Tensor | None  # []
@@ -136,6 +137,22 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def forward(self, embeddings: Embeddings) -> Tensor:
         """The unweighted loss, []."""
+
+
+    def trivial(self, embeddings: Embeddings) -> Tensor:
+        """The unweighted loss [] of embeddings that hold nothing about dots and actions.
+
+        A term without networks is computed as usual. The best answer of an ``infers_actions`` term is the actions'
+        mean, so the loss is the variance of the actions. NaN for any other term with networks: they were trained on
+        other embeddings.
+        """
+        if self.infers_actions:
+            actions = embeddings.batch.actions
+            return (actions - actions.mean(dim=(0, 1))).square().mean()
+        if next(self.children(), None) is not None:
+            return embeddings.encodings.new_full((), torch.nan)
+        value: Tensor = self(embeddings)
+        return value
 
 
 class CenteredTerm(Term):

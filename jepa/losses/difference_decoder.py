@@ -20,6 +20,8 @@ class DifferenceDecoder(Term):
         head, hidden: the network, see :class:`jepa.models.heads.ActionPredictor`.
     """
 
+    infers_actions = True
+
     def __init__(self, *, coeff: float | None, head: str, hidden: str | int) -> None:
         super().__init__(coeff=coeff)
         self.hidden = check_head(head, hidden)

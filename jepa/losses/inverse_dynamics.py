@@ -38,6 +38,8 @@ class InverseDynamics(Term):
         head, hidden: the network, see :class:`jepa.models.heads.ActionPredictor`.
     """
 
+    infers_actions = True
+
     # The defaults of head and hidden stand here, too: in the presets of the study they would change every hash.
     def __init__(
         self, *, coeff: float | None, action_input: str, head: str = "linear", hidden: str | int = "512"

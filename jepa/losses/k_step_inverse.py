@@ -38,6 +38,8 @@ class KStepInverse(Term):
         head, hidden: the network, see :class:`jepa.models.heads.ActionPredictor`.
     """
 
+    infers_actions = True
+
     def __init__(self, *, coeff: float | None, max_steps: int, head: str, hidden: str | int) -> None:
         super().__init__(coeff=coeff)
         self.max_steps = check_count("max_steps", max_steps, maximum=1000)

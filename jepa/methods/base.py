@@ -99,6 +99,22 @@ class Method(nn.Module, ABC):
             Encodings of the S frames [S, B, D], and predictions of frames 1 ... T-1 [T-1, B, D].
         """
 
+    def seen(self, states: Tensor) -> Tensor:
+        """What the encoder is shown of ``states`` [T, B, C, H, W]: [T, B, C', H, W]."""
+        return states
+
+    def trivial_loss(self, batch: Batch, copies: Tensor) -> Tensor:
+        """The training loss [] if the encoder copied the overlay and the predictor repeated the copy.
+
+        NaN where the loss is not defined by embeddings alone. The diagnostics compare a trained method with it.
+
+        Args:
+            batch: [T, B, ...].
+            copies: [T, B, D], the embeddings of such an encoder.
+        """
+        del batch
+        return copies.new_full((), torch.nan)
+
     @property
     def has_location_head(self) -> bool:
         """Whether the method has a map of its own from embeddings to locations, ``predict_locations(rollout)``."""

@@ -114,6 +114,25 @@ class JointEmbedding(Method):
         values = {name: term(embeddings) for name, term in self.terms.items()}
         return Losses(weighted_sum(self.terms, values), values)
 
+    def seen(self, states: Tensor) -> Tensor:
+        shown = inputs(states, self.input)
+        return torch.cat([shown[:1], shown]) if self.first_judged else shown
+
+    def trivial_loss(self, batch: Batch, copies: Tensor) -> Tensor:
+        """The weighted sum of :meth:`Term.trivial`. The projector is the identity: it need not change a copy."""
+        first = self.first_frame
+        copied = copies[first:]
+        repeated = copied[:1].expand(copied.shape[0] - 1, -1, -1)
+        embeddings = Embeddings(
+            encodings=copied,
+            predictions=repeated,
+            batch=batch.from_frame(first),
+            projector=IdentityProjector(embedding_size=copies.shape[-1]),
+            predict=lambda actions: repeated,
+        )
+        values = {name: cast(Term, term).trivial(embeddings) for name, term in self.terms.items()}
+        return weighted_sum(self.terms, values)
+
     @property
     def smallest_batch(self) -> int:
         return smallest_batch(self.terms)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch.func import vmap
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from jepa.data.draws import Coefficients
 from jepa.data.normalization import Normalizer
 from jepa.data.stream import Stream
-from jepa.types import Batch
+from jepa.types import Batch, Counterfactuals
 
 _Tree = TypeVar("_Tree")
 
@@ -37,16 +37,31 @@ class JobStreams:
 
     def next(self, batch_size: int | None = None) -> Batch:
         """The next batch, [J, T, B, ...]."""
+        batch: Batch = self._over_jobs(self.streams[0].dataset.assemble, self._draw(batch_size))
+        return batch
+
+    def counterfactuals(self) -> Counterfactuals | None:
+        """The next batch with its counterfactuals, [J, T, B, ...]; None if the environment has none."""
+        dataset = self.streams[0].dataset
+        if not dataset.has_counterfactuals:
+            return None
+        found: Counterfactuals = self._over_jobs(dataset.counterfactuals, self._draw(), self._draw())
+        return found
+
+    def _draw(self, batch_size: int | None = None) -> Any:
+        """The next draws: stacked over J, or the first job's."""
         drawn = [
             stream.draw(batch_size, drawn=self._drawn)
             for stream in (self.streams[:1] if self.common else self.streams)
         ]
-        draws = drawn[0] if self.common else _stacked(drawn)
-        draw_dims = None if self.common else 0
+        return drawn[0] if self.common else _stacked(drawn)
+
+    def _over_jobs(self, function: Callable[..., Any], *draws: Any) -> Any:
+        """``function(*draws, coefficients, normalizer)`` of every job."""
+        draw_dims = [None if self.common else 0] * len(draws)
         normalizer_dims = None if self._normalizer is None else 0
-        assemble = vmap(self.streams[0].dataset.assemble, in_dims=(draw_dims, 0, normalizer_dims), out_dims=0)
-        batch: Batch = assemble(draws, self._coefficients, self._normalizer)
-        return batch
+        mapped = vmap(function, in_dims=(*draw_dims, 0, normalizer_dims), out_dims=0)
+        return mapped(*draws, self._coefficients, self._normalizer)
 
 
 def _stacked(rows: Sequence[_Tree]) -> _Tree:

@@ -15,7 +15,9 @@ from jepa.packing.executors import MEASURED, choose_executor
 from jepa.packing.program import PackedProgram
 from jepa.packing.streams import JobStreams
 from jepa.probes import ProbeReport
-from jepa.probes.report import FloatArray
+from jepa.probes.diagnostics import NUM_SEQUENCES
+from jepa.probes.report import FloatArray, Metrics
+from jepa.training.diagnosis import diagnose
 from jepa.training.interrupts import StopRequest
 from jepa.training.loop import Trainee, as_arrays, first_sequences, is_to_be_compiled, train
 from jepa.training.plan import Plan
@@ -148,11 +150,13 @@ class PackTrainer(Trainee):
             with StopRequest() as stop:
                 train(self, stop)
             reports = self._probe() if self.jobs else []
+            diagnostics = self._diagnose() if self.jobs else []
             decoded = functools.cache(self._decode)  # once for all jobs
             for row, (job, report) in enumerate(zip(self.jobs, reports, strict=True)):
                 decode = functools.partial(_decoded_of, decoded, row)
                 model = self.program.saved(row)["model"]
-                job.judge(report, model, decode if self.program.template.has_decoder else None)
+                decode_job = decode if self.program.template.has_decoder else None
+                job.judge(report, model, decode_job, diagnostics=diagnostics[row])
         except BaseException as error:
             for job in everyone:
                 job.abandon(error, packed=len(everyone) > 1)
@@ -236,6 +240,19 @@ class PackTrainer(Trainee):
         )
         self.say_warnings(reports[0])  # the warnings depend on sizes alone, which the jobs share
         return reports
+
+    def _diagnose(self) -> list[Metrics]:
+        """As :meth:`jepa.training.loop.Trainer._diagnose`, for every job."""
+        model_generators = [job.generator("diagnostics/model") for job in self.jobs]
+        batch_size = self.plan.dataset.batch_size
+        return diagnose(
+            self.program,
+            self.program.template,
+            self._streams_for(self.plan.probe.judging_purpose),
+            num_sequences=min(NUM_SEQUENCES, self.plan.probe.judge_sequences),
+            draw=lambda draw: self._latent_noise(model_generators, draw, batch_size),
+            generators=[job.generator("diagnostics/copies") for job in self.jobs],
+        )
 
     def _decode(self) -> dict[str, FloatArray]:
         """As :meth:`jepa.training.loop.Trainer._decode`, each [J, T, n, C, H, W]."""

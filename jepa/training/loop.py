@@ -14,8 +14,10 @@ from jepa.kernels import KERNELS, install
 from jepa.loggers.base import Logger
 from jepa.methods.base import Method
 from jepa.probes import ProbeReport
-from jepa.probes.report import FloatArray
+from jepa.probes.diagnostics import NUM_SEQUENCES
+from jepa.probes.report import FloatArray, Metrics
 from jepa.training import runtime
+from jepa.training.diagnosis import diagnose
 from jepa.training.interrupts import StopRequest
 from jepa.training.plan import Plan
 from jepa.training.program import Program
@@ -182,7 +184,8 @@ class Trainer(Trainee):
                 train(self, stop)
             if self.run_state.outcome is None:
                 decode = self._decode if self.program.method.has_decoder else None
-                self.run_state.judge(self._probe(), self.program.saved()["model"], decode)
+                model = self.program.saved()["model"]
+                self.run_state.judge(self._probe(), model, decode, diagnostics=self._diagnose())
         except BaseException as error:
             self.run_state.abandon(error)
             raise
@@ -247,6 +250,20 @@ class Trainer(Trainee):
         )
         self.say_warnings(report)
         return report
+
+    def _diagnose(self) -> Metrics:
+        """The diagnostics of the trained model, on the first judged sequences."""
+        run_state, plan = self.run_state, self.plan
+        model_generator = run_state.generator("diagnostics/model")
+        [metrics] = diagnose(
+            self.program,
+            self.program.method,
+            run_state.separate_stream(plan.probe.judging_purpose),
+            num_sequences=min(NUM_SEQUENCES, plan.probe.judge_sequences),
+            draw=lambda draw: self._latent_noise(draw, model_generator),
+            generators=[run_state.generator("diagnostics/copies")],
+        )
+        return metrics
 
     def _decode(self) -> dict[str, FloatArray]:
         """Images decoded from the first judged sequences, by what they are decoded from, each [T, n, C, H, W]."""

@@ -198,13 +198,23 @@ class RunState:
         """Write a checkpoint. program: the entries of the program and of the trainer, beside those of :meth:`state`."""
         checkpoint.save(self.plan.folder, {**program, **self.state()})
 
-    def judge(self, report: ProbeReport, model: Mapping[str, Tensor], decode: Decode | None = None) -> None:
+    def judge(
+        self,
+        report: ProbeReport,
+        model: Mapping[str, Tensor],
+        decode: Decode | None = None,
+        *,
+        diagnostics: Mapping[str, Any] | None = None,
+    ) -> None:
         """Record the final probe, save its maps, draw the plots, and finish.
 
-        model: the trained weights by name.
-        decode: makes the images that the method decodes from the first judged sequences, if it has a decoder.
+        Args:
+            model: the trained weights by name.
+            decode: makes the images that the method decodes from the first judged sequences, if it has a decoder.
+            diagnostics: further metrics of the representation (``jepa.probes.diagnostics``).
         """
         self._take(report)
+        self.metrics.update(diagnostics or {})
         moved = weights_moved(self.plan, model)
         self.metrics.update({} if moved is None else {"weights_moved": moved})
         self._keep_maps(report)
