@@ -17,6 +17,7 @@ from jepa.probes.report import Metrics
 NUM_SEQUENCES = 256  # sequences that diagnostics are computed from, rounded up to whole batches
 SPECTRUM_LENGTH = 20  # components of the covariance spectrum that are reported
 COVERED_SHARE = 0.9  # the share of the variance that ``components_90_percent`` counts components for
+ROUNDING = 1e-3  # a projected overlay with a smaller standard deviation is a difference of two equal overlays
 
 # Names of the numbers, in the order of ``result.json``. A number that is not defined for a run is left out.
 OF_ENCODINGS = ("variance_between_share", "rankme", "components_90_percent")
@@ -89,12 +90,12 @@ def copies_of(overlay: Tensor, projection: Tensor) -> Tensor:
         overlay: [..., T, B, C, H, W].
         projection: [..., P, D] standard normals, P = C·H·W.
 
-    Mean and variance are those over T and B. A feature that does not vary is 0.
+    Mean and variance are those over T and B. A feature that does not vary (ROUNDING) is 0.
     """
     projected = overlay.flatten(-3) @ projection.unsqueeze(-3)
     centred = projected - projected.mean((-3, -2), keepdim=True)
     deviation = centred.square().mean((-3, -2), keepdim=True).sqrt()
-    return torch.where(deviation > 0, centred / deviation.clamp(min=1e-30), 0.0)
+    return torch.where(deviation > ROUNDING, centred / deviation.clamp(min=ROUNDING), 0.0)
 
 
 def best_scale(loss: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
