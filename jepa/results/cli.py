@@ -23,6 +23,7 @@ from jepa.results.notes import (
     warning_lines,
 )
 from jepa.results.plots import CURVE_PLOTS, PLOTS, draw
+from jepa.results.protocol import FOOTNOTE, protocol_table
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, print_lines, print_table
@@ -184,7 +185,9 @@ def _values_hint(runs: Sequence[Run], equalities: Sequence[tuple[str, str]]) -> 
 
 
 def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace) -> None:
-    table = _table(found, runs, arguments)
+    own = arguments.runs or arguments.columns or arguments.best or arguments.sort  # the user chose rows or columns
+    protocol = None if own else protocol_table(found, runs, _metric(runs, Names(runs), arguments.metric))
+    table = protocol or _table(found, runs, arguments)
     written = [path for path in (arguments.csv, arguments.json, arguments.parquet) if path]
     if written:
         rows = export_rows(table)
@@ -202,8 +205,9 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
     print(summary_line(found, runs, counted(run.status for run in runs)))
     print()
     chosen = _columns(table, Names(runs), arguments.columns) if arguments.columns else []
-    print_table(table if chosen else without_constants(table), sys.stdout, keep=chosen)
+    print_table(table if chosen or protocol else without_constants(table), sys.stdout, keep=chosen)
     _footer(table, sys.stdout)
+    print_lines(FOOTNOTE if protocol else [], sys.stdout)
     notes = [*aside_line(found), *code_line(runs), *format_line(runs), *damage]
     if notes:
         print_lines(["", *notes], sys.stdout)

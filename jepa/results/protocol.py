@@ -1,0 +1,156 @@
+"""The report of ``+sweep=protocol``: for each cell the trials, and the best trial's parameters on the test stream.
+
+A cell is a method on a data set. Its trials were judged on the validation stream. Its final runs were judged on the
+test stream, and have the best trial's values of all searched keys. Configurations alone say which run is what, so
+archives are read too.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jepa.config.names import short_names
+from jepa.results.axes import axis_value
+from jepa.results.collect import Collection
+from jepa.results.records import Run, is_operational, parse_override
+from jepa.results.reference import HARDLY, HARDLY_TRAINED
+from jepa.results.tables import COUNT, Row, Table, metric_names, sort_rows
+from jepa.store.result import is_number
+
+STREAM, RATE = "probe.judge_stream", "optimizer.base_lr"
+FAR_BELOW = 0.1  # a learning rate below this share of its neighbours' median is marked
+COLUMNS = ("trials", "validation_best", "validation_median")
+
+FOOTNOTE = (
+    "validation_best, validation_median: over a cell's finished trials, judged on the validation stream",
+    "the metric: n final runs with the winner's parameters and new seeds, judged on the test stream",
+    f"remark: {HARDLY} (the encoder's weights moved by less than {HARDLY_TRAINED:g} of their norm); low learning rate "
+    f"(below {FAR_BELOW:g} of the median in the better half of the trials of the method's other cells)",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method on a data set. trials: all of them, best first, unfinished last. finals: of the best trial."""
+
+    name: tuple[Any, ...]
+    trials: tuple[Run, ...]
+    finals: tuple[Run, ...]
+    searched: tuple[str, ...]
+    metric: str
+
+    @property
+    def finished(self) -> list[Run]:
+        """The finished trials with the metric, best first."""
+        return [run for run in self.trials if run.status == "finished" and is_number(run.value(self.metric))]
+
+    @property
+    def better_half(self) -> list[Run]:
+        """The better half of the finished trials, rounded up."""
+        return self.finished[: (len(self.finished) + 1) // 2]
+
+
+def protocol_cells(found: Collection, runs: Sequence[Run], metric: str) -> list[Cell]:
+    """The cells among ``runs``; empty if no run was judged on the validation stream."""
+    planned = dict.fromkeys(axis for plan in found.plans.values() for axis in plan.axes)
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if run.config:
+            groups.setdefault(_cell_name(run, planned), []).append(run)
+    cells = []
+    for name, group in groups.items():
+        trials = [run for run in group if run.value(STREAM) == "validation"]
+        if not trials:
+            continue
+        searched = tuple(key for key in planned if any(axis_value(run, key) is not None for run in trials))
+        ordered = tuple(sorted(trials, key=lambda run: _order(run, metric)))
+        best = ordered[0]
+        finals = [run for run in group if run.value(STREAM) == "test" and _same(run, best, searched)]
+        cells.append(Cell(name, ordered, tuple(finals), searched, metric))
+    return cells
+
+
+def protocol_table(found: Collection, runs: Sequence[Run], metric: str) -> Table | None:
+    """A row for each cell; None if no run was judged on the validation stream."""
+    cells = protocol_cells(found, runs, metric)
+    if not cells:
+        return None
+    searched = {key for cell in cells for key in cell.searched}
+    overridden = dict.fromkeys(
+        parse_override(text)[0] for cell in cells for run in cell.trials for text in run.overrides
+    )
+    axes = ["model", *(key for key in overridden if key.startswith("dataset") and key not in searched)]
+    rows = []
+    for cell in cells:
+        told = _told(cell, cells)
+        shown = cell.finals or (Run(cell.trials[0].folder, "pending"),)
+        runs_of = tuple(replace(run, fields={**run.fields, **told}) for run in shown)
+        rows.append(Row(tuple(axis_value(cell.trials[0], key) for key in axes), runs_of))
+    finals = [run for row in rows for run in row.runs]
+    metrics = metric_names(finals) | {metric}
+    verdict = ("verdict",) if any(run.fields.get("verdict") for run in finals) else ()
+    columns = (*COLUMNS, metric, COUNT, *verdict, "winner", "remark")
+    return sort_rows(Table(tuple(axes), columns, tuple(rows), False, metrics), axes)
+
+
+def low_learning_rate(cell: Cell, cells: Sequence[Cell]) -> bool:
+    """Whether the winner's learning rate is far below its neighbours'.
+
+    The neighbours are the better halves of the trials of the other cells of the method. Far below: less than FAR_BELOW
+    times the median of their learning rates. A cell without neighbours is not marked.
+    """
+    model = cell.trials[0].choices.get("model")
+    others = [other for other in cells if other is not cell and other.trials[0].choices.get("model") == model]
+    rates = [float(rate) for other in others for run in other.better_half if is_number(rate := run.value(RATE))]
+    own: Any = cell.finished[0].value(RATE) if cell.finished else None
+    return bool(rates) and is_number(own) and float(own) < FAR_BELOW * statistics.median(rates)
+
+
+def _told(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The values of a row that its final runs do not have themselves."""
+    done, count = cell.finished, len(cell.trials)
+    told: dict[str, Any] = {"trials": f"{len(done)}" if len(done) == count else f"{len(done)} of {count}"}
+    if not done:
+        return told
+    best, values = done[0], [float(run.value(cell.metric)) for run in done]
+    names = short_names(cell.searched)
+    winner = [f"{names[key]}={_shown(axis_value(best, key))}" for key in cell.searched]
+    moved = [float(run.metrics["weights_moved"]) for run in (best, *cell.finals) if "weights_moved" in run.metrics]
+    remarks = [HARDLY] if moved and statistics.mean(moved) < HARDLY_TRAINED else []
+    remarks += ["low learning rate"] if low_learning_rate(cell, cells) else []
+    return {
+        **told,
+        "validation_best": values[0],
+        "validation_median": statistics.median(values),
+        "winner": f"{' '.join(winner)} ({best.name})",
+        **({"remark": ", ".join(remarks)} if remarks else {}),
+    }
+
+
+def _cell_name(run: Run, searched: dict[str, None]) -> tuple[Any, ...]:
+    """What the trials of a cell have in common: the sweep's folder, the choices of groups, and the data set."""
+    data = [
+        (key, str(value))
+        for key, value in sorted(run.config.items())
+        if key.startswith("dataset.") and key not in searched and not is_operational(key)
+    ]
+    choices = [(group, option) for group, option in sorted(run.choices.items()) if not is_operational(group)]
+    return os.path.dirname(run.folder), str(run.config.get("scale")), *choices, *data
+
+
+def _order(run: Run, metric: str) -> tuple[bool, float]:
+    value = run.value(metric)
+    counts = run.status == "finished" and is_number(value)
+    return not counts, float(value) if counts else 0.0
+
+
+def _same(run: Run, other: Run, keys: Sequence[str]) -> bool:
+    return all(axis_value(run, key) == axis_value(other, key) for key in keys)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
