@@ -79,6 +79,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     if config.trainer.cuda_graph and device.type != "cuda":
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     _check_init_from(config)
+    _check_left_out(plain)
     dataset: Environment = _component({**plain, "dataset": training_node(plain["dataset"])}, "dataset")
     probe: Probe = _component(plain, "probe")
     probe.asked(dataset)
@@ -171,6 +172,19 @@ def _check_metric(key: str, name: str, measured: list[str], terms_known: bool) -
     if not terms_known and name.startswith("loss/"):
         return
     check_choice(key, name, measured)
+
+
+def _check_left_out(plain: Mapping[str, Any]) -> None:
+    """Refuse a ``left_out`` that names a term with a weight. plain: the resolved configuration."""
+    name = plain["left_out"]
+    if name is None:
+        return
+    terms = plain["model"].get("terms") or {}
+    check_choice("left_out", name, terms)
+    if terms[name].get("coeff") != 0:
+        raise ConfigError(
+            f"left_out={name}: model.terms.{name}.coeff is {terms[name].get('coeff')}, not 0; +sweep=ablation sets both"
+        )
 
 
 def _check_init_from(config: RunConfig) -> None:

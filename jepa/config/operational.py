@@ -12,6 +12,7 @@ OPERATIONAL_KEYS = frozenset(
         "extensions",
         "folder",
         "hydra",
+        "left_out",  # names the term whose coefficient another key sets to 0
         "logger",
         "objective",
         "on_probe",
@@ -40,6 +41,9 @@ OPERATIONAL_NESTED_KEYS = frozenset(
     }
 )
 
+# Operational keys that name what other keys of the science set. Tables and figures show them.
+NAMING_KEYS = frozenset({"left_out", "scale"})
+
 # Keys that later versions added, with the value at which a run is what it was without the key. At this value a key is
 # not part of the hash, so that runs of earlier versions keep their hash.
 NEUTRAL_VALUES: dict[str, object] = {
@@ -60,6 +64,6 @@ def top(key: str) -> str:
 def says_how(key: str) -> bool:
     """Whether a key sets only how a run is executed. Jobs that differ only in such keys are the same job."""
     bare = key.lstrip("+~")
-    if bare in ("scale", "trainer.warmup_epochs"):  # these set keys that change the science
+    if bare in NAMING_KEYS or bare == "trainer.warmup_epochs":  # these set or name keys that change the science
         return False
     return top(key) in OPERATIONAL_KEYS or bare in OPERATIONAL_NESTED_KEYS

@@ -63,6 +63,7 @@ class RunConfig:
     seed: int
     device: str
     scale: str | None
+    left_out: str | None
     precision: str
     threads: int | None
     folder: str

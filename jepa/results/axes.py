@@ -8,6 +8,8 @@ from typing import Any
 from jepa.results.records import Run, is_operational, parse_override
 
 SEED = "seed"
+LEFT_OUT = "left_out"  # the term that a run of an ablation does without
+NOTHING = "nothing"  # shown for the full objective
 FORMAT = "format"  # of a run's configuration
 Point = tuple[Any, ...]
 
@@ -16,7 +18,8 @@ def axis_value(run: Run, key: str) -> Any:
     """A run's value on an axis: the choice of a config group, else a config key, else any other value of this name."""
     if key in run.choices:
         return run.choices[key]
-    return run.config[key] if key in run.config else run.value(key)
+    value = run.config[key] if key in run.config else run.value(key)
+    return NOTHING if key == LEFT_OUT and value is None else value
 
 
 def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
@@ -26,6 +29,7 @@ def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
     values on these keys still differ, the differing config groups and keys are added. A key that follows from the
     choice of a config group is no axis, for example a coefficient that only one of two models has. Runs whose
     configurations have different formats are told apart by the format, not by the keys that only one format has.
+    If runs leave out a term each, the coefficient that does so is no axis.
     """
     named = dict.fromkeys((*planned, *(parse_override(text)[0] for run in runs for text in run.overrides)))
     axes = [key for key in named if key != SEED and not is_operational(key) and _varies(runs, key)]
@@ -36,7 +40,8 @@ def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
             axes.append(choice)
     if len({run.fields.get(FORMAT) for run in runs} - {None}) > 1:
         axes.append(FORMAT)  # configurations of two formats have other keys throughout
-    return axes + _without_twins(runs, _mixed_keys(runs, axes))
+    axes += _without_twins(runs, _mixed_keys(runs, axes))
+    return [key for key in axes if not _follows_from_left_out(runs, key, axes)]
 
 
 def group_runs(runs: Iterable[Run], axes: Sequence[str]) -> dict[Point, list[Run]]:
@@ -61,6 +66,14 @@ def _choosable(runs: Sequence[Run]) -> list[str]:
 
 def _varies(runs: Sequence[Run], key: str) -> bool:
     return len({_marked(axis_value(run, key)) for run in runs}) > 1
+
+
+def _follows_from_left_out(runs: Sequence[Run], key: str, axes: Sequence[str]) -> bool:
+    """Whether ``key`` is a number of the model that has one value for each term left out (and choice of groups)."""
+    if LEFT_OUT not in axes or not key.startswith("model."):
+        return False
+    known = [axis for axis in axes if axis == LEFT_OUT or any(axis in run.choices for run in runs)]
+    return not any(_varies(group, key) for group in group_runs(runs, known).values())
 
 
 def _marked(value: Any) -> tuple[bool, Any]:

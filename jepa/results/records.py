@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from jepa.config.operational import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
+from jepa.config.operational import NAMING_KEYS, OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 from jepa.errors import nearest
 from jepa.store.config import flat
 
@@ -86,10 +86,10 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
 def is_operational(key: str) -> bool:
     """Whether a key (dotted, or a config group) is operational: it does not change what a run computes.
 
-    The name of a scale is not hashed, but stands for keys that change results.
+    The name of a scale or of a term left out is not hashed, but stands for keys that change results.
     """
     first = re.split(r"[./@]", key, maxsplit=1)[0]
-    return first != "scale" and (key in OPERATIONAL_NESTED_KEYS or first in OPERATIONAL_KEYS)
+    return first not in NAMING_KEYS and (key in OPERATIONAL_NESTED_KEYS or first in OPERATIONAL_KEYS)
 
 
 def parse_scalar(text: str) -> Any:

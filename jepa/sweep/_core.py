@@ -18,6 +18,7 @@ from jepa.sweep import folders, points, records, report
 from jepa.sweep.arguments import MAX_VALUES, Arguments, Point, bare, parse_arguments
 from jepa.sweep.execution import launcher_kind
 from jepa.sweep.jobs import Composer, distinct, load_check
+from jepa.sweep.leaving_out import with_one_left_out
 from jepa.sweep.points import Grid
 from jepa.sweep.spec import SweepConfig, read_sweep, sweep_names
 from jepa.sweep.work import FAILED, Context, Work
@@ -88,7 +89,7 @@ class Sweep:
     # --- a grid --------------------------------------------------------------------------------------------------
 
     def _grid(self) -> list[dict[str, Any]]:
-        grid = self._built(self.arguments, 1, "jobs")
+        grid = self._with_ablations(self._built(self.arguments, 1, "jobs"))
         work = self.work(self.arguments, {key: _values(grid, key) for key in grid.varied})
         given = self._fitting(grid)
         made = [
@@ -114,6 +115,19 @@ class Sweep:
             work.write_state()
             work.run(work.to_do(jobs))
         return work.finish()
+
+    def _with_ablations(self, grid: Grid) -> Grid:
+        """``grid``, with the jobs that ``sweep.leave_out`` adds."""
+        if self.spec.leave_out is None:
+            return grid
+
+        def compose(point: Point) -> DictConfig:
+            kept, _ = self.composer.fitting(grid.overrides(point), grid.shared)
+            return self.composer.compose(kept)
+
+        grid = with_one_left_out(grid, self.spec.leave_out, compose)
+        self._check_size(len(grid.points), "jobs")
+        return grid
 
     # --- searches ------------------------------------------------------------------------------------------------
 

@@ -43,12 +43,15 @@ class Grid:
     deletions: list[str]
     points: list[Point]
     shared: frozenset[str] = frozenset()  # keys given to all jobs; a job whose group options lack a key drops it
+    implied: frozenset[str] = frozenset()  # keys whose value follows from another key of the point
 
     @property
     def varied(self) -> list[str]:
         """The keys in which jobs differ, in the order of the blocks."""
         keys = dict.fromkeys(key for point in self.points for key in point)
-        return [key for key in keys if len({point.get(key) for point in self.points}) > 1]
+        return [
+            key for key in keys if key not in self.implied and len({point.get(key) for point in self.points}) > 1
+        ]
 
     @property
     def keys(self) -> set[str]:

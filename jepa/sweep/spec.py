@@ -15,10 +15,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from jepa.config.compose import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
 from jepa.config.schema import check_text, closed
 from jepa.config.search_path import SCALE_GROUP
-from jepa.errors import ConfigError, check_count, check_flag, check_path, shown, shown_path
+from jepa.errors import ConfigError, check_choice, check_count, check_flag, check_path, shown, shown_path
 from jepa.files import Damaged
 from jepa.store.archive import read_archive
 from jepa.sweep.arguments import Arguments, bare
+from jepa.sweep.leaving_out import COLLECTIONS
 from jepa.sweep.points import override_value, short
 
 TOP_GROUPS = ("dataset", "logger", "model", "optimizer", "probe", "scale", "trainer")
@@ -35,6 +36,7 @@ class SweepConfig:
     zipped: list[object]
     points: list[object]
     overrides: dict[str, Any]
+    leave_out: str | None
     max_jobs: int
     retries: int
     n_trials: int | None
@@ -56,6 +58,10 @@ class SweepConfig:
         check_count("sweep.sampler_seed", self.sampler_seed, minimum=0, maximum=2**32 - 1)
         for key in ("name", "axes", "zipped", "points", "overrides", "space", "storage", "final"):
             check_text(f"sweep.{key}", getattr(self, key))
+        if self.leave_out is not None:
+            check_choice("sweep.leave_out", self.leave_out, COLLECTIONS)
+            if self.n_trials is not None:
+                raise ConfigError("sweep.leave_out: is for a grid; a search (sweep.n_trials) has no such jobs")
         if self.name is not None and (len(self.name) > 200 or not re.fullmatch(rf"{_WORD}(/{_WORD})*", self.name)):
             raise ConfigError(f"sweep.name={shown(self.name)}: must be the name of a folder below outputs/")
 
