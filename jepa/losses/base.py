@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,13 @@ class Sizes:
     projection_size: int  # F
 
 
+class Target(NamedTuple):
+    """Encodings of a network that is not trained, and the projector that belongs to them."""
+
+    encodings: Tensor  # [T, B, D]
+    projector: Callable[[Tensor], Tensor]  # [T, B, D] to [T, B, F]
+
+
 class Embeddings:
     """A method's embeddings of one training batch. Frame 0 here is the frame from which predictions run.
 
@@ -42,6 +49,8 @@ class Embeddings:
         batch: Batch,
         projector: Projector,
         predict: Callable[[Tensor], Tensor] | None = None,
+        normals: Tensor | None = None,
+        target: Target | None = None,
     ) -> None:
         """Args:
         encodings: z_t [T, B, D]; [1, B, D] if no term needs more than the first frame.
@@ -49,14 +58,21 @@ class Embeddings:
         batch: frames [T, B, C, H, W], actions [T-1, B, A] and locations [T, B, K, 2], normalised.
         projector: maps embeddings to the space ``projection``.
         predict: runs the predictor again, see :meth:`predict`.
+        normals: standard normals [N], drawn for this batch; N is the largest ``num_normals`` of the terms, which share
+            them. None: no term asks for any.
+        target: what predictions are compared with; None: the encodings.
         """
         self.encodings = encodings
         self.predictions = predictions
         self.batch = batch
         self._projector = projector
+        self.normals = normals
         self._predict = predict
+        self._target = target
         self._projections: Tensor | None = None
+        self._target_projections: Tensor | None = None
         self._centered: dict[tuple[Space, bool], Tensor] = {}
+        self._centered_in_time: dict[tuple[Space, bool], Tensor] = {}
 
     @property
     def projections(self) -> Tensor:
@@ -74,6 +90,20 @@ class Embeddings:
         assert self._predict is not None
         return self._predict(actions)
 
+    @property
+    def targets(self) -> Tensor:
+        """What predictions are compared with, [T, B, D]: z_t, or the encodings of an averaged encoder."""
+        return self.encodings if self._target is None else self._target.encodings
+
+    @property
+    def target_projections(self) -> Tensor:
+        """The projections of :attr:`targets` [T, B, F]."""
+        if self._target is None:
+            return self.projections
+        if self._target_projections is None:
+            self._target_projections = self._target.projector(self._target.encodings)
+        return self._target_projections
+
     def features(self, space: Space) -> Tensor:
         """z_t [T, B, D] or P(z_t) [T, B, F]."""
         return self.projections if space == "projection" else self.encodings
@@ -90,6 +120,15 @@ class Embeddings:
             self._centered[key] = features - features.mean(dim=-2, keepdim=True)
         return self._centered[key]
 
+    def centered_in_time(self, space: Space, *, skip_first_step: bool) -> Tensor:
+        """Features in single precision, minus each feature's mean over its sequence's frames, [B, T or T-1, F]."""
+        key = (space, skip_first_step)
+        if key not in self._centered_in_time:
+            features = self.features(space)
+            features = full_precision(features[1:] if skip_first_step else features).transpose(0, 1)
+            self._centered_in_time[key] = features - features.mean(dim=-2, keepdim=True)
+        return self._centered_in_time[key]
+
 
 class Term(nn.Module, ABC):
     """Abstract: one term of a method's loss, written for one job.
@@ -102,6 +141,7 @@ class Term(nn.Module, ABC):
     smallest_batch: int = 1  # 2 if the term compares the sequences of a batch
     fewest_frames: int = 1  # 2 or more if the term compares the frames of a sequence
     infers_actions: bool = False  # the term is the mean squared error of inferred actions
+    num_normals: int = 0  # standard normals that a batch's value needs; may depend on sizes, known after ``build``
     sees_all_frames: bool = True  # False: the term needs encodings only of the frames from which predictions start
 
     coeff: Tensor | None  # []
@@ -175,6 +215,27 @@ class CenteredTerm(Term):
     @abstractmethod
     def of_centered(self, centered: Tensor) -> Tensor:
         """The unweighted loss. centered: [T or T-1, B, F], in single precision; returns []."""
+
+
+class TimeCenteredTerm(Term):
+    """Abstract: a term computed from each sequence's features minus their mean over the sequence's frames."""
+
+    fewest_frames = 2
+
+    def __init__(self, *, coeff: float | None, space: str, skip_first_step: bool) -> None:
+        """Arguments as for :class:`CenteredTerm`."""
+        super().__init__(coeff=coeff)
+        self.space = check_space(space)
+        self.skip_first_step = check_flag("skip_first_step", skip_first_step)
+        self.fewest_frames = 3 if skip_first_step else 2
+
+    def forward(self, embeddings: Embeddings) -> Tensor:
+        with torch.autocast(embeddings.encodings.device.type, enabled=False):
+            return self.of_centered(embeddings.centered_in_time(self.space, skip_first_step=self.skip_first_step))
+
+    @abstractmethod
+    def of_centered(self, centered: Tensor) -> Tensor:
+        """The unweighted loss. centered: [B, T or T-1, F], in single precision; returns []."""
 
 
 def check_space(space: str) -> Space:

@@ -56,7 +56,7 @@ class NTXent(Term):
 
     def forward(self, embeddings: Embeddings) -> Tensor:
         predicted = full_precision(embeddings.project_predictions())
-        targets = full_precision(embeddings.projections[1:])
+        targets = full_precision(embeddings.target_projections[1:])
         if self.normalize_embeddings:
             predicted, targets = F.normalize(predicted, dim=-1), F.normalize(targets, dim=-1)
         with torch.autocast(predicted.device.type, enabled=False):

@@ -18,7 +18,9 @@ def prediction_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 class Prediction(Term):
-    """``prediction_loss`` of the predictions of z_1 ... z_{T-1}; the gradient also flows into the targets.
+    """``prediction_loss`` of the predictions of z_1 ... z_{T-1}.
+
+    The gradient also flows into the targets, unless they are those of an averaged encoder.
 
     Args:
         coeff: as for :class:`Term`.
@@ -32,6 +34,6 @@ class Prediction(Term):
 
     def forward(self, embeddings: Embeddings) -> Tensor:
         if not self.after_projector:
-            return prediction_loss(embeddings.predictions, embeddings.encodings[1:])
-        targets = embeddings.projections[1:]
+            return prediction_loss(embeddings.predictions, embeddings.targets[1:])
+        targets = embeddings.target_projections[1:]
         return prediction_loss(embeddings.project_predictions(), targets)

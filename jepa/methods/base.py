@@ -79,6 +79,29 @@ class Method(nn.Module, ABC):
         batch: [T, B, ...]. latent_noise: from ``draw_latent_noise``.
         """
 
+    def encode_batch(self, batch: Batch) -> Tensor:
+        """The embeddings that ``forward`` computes its losses from, [S, B, D]; see :meth:`contributions`."""
+        raise NotImplementedError
+
+    def contributions(self, encodings: Tensor, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        """What each term adds to the total loss, by name, each []; it is differentiated with respect to ``encodings``.
+
+        Args:
+            encodings: from ``encode_batch``.
+            batch, latent_noise: as for ``forward``.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_contributions(self) -> bool:
+        """Whether the method has ``encode_batch`` and ``contributions``, from which gradient norms are logged."""
+        return type(self).contributions is not Method.contributions
+
+    @property
+    def has_after_step(self) -> bool:
+        """Whether ``after_step`` does anything; a pack calls it for each job only then."""
+        return type(self).after_step is not Method.after_step
+
     def after_step(self) -> None:
         """Update buffers in place after the optimizer's step, for example averaged weights.
 

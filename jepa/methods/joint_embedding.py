@@ -8,10 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from jepa.errors import ConfigError, check_choice
-from jepa.losses.base import Embeddings, Sizes, Term
+from jepa.errors import ConfigError, check_choice, check_number
+from jepa.losses.base import Embeddings, Sizes, Target, Term
 from jepa.losses.location import Location
 from jepa.methods.base import EncoderFactory, Method, PredictorFactory, ProjectorFactory
+from jepa.models.average import AveragedCopy
 from jepa.models.heads import IdentityProjector
 from jepa.models.inputs import INPUTS, first_input, inputs, num_inputs
 from jepa.types import Batch, DataShapes, Losses, Rollout
@@ -29,6 +30,10 @@ class JointEmbedding(Method):
         input: what the encoder is shown, see :func:`jepa.models.inputs.inputs`. A frame without an input is
             not encoded; predictions, losses and probes start from the first frame with an input.
         terms: the loss terms by name, in order. Without terms nothing is trained.
+        target_decay: None: terms compare predictions with the encodings. A number: with the encodings, without a
+            gradient, of a copy of encoder and projector whose weights are a moving average; this share of the average
+            is kept at each step. 0: the copy is the network itself, so that only the gradient is stopped.
+            Source: Grill et al. 2020 (arXiv 2006.07733), eq. 1.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class JointEmbedding(Method):
         projector: ProjectorFactory | None = None,
         terms: Mapping[str, Term],
         input: str = "frames",
+        target_decay: float | None = None,
     ) -> None:
         super().__init__(shapes=shapes)
         self.input = check_choice("model.input", input, INPUTS)
@@ -55,10 +61,16 @@ class JointEmbedding(Method):
         sizes = Sizes(shapes, size, self.projector.output_size)
         self.terms = built_terms(terms, sizes, first_frame=self.first_frame)
         self.hyperparameter_names = term_hyperparameters(self.terms)
+        self.target = None if target_decay is None else self._averaged(target_decay)
         if terms and not self.terms:
             raise ConfigError("model: every coefficient is 0; at least one term must have a weight")
         self.trainable = bool(self.terms)
         self.sees_all_frames = any(term.sees_all_frames for term in self.terms.values())
+
+    def _averaged(self, decay: float) -> AveragedNetworks:
+        check_number("model.target_decay", decay, minimum=0, maximum=1)
+        self.hyperparameter_names = (*self.hyperparameter_names, "target_decay")
+        return AveragedNetworks(self.encoder, self.projector, decay=decay)
 
     @property
     def first_frame(self) -> int:
@@ -78,8 +90,11 @@ class JointEmbedding(Method):
 
         The encoding of the first frame with an input also stands in the place of a frame before it.
         """
+        return self._encode(self.encoder, states)
+
+    def _encode(self, encoder: nn.Module, states: Tensor) -> Tensor:
         shown = inputs(states, self.input)
-        encodings: Tensor = self.encoder(shown.flatten(0, 1)).reshape(*shown.shape[:2], -1)
+        encodings: Tensor = encoder(shown.flatten(0, 1)).reshape(*shown.shape[:2], -1)
         return torch.cat([encodings[:1], encodings]) if self.first_judged else encodings
 
     def predict(self, encodings: Tensor, actions: Tensor) -> Tensor:
@@ -96,9 +111,23 @@ class JointEmbedding(Method):
         encodings = self.encode(states)
         return Rollout(encodings, self.predict(encodings, actions))
 
+    def draw_latent_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor | None:
+        """[N]: for the terms that ask for random numbers."""
+        count = num_normals(self.terms)
+        return torch.randn(count, generator=generator, device=device) if count else None
+
     def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
-        shown = batch.states if self.sees_all_frames else batch.states[: self.context_frames]
-        encodings, predictions = self.rollout(shown, batch.actions)
+        values = self._values(self.encode_batch(batch), batch, latent_noise)
+        return Losses(weighted_sum(self.terms, values), values)
+
+    def encode_batch(self, batch: Batch) -> Tensor:
+        return self.encode(batch.states if self.sees_all_frames else batch.states[: self.context_frames])
+
+    def contributions(self, encodings: Tensor, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        return weighted(self.terms, self._values(encodings, batch, latent_noise))
+
+    def _values(self, encodings: Tensor, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        """The unweighted terms by name, each []."""
         first = self.first_frame
 
         def predict(actions: Tensor) -> Tensor:
@@ -106,13 +135,28 @@ class JointEmbedding(Method):
 
         embeddings = Embeddings(
             encodings=encodings[first:],
-            predictions=predictions[first:],
+            predictions=self.predict(encodings, batch.actions)[first:],
             batch=batch.from_frame(first),
             projector=self.projector,
             predict=predict,
+            normals=latent_noise,
+            target=self._target_of(batch.states),
         )
-        values = {name: term(embeddings) for name, term in self.terms.items()}
-        return Losses(weighted_sum(self.terms, values), values)
+        return {name: term(embeddings) for name, term in self.terms.items()}
+
+    def _target_of(self, states: Tensor) -> Target | None:
+        """What the averaged networks make of the frames [T, B, C, H, W], from ``first_frame`` on; None without them."""
+        if self.target is None:
+            return None
+        return Target(self._encode(self.target.encoder, states)[self.first_frame :], self.target.projector)
+
+    @property
+    def has_after_step(self) -> bool:
+        return self.target is not None
+
+    def after_step(self) -> None:
+        if self.target is not None:
+            self.target.follow(self.encoder, self.projector)
 
     def seen(self, states: Tensor) -> Tensor:
         shown = inputs(states, self.input)
@@ -183,6 +227,21 @@ class JointEmbedding(Method):
         return self.location_head.predict_locations(self._trajectory(rollout))
 
 
+class AveragedNetworks(nn.Module):
+    """Copies of an encoder and a projector whose weights are moving averages of theirs."""
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module, *, decay: float) -> None:
+        """decay: share of the average that a step keeps."""
+        super().__init__()
+        self.encoder = AveragedCopy(encoder, decay=decay)
+        self.projector = AveragedCopy(projector, decay=decay)
+
+    def follow(self, encoder: nn.Module, projector: nn.Module) -> None:
+        """Move the averages towards the present weights."""
+        self.encoder.follow(encoder)
+        self.projector.follow(projector)
+
+
 def built_terms(terms: Mapping[str, Term], sizes: Sizes, *, first_frame: int = 0) -> nn.ModuleDict:
     """The terms with a coefficient other than 0, in order, with their networks built.
 
@@ -214,12 +273,22 @@ def smallest_batch(terms: nn.ModuleDict) -> int:
     return max((cast(Term, term).smallest_batch for term in terms.values()), default=1)
 
 
+def num_normals(terms: nn.ModuleDict) -> int:
+    """How many standard normals a batch's terms need; they share them."""
+    return max((cast(Term, term).num_normals for term in terms.values()), default=0)
+
+
 def term_weights(terms: nn.ModuleDict) -> dict[str, str]:
     """The weight of each term in the loss, as text."""
     return {name: cast(Term, term).weight_in_words() for name, term in terms.items()}
 
 
+def weighted(terms: nn.ModuleDict, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The terms' values times their coefficients, each []."""
+    return {name: cast(Term, terms[name]).weighted(value) for name, value in values.items()}
+
+
 def weighted_sum(terms: nn.ModuleDict, values: Mapping[str, Tensor]) -> Tensor:
     """The sum of the terms' values times their coefficients, []."""
-    weighted = [cast(Term, terms[name]).weighted(value) for name, value in values.items()]
-    return torch.stack(weighted).sum() if len(weighted) > 1 else weighted[0]
+    parts = list(weighted(terms, values).values())
+    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]

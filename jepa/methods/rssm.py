@@ -11,7 +11,15 @@ from jepa.errors import ConfigError
 from jepa.losses.base import Embeddings, Sizes, Term
 from jepa.losses.reconstruction import DecoderFactory
 from jepa.methods.base import EncoderFactory, Method
-from jepa.methods.joint_embedding import built_terms, smallest_batch, term_hyperparameters, term_weights, weighted_sum
+from jepa.methods.joint_embedding import (
+    built_terms,
+    num_normals,
+    smallest_batch,
+    term_hyperparameters,
+    term_weights,
+    weighted,
+    weighted_sum,
+)
 from jepa.models.heads import IdentityProjector
 from jepa.models.rssm import Gaussian, Posterior, Transition, kl_divergence
 from jepa.types import Batch, DataShapes, Losses, Rollout
@@ -67,8 +75,24 @@ class RSSM(Method):
         self.projector = IdentityProjector(embedding_size=size)
 
     def draw_latent_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
-        """[2T-1, B, D]: for s_0, then for each t >= 1 for the samples of prior and posterior."""
-        return self._normals(2 * self.shapes.num_steps - 1, generator, batch_size, device)
+        """[2T-1, B, D]: for s_0, then for each t >= 1 for the samples of prior and posterior.
+
+        If terms ask for random numbers, these follow, and the tensor is flat: [(2T-1)·B·D + N].
+        """
+        noise = self._normals(2 * self.shapes.num_steps - 1, generator, batch_size, device)
+        count = num_normals(self.terms)
+        if not count:
+            return noise
+        return torch.cat([noise.flatten(), torch.randn(count, generator=generator, device=device)])
+
+    def _parted(self, latent_noise: Tensor | None, batch_size: int) -> tuple[Tensor, Tensor | None]:
+        """The normals of the samples [2T-1, B, D], and those of the terms [N], of :meth:`draw_latent_noise`."""
+        assert latent_noise is not None, "RSSM needs what draw_latent_noise gives"
+        count = num_normals(self.terms)
+        if not count:
+            return latent_noise, None
+        samples = latent_noise[:-count].view(2 * self.shapes.num_steps - 1, batch_size, -1)
+        return samples, latent_noise[-count:]
 
     def draw_rollout_noise(self, generator: torch.Generator, batch_size: int, device: torch.device) -> Tensor:
         """[T-1, B, D]: for the samples s_0 ... s_{T-2} of the prior."""
@@ -76,8 +100,19 @@ class RSSM(Method):
 
     def forward(self, batch: Batch, latent_noise: Tensor | None = None) -> Losses:
         """Terms: ``reconstruction``, the sum of MSEs / (T-1); ``kl``, the mean over t >= 1 without ``free_nats``."""
-        assert latent_noise is not None, "RSSM needs what draw_latent_noise gives"
-        encodings = self._encode(batch.states)
+        return self._evaluate(self.encode_batch(batch), batch, latent_noise)[0]
+
+    def encode_batch(self, batch: Batch) -> Tensor:
+        return self._encode(batch.states)
+
+    def contributions(self, encodings: Tensor, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        return self._evaluate(encodings, batch, latent_noise)[1]
+
+    def _evaluate(
+        self, encodings: Tensor, batch: Batch, latent_noise: Tensor | None
+    ) -> tuple[Losses, dict[str, Tensor]]:
+        """The losses, and what each term adds to the total."""
+        latent_noise, normals = self._parted(latent_noise, batch.states.shape[1])
         first = self.predictor.prior(encodings[0])
         first_sample = self._carried(first.sample(latent_noise[0]))
         beliefs, posterior = self.filter(encodings, batch.actions, first_sample, latent_noise[2::2])
@@ -90,23 +125,21 @@ class RSSM(Method):
         error = (images.to(batch.states.dtype) - batch.states).square().mean()
         reconstruction = error * (num_steps / (num_steps - 1))
         kl = kl_divergence(prior, posterior).mean(dim=(1, 2))  # [T-1]
-        total = reconstruction + torch.maximum(kl, self.free_nats).mean()
-        losses = Losses(total, {"reconstruction": reconstruction, "kl": kl.mean()})
+        own = {"reconstruction": reconstruction, "kl": torch.maximum(kl, self.free_nats).mean()}
+        losses = Losses(own["reconstruction"] + own["kl"], {"reconstruction": reconstruction, "kl": kl.mean()})
         if not self.terms:
-            return losses
+            return losses, own
         embeddings = Embeddings(
             encodings=encodings,
             predictions=beliefs,
             batch=batch,
             projector=self.projector,
             predict=lambda actions: self.filter(encodings, actions, first_sample, latent_noise[2::2])[0],
+            normals=normals,
         )
-        return self._with_terms(losses, embeddings)
-
-    def _with_terms(self, losses: Losses, embeddings: Embeddings) -> Losses:
-        """``losses`` plus the further terms."""
         values = {name: term(embeddings) for name, term in self.terms.items()}
-        return Losses(losses.total + weighted_sum(self.terms, values), {**losses.terms, **values})
+        total = losses.total + weighted_sum(self.terms, values)
+        return Losses(total, {**losses.terms, **values}), {**own, **weighted(self.terms, values)}
 
     @property
     def smallest_batch(self) -> int:
@@ -136,7 +169,7 @@ class RSSM(Method):
 
     def reconstructions(self, states: Tensor, actions: Tensor, latent_noise: Tensor | None) -> dict[str, Tensor]:
         """From samples of the posterior, which sees every frame, and of the prior in open loop, which sees frame 0."""
-        assert latent_noise is not None, "RSSM needs what draw_latent_noise gives"
+        latent_noise, _ = self._parted(latent_noise, states.shape[1])
         encodings = self._encode(states)
         first = self.predictor.prior(encodings[0]).sample(latent_noise[0])
         beliefs, posterior = self.filter(encodings, actions, first, latent_noise[2::2])

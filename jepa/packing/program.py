@@ -232,7 +232,7 @@ class _Jobs:
 
     def __init__(self, program: PackedProgram) -> None:
         self._program = program
-        self._has_after_step = type(program.template).after_step is not Method.after_step
+        self._has_after_step = program.template.has_after_step
         self.losses: Callable[..., Losses] = self._losses
 
     def _losses(self, state: dict[str, Tensor], batch: Batch, latent_noise: Tensor | None) -> Losses:
