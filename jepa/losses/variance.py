@@ -8,14 +8,21 @@ from torch.nn import functional as F
 from jepa.losses.base import CenteredTerm
 
 
-def variance_loss(centered: Tensor) -> Tensor:
-    """Mean over features and time steps of relu(1 - sqrt(Var + 1e-4)), Var unbiased over the batch.
+def variance_loss(centered: Tensor, *, target: Tensor | float = 1, freedom: int | None = None) -> Tensor:
+    """Mean over features and time steps of relu(target - sqrt(Var + 1e-4)), Var unbiased over the batch.
 
-    centered: [T, B, F], each feature's mean over the batch removed; returns [].
+    Args:
+        centered: [T, B, F], each feature's mean over the batch removed.
+        target: the standard deviation below which a feature is penalised, [].
+        freedom: divides the sum of squares; None: B - 1.
+
+    Returns:
+        [].
+
     Source: Bardes et al. 2022 (arXiv 2105.04906), eq. 1-2.
     """
-    variance = centered.square().sum(dim=-2) / (centered.shape[-2] - 1)
-    return F.relu(1 - (variance + 1e-4).sqrt()).mean()
+    variance = centered.square().sum(dim=-2) / (centered.shape[-2] - 1 if freedom is None else freedom)
+    return F.relu(target - (variance + 1e-4).sqrt()).mean()
 
 
 class Variance(CenteredTerm):
