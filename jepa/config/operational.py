@@ -7,6 +7,7 @@ OPERATIONAL_KEYS = frozenset(
     {
         "checkpoint",
         "choices",
+        "benchmark",  # the group sets other keys; its name alone changes nothing
         "device",
         "dry_run",
         "extensions",
@@ -42,7 +43,7 @@ OPERATIONAL_NESTED_KEYS = frozenset(
 )
 
 # Operational keys that name what other keys of the science set. Tables and figures show them.
-NAMING_KEYS = frozenset({"left_out", "scale"})
+NAMING_KEYS = frozenset({"benchmark", "left_out", "scale"})
 
 # Keys that later versions added, with the value at which a run is what it was without the key. At this value a key is
 # not part of the hash, so that runs of earlier versions keep their hash.

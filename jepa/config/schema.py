@@ -62,6 +62,7 @@ class RunConfig:
 
     seed: int
     device: str
+    benchmark: str | None
     scale: str | None
     left_out: str | None
     precision: str

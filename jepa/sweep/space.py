@@ -22,6 +22,7 @@ from jepa.sweep.arguments import Arguments, bare
 from jepa.sweep.points import flat, override_value
 
 EVERY_MODEL = "any"
+OTHER_MODELS = "other"
 _RANGE_KEYS = ("low", "high", "log", "step", "int")
 
 Space = dict[str, BaseDistribution]
@@ -34,17 +35,19 @@ def build_space(spaces: Mapping[str, Any], model: str, arguments: Arguments) -> 
     replace the dimension.
 
     Args:
-        spaces: the sweep file's ``space``: dimensions by model; those under ``any`` hold for all models.
+        spaces: the sweep file's ``space``: dimensions by model; those under ``any`` hold for all models, those under
+            ``other`` for models without an entry of their own.
         model: the option chosen for the group ``model``.
         arguments: the command line.
 
     Raises:
         ConfigError: there is no dimension, or a dimension is invalid.
     """
-    models = [name for name in spaces if name != EVERY_MODEL]
-    if models and model not in models and not arguments.intervals:
+    models = [name for name in spaces if name not in (EVERY_MODEL, OTHER_MODELS)]
+    if models and model not in models and OTHER_MODELS not in spaces and not arguments.intervals:
         raise choice_error("sweep.space has dimensions by model, for model", model, models)
-    known = {**_dimensions(spaces, EVERY_MODEL), **_dimensions(spaces, model)}
+    own = model if model in spaces else OTHER_MODELS
+    known = {**_dimensions(spaces, EVERY_MODEL), **_dimensions(spaces, own)}
     fixed = {bare(key) for key in arguments.fixed}
     space = {key: dimension(key, value) for key, value in known.items() if key not in fixed}
     for key, values in arguments.axes.items():

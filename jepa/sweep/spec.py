@@ -22,7 +22,7 @@ from jepa.sweep.arguments import Arguments, bare
 from jepa.sweep.leaving_out import COLLECTIONS
 from jepa.sweep.points import override_value, short
 
-TOP_GROUPS = ("dataset", "logger", "model", "optimizer", "probe", "scale", "trainer")
+TOP_GROUPS = ("benchmark", "dataset", "logger", "model", "optimizer", "probe", "scale", "trainer")
 _NAME_LENGTH = 60
 _WORD = r"[\w+=,@-][\w.+=,@-]*"
 
