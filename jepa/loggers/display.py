@@ -15,6 +15,7 @@ from jepa.errors import check_choice
 from jepa.estimate import PROBE_SHARE, Costs, Running, Workload, clock, running_seconds, select
 from jepa.loggers.base import Logger, RunInfo
 from jepa.results.reference import HARDLY, reference_of
+from jepa.results.verdict import learnt_lines
 from jepa.terminal import Screen
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"no verdict: {result['verdict_reason']}")
     if result.get("training") == HARDLY:
         lines.append(f"{HARDLY}: the encoder's weights moved by {metrics['weights_moved']:.2g} of their norm")
-    return lines
+    learnt = learnt_lines({**result, "reference": reference})
+    return [*lines, *([f"learnt: {learnt[0]}", *learnt[1:]] if learnt else [])]
 
 
 class _Row(NamedTuple):

@@ -23,6 +23,7 @@ _DIGITS = range(3, 7)  # significant digits of a setting: the fewest that distin
 _FIRST_TO_GO = ("epochs_trained", "encoder_rmse_px")  # dropped early if the terminal is too narrow
 _LAST_TO_GO = (*METRICS[:1], "verdict", "status", COUNT, UNFINISHED, "seed", "model", "folder")
 _STYLES = {"tracks": "green", "knows only the start": "yellow", "ignores the dot": "red", "hardly trained": "red"}
+_STYLES |= {"found": "red", "not found": "green"}
 
 
 def format_number(value: float) -> str:

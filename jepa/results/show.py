@@ -13,6 +13,7 @@ from jepa.results.records import ResultsError, Run
 from jepa.results.reference import HARDLY, levels, run_reference
 from jepa.results.render import format_cell
 from jepa.results.tables import METRICS
+from jepa.results.verdict import FIELDS, learnt_lines
 from jepa.store.layout import RUN_LOG
 
 _FIRST = (
@@ -33,7 +34,7 @@ _FIRST = (
     "code_fingerprint",
 )
 _ELSEWHERE = frozenset(
-    {"command", "error", "remedy", "verdict", "verdict_reason", "reference", "warnings", "sweep", "format"}
+    {"command", "error", "remedy", "verdict", "verdict_reason", "reference", "warnings", "sweep", "format", *FIELDS}
 )
 
 
@@ -62,6 +63,7 @@ def run_lines(run: Run, axes: Sequence[str]) -> list[str]:
     """All data of one run, as lines. axes: the keys in which the runs of its sweep differ."""
     lines = [f"{run.name}: {run.status}{_verdict_words(run)}"]
     lines += [f"warning: {text}" for text in warnings_of(run)]
+    lines += learnt_lines({**run.fields, "metrics": run.metrics, "reference": run_reference(run)})
     lines.append("")
     facts: dict[str, Any] = {"folder": run.folder}
     facts.update((key, run.fields[key]) for key in _FIRST if key in run.fields)

@@ -11,6 +11,7 @@ from jepa.results.axes import Point, axis_value, group_runs
 from jepa.results.intervals import Summary, summarize
 from jepa.results.records import STATUSES, ResultsError, Run
 from jepa.results.reference import HARDLY
+from jepa.results.verdict import FIELDS
 from jepa.store.result import is_number
 
 METRICS = ("prediction_rmse_px", "encoder_rmse_px")
@@ -18,7 +19,7 @@ COUNT = "n"
 UNFINISHED = "unfinished"
 _NUMBERS = frozenset({"objective", "epochs_trained"})
 _MAXIMISED = frozenset({"sequences_per_second"})
-_AT_THE_END = frozenset({"verdict", "training"})
+_AT_THE_END = frozenset({"verdict", "training", *FIELDS})
 _MOST_WORDS = 4
 
 Cell = Any  # Summary, number, str, bool or None
@@ -215,7 +216,7 @@ def _shown_metrics(runs: Sequence[Run], metrics: frozenset[str]) -> tuple[str, .
 
 
 def _verdict(runs: Sequence[Run]) -> tuple[str, ...]:
-    verdict = ("verdict",) if any(run.fields.get("verdict") for run in runs) else ()
+    verdict = tuple(name for name in ("verdict", *FIELDS) if any(run.fields.get(name) for run in runs))
     return (*verdict, "training") if any(run.fields.get("training") == HARDLY for run in runs) else verdict
 
 

@@ -22,6 +22,7 @@ from jepa.probes.report import FloatArray
 from jepa.provenance import made_by, other_code, timestamp
 from jepa.results.backend import prepare_matplotlib
 from jepa.results.reference import training_words, verdict
+from jepa.results.verdict import background_words, shortcut_words
 from jepa.seeding import generator
 from jepa.store import checkpoint, layout
 from jepa.store.metrics import read_metrics
@@ -308,6 +309,8 @@ class RunState:
             "objective_metric": plan.config.objective,
             "verdict": words,
             "verdict_reason": no_verdict,
+            "background": background_words(metrics),
+            "shortcut": shortcut_words(metrics),
             "training": training_words(metrics),
             "warnings": list(self._warnings),
             "metrics": metrics,
