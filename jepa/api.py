@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jepa.data.environment import Environment
     from jepa.data.normalization import Normalizer
     from jepa.methods.base import Method
+    from jepa.planning.planner import Planned, Planner
     from jepa.probes.targets.base import ProbeTarget
     from jepa.training.plan import Plan
     from jepa.types import Batch
@@ -209,6 +210,27 @@ class Run:
             noise = self.model.draw_rollout_noise(source, frames.shape[1], self.device)
             encodings, predictions = self.model.rollout(frames.to(self.device), actions.to(self.device), noise)
         return encodings.float(), predictions.float()
+
+    def check_planner(self, planner: Planner) -> None:
+        """Raise ConfigError if ``planner`` cannot plan with this run."""
+        planner.check(self._plan.dataset, self.model, str(self.folder))
+
+    def planned(self, planner: Planner, settings: Mapping[str, Any]) -> Planned:
+        """Plan with the run's model, on ``device``.
+
+        planner, settings: from ``jepa.prepare.make_planner(["plan=cem"])``.
+
+        Raises:
+            ConfigError: this run cannot be planned with.
+        """
+        from dataclasses import replace
+
+        from jepa.training.planning import plan_with
+
+        path = self.folder / layout.PROBE
+        maps = checkpoint.load(path) if path.is_file() else None
+        plan = replace(self._plan, device=self.device)
+        return plan_with(planner, settings, plan, self.model, self.environment.normalizer, maps)
 
     def probe(self, target: str = "location") -> ProbeMaps:
         """The probes that the run was judged with, for one target.

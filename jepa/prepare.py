@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,9 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from jepa.config.arguments import prepare as prepare_words
 from jepa.config.check import check_open, qualified, references
-from jepa.config.compose import TRUSTED_TARGETS, check_closed, config_hash, resolved, scientific_config
+from jepa.config.compose import TRUSTED_TARGETS, check_closed, compose, config_hash, resolved, scientific_config
 from jepa.config.conditions import condition_nodes, in_condition, training_node
 from jepa.config.extensions import whitelist
 from jepa.config.messages import one_line
@@ -34,6 +35,10 @@ from jepa.models.heads import Projector
 from jepa.models.predictors import Predictor
 from jepa.optim.base import Optimizer
 from jepa.optim.schedules import Schedule
+from jepa.planning.costs import Cost
+from jepa.planning.planner import Planner
+from jepa.planning.report import METRIC_NAMES
+from jepa.planning.solvers.base import Solver
 from jepa.probes import Probe
 from jepa.probes.conditions import condition_metric_names
 from jepa.probes.targets.base import ProbeTarget
@@ -57,6 +62,9 @@ BASES: dict[str, type] = {
     "probe": Probe,
     "probe.targets": ProbeTarget,
     "logger": Logger,
+    "plan": Planner,
+    "plan.cost": Cost,
+    "plan.solver": Solver,
 }
 MAX_PARAMETERS = 2**31  # with gradients and the optimizer's state, such a model takes 26 to 34 GB
 MAX_STEPS = 10**8  # training takes years, and the table of learning rates would fill the memory
@@ -96,6 +104,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         conditions=_conditions(plain, dataset.shapes),
         optimizer=_component(plain, "optimizer"),
         probe=probe,
+        planner=None if config.plan is None else _component(plain, "plan"),
         loggers=[logger for logger in _component(plain, "logger").values() if logger is not None],
         build_method=lambda: make_method(plain, referred, dataset.shapes),
         short_keys=frozenset(referred.values()),
@@ -130,6 +139,8 @@ def check_model(plan: Plan) -> int:
         _check_schedule(plan, num_steps)
     if plan.config.init_from is not None:
         checkpoint.check_initial_model(Path(plan.config.init_from), method.state_dict())
+    if plan.planner is not None:
+        plan.planner.check(plan.dataset, method, f"model={plan.config.choices.get('model')}")
     _check_batch(plan, method)
     _check_metrics(plan, method)
     return num_parameters
@@ -161,11 +172,18 @@ def _check_metrics(plan: Plan, method: Method) -> None:
     losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
     errors = [*plan.probe.metric_names, *(["head_rmse_px"] if method.has_location_head else [])]
     errors += condition_metric_names(plan.conditions)
+    planned = [] if plan.planner is None else METRIC_NAMES
+    _refuse_success(plan.config.objective)
     terms_known = bool(method.loss_weights()) or not trained
-    _check_metric("objective", plan.config.objective, [*errors, *losses, "train_seconds"], terms_known)
+    _check_metric("objective", plan.config.objective, [*errors, *losses, *planned, "train_seconds"], terms_known)
     watched = getattr(plan.on_probe, "objective", None)
     if isinstance(watched, str):
         _check_metric("on_probe.objective", watched, [*errors, *losses], terms_known)
+
+
+def _refuse_success(name: str) -> None:
+    if name.startswith("planning_success"):
+        raise ConfigError(f"objective={name}: an objective is minimised; take planning_failure, which is 1 - success")
 
 
 def _check_metric(key: str, name: str, measured: list[str], terms_known: bool) -> None:
@@ -203,6 +221,20 @@ def make_loggers(plan: Plan) -> list[Logger]:
     """The loggers of the run: its files, then the screen, then the loggers that ``logger=`` chose."""
     screen = [] if plan.config.progress == "none" else [ProgressDisplay(mode=plan.config.progress)]
     return [FilesLogger(), *screen, *plan.loggers]
+
+
+def make_planner(overrides: Sequence[str]) -> tuple[Planner, dict[str, Any]]:
+    """The planner of a command such as ``["plan=cem", "plan.num_episodes=50"]``, and its configuration.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    cfg = compose(prepare_words(list(overrides)), with_hydra=True)
+    check_closed(cfg)
+    plain = resolved(cfg)
+    check_open(plain, BASES, references(cfg, "model"))
+    planner: Planner = _component(plain, "plan")
+    return planner, plain["plan"]
 
 
 def resolve_device(name: str) -> torch.device:

@@ -23,8 +23,8 @@ NAMED_GROUPS = {"model.terms": "model/term", "dataset.distractors": "dataset/dis
 # Maps a configuration key to a base class. The component at this key must derive from it; at a key of COLLECTIONS, each
 # entry must. ``jepa.prepare`` provides the mapping, because this module must not import the components.
 Bases = Mapping[str, type]
-OPTIONAL = ("dataset.texture",)  # components that may be null
-OPEN_NODES = ("dataset", "optimizer", "model", "probe", "logger")
+OPTIONAL = ("dataset.texture", "plan")  # components that may be null
+OPEN_NODES = ("dataset", "optimizer", "model", "probe", "logger", "plan")
 _CONTROL_KEYS = frozenset({"_target_", "_partial_"})
 _ABSENT = object()
 _KEY_IN_MESSAGE = re.compile(r"^(?P<key>\w+)=")
@@ -50,6 +50,8 @@ def check_open(plain: Mapping[str, Any], bases: Bases, references: Mapping[str, 
         except ConfigError as error:
             raise in_condition(error, condition) from error
     for name in OPEN_NODES:
+        if plain[name] is None and name in OPTIONAL:
+            continue
         for path, group in NAMED_GROUPS.items():
             if group.replace("/", ".").removeprefix(f"{name}.") in plain[name]:
                 raise needs_name(path, group)

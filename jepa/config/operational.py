@@ -49,6 +49,7 @@ NAMING_KEYS = frozenset({"benchmark", "left_out", "scale"})
 # not part of the hash, so that runs of earlier versions keep their hash.
 NEUTRAL_VALUES: dict[str, object] = {
     "model.input": "frames",
+    "plan": None,
     "probe.judge_stream": "test",
     "dataset.eval": {},
 }

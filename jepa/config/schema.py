@@ -89,6 +89,7 @@ class RunConfig:
     optimizer: dict[str, Any]
     model: dict[str, Any]
     probe: dict[str, Any]
+    plan: dict[str, Any] | None
 
     def __post_init__(self) -> None:
         check_count("seed", self.seed, minimum=0, maximum=2**63 - 1)

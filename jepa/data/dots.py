@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -13,6 +15,7 @@ from jepa.data.area import Area
 from jepa.data.distractors.base import Distractor, Extent
 from jepa.data.draws import MOTION, Coefficients, Streams
 from jepa.data.environment import Environment
+from jepa.data.motion import shortened
 from jepa.data.normalization import Normalizer, identity_normalizer
 from jepa.data.overlays import chosen_texture, published_overlays
 from jepa.data.reference import reference_lines
@@ -121,6 +124,11 @@ class DotWorld(Environment):
     @abstractmethod
     def action_std(self) -> float:
         """Standard deviation of each coordinate of a moving dot's actions, px; the mean is 0."""
+
+    @property
+    def action_limit(self) -> float:
+        """The length of the longest action, px. By default that of actions whose length is uniform from 0."""
+        return math.sqrt(6) * self.action_std
 
     @property
     @abstractmethod
@@ -267,6 +275,8 @@ class DotWorld(Environment):
         overlays: Mapping[str, Any],
         coefficients: Coefficients,
         normalizer: Normalizer,
+        *,
+        alone: bool = False,
     ) -> Tensor:
         """Noisy normalised frames [T, B, C, H, W] of dots at ``locations`` [T, B, K, 2], px, in ``layouts`` [B, L].
 
@@ -274,10 +284,13 @@ class DotWorld(Environment):
         dots. The factors of the images are divided by std, because they are smaller than the images.
 
         overlays: as in :class:`DotDraws`.
+        alone: m is the brightest pixel that a dot can have, so that a frame does not depend on the other frames. In a
+          training batch, m is lower by less than one per cent.
         """
         columns, rows = gaussian_profiles(locations, self.image_size, self.dot_std)
         gain = 1 / normalizer.state_std + self.overlays.nothing(coefficients)
-        unit = brightest(columns, rows) * gain  # m / std
+        peak = columns.new_tensor(1 / (2 * math.pi * self.dot_std**2)) if alone else brightest(columns, rows)
+        unit = peak * gain  # m / std
         num_summed = self.num_dots // self.channels  # images summed in a channel; each gets its share of the mean
         frames = (rows * gain).unsqueeze(-1) * columns.unsqueeze(-2)
         frames.sub_(normalizer.state_mean * gain / num_summed)
@@ -302,6 +315,20 @@ class DotWorld(Environment):
 
     def unnormalize_actions(self, actions: Tensor) -> Tensor:
         return actions * self.action_std if self.normalize else actions
+
+    def normalize_actions(self, actions: Tensor) -> Tensor:
+        """Convert actions [..., A] in px to a batch's ``actions``."""
+        return actions / self.action_std if self.normalize else actions
+
+    def shorten(self, actions: Tensor) -> Tensor:
+        """``actions`` [..., A], px; those longer than :attr:`action_limit` keep their direction and get this length."""
+        return shortened(actions, self.action_limit)
+
+    def lasting(self, num_steps: int) -> DotWorld:
+        """The same world with ``num_steps`` frames in a sequence."""
+        world = copy.copy(self)
+        world.num_steps = num_steps
+        return world
 
     def reference_lines(self) -> dict[str, Any]:
         def simulate(generator: torch.Generator, num_sequences: int) -> tuple[Tensor, Tensor]:

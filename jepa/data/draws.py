@@ -10,7 +10,7 @@ from torch import Tensor
 from jepa.errors import check_choice
 from jepa.seeding import generator
 
-JUDGING_PURPOSES = ("probe_judge", "plots")  # use test images; the others use training images
+JUDGING_PURPOSES = ("probe_judge", "plots", "planning")  # use test images; the others use training images
 PURPOSES = ("train", "probe_fit", "probe_validation", *JUDGING_PURPOSES, "normalization")
 MOTION = "motion"  # the name of the generator for motion
 

@@ -36,6 +36,13 @@ def sample_actions(mean_uniforms: Tensor, direction_uniforms: Tensor, length_uni
     return torch.stack((lengths * directions.cos(), lengths * directions.sin()), dim=-1)
 
 
+def shortened(actions: Tensor, limit: float) -> Tensor:
+    """``actions`` [..., A]; those longer than ``limit`` keep their direction and get this length."""
+    lengths = torch.linalg.vector_norm(actions, dim=-1, keepdim=True)
+    short: Tensor = actions * (limit / lengths.clamp(min=limit))
+    return short
+
+
 def von_mises_quantile(uniforms: Tensor, concentration: float = DIRECTION_CONCENTRATION) -> Tensor:
     """Quantiles of the von Mises distribution with mean 0, in rad, at ``uniforms``; the shape is kept.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from jepa.data.dots import DotWorld
-from jepa.data.motion import ACTION_STD, sample_actions
+from jepa.data.motion import ACTION_STD, MAX_STEP_PX, sample_actions
 
 
 class MovingDots(DotWorld):
@@ -18,6 +18,10 @@ class MovingDots(DotWorld):
     @property
     def action_std(self) -> float:
         return ACTION_STD
+
+    @property
+    def action_limit(self) -> float:
+        return MAX_STEP_PX
 
     @property
     def num_uniforms(self) -> int:

@@ -139,6 +139,24 @@ class Method(nn.Module, ABC):
         return copies.new_full((), torch.nan)
 
     @property
+    def predicts_actions_effects(self) -> bool:
+        """Whether :meth:`predict` is there and its predictions depend on the actions; planning needs this."""
+        return False
+
+    def predict(self, encodings: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Tensor:
+        """Predictions from encodings, as ``rollout`` makes them from frames.
+
+        Args:
+            encodings: of the first frames [``context_frames`` or more, B, D].
+            actions: [N, B, A], normalised; any number of steps.
+            latent_noise: from ``draw_rollout_noise``, for N steps or more.
+
+        Returns:
+            [N, B, D].
+        """
+        raise NotImplementedError(f"{type(self).__name__} predicts from frames only")
+
+    @property
     def has_location_head(self) -> bool:
         """Whether the method has a map of its own from embeddings to locations, ``predict_locations(rollout)``."""
         return False

@@ -97,7 +97,11 @@ class JointEmbedding(Method):
         encodings: Tensor = encoder(shown.flatten(0, 1)).reshape(*shown.shape[:2], -1)
         return torch.cat([encodings[:1], encodings]) if self.first_judged else encodings
 
-    def predict(self, encodings: Tensor, actions: Tensor) -> Tensor:
+    @property
+    def predicts_actions_effects(self) -> bool:
+        return self.predictor.uses_actions
+
+    def predict(self, encodings: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Tensor:
         """Predict z_1 ... z_{T-1}. encodings: [context_frames or more, B, D]; actions: [T-1, B, A].
 
         Returns:

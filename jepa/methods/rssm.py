@@ -155,6 +155,15 @@ class RSSM(Method):
         encodings = self._encode(states)
         return Rollout(encodings, self._open_loop(encodings[0], actions, latent_noise))
 
+    @property
+    def predicts_actions_effects(self) -> bool:
+        return True
+
+    def predict(self, encodings: Tensor, actions: Tensor, latent_noise: Tensor | None = None) -> Tensor:
+        """Beliefs, as :meth:`rollout` computes them."""
+        assert latent_noise is not None, "RSSM needs what draw_rollout_noise gives"
+        return self._open_loop(encodings[0].to(self.predictor.rnn.weight_hh.dtype), actions, latent_noise)
+
     def _open_loop(self, belief: Tensor, actions: Tensor, latent_noise: Tensor) -> Tensor:
         """Beliefs b_1 ... b_{T-1} [T-1, B, D] from b_0 [B, D], with samples of the prior that are never corrected."""
         beliefs = []

@@ -16,6 +16,7 @@ class Predictor(nn.Module, ABC):
     """Abstract: predicts from the encodings of frames 0 ... burn_in - 1 and the actions; it uses no later encodings."""
 
     burn_in: int = 1
+    uses_actions: bool = True  # False: predictions do not depend on the actions
 
     @abstractmethod
     def forward(self, encodings: Tensor, actions: Tensor) -> Tensor:
@@ -102,6 +103,8 @@ class MLPPredictor(Predictor):
 
 class IdentityPredictor(Predictor):
     """Repeats the encoding of frame 0: a baseline without a model of motion."""
+
+    uses_actions = False
 
     def __init__(self, *, embedding_size: int, action_size: int) -> None:
         super().__init__()

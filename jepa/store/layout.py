@@ -22,6 +22,7 @@ OUTPUT_LOG = "output.log"  # the printed output of a sweep's job
 LAST = "checkpoints/last.pt"
 PREVIOUS = "checkpoints/previous.pt"
 PROBE = "probe.pt"  # the fitted probes that judged the run
+PLANNING = "planning.json"  # what python -m jepa.plan found, by planner
 PLOTS = "plots"
 LOCK = ".lock"  # locked while a process works in the folder
 LEASE = ".lease"  # locked while a sweep's job runs; names the process that runs the job

@@ -16,6 +16,7 @@ from jepa.data.environment import Environment
 from jepa.loggers.base import Logger
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
+from jepa.planning.planner import Planner
 from jepa.probes import Probe
 from jepa.seeding import derive_seed
 
@@ -36,6 +37,7 @@ class Plan:
     conditions: Mapping[str, Environment]  # by name: the environments that the run is probed in besides its own
     optimizer: Optimizer
     probe: Probe
+    planner: Planner | None  # plans with the trained model
     loggers: Sequence[Logger]  # those of logger=; the loggers of files and screen are not among them
     build_method: Callable[[], Method]  # draws initial weights from torch's global generator
     short_keys: frozenset[str]  # short spellings of other keys, such as model.sim_coeff

@@ -219,6 +219,8 @@ class RunState:
         moved = weights_moved(self.plan, model)
         self.metrics.update({} if moved is None else {"weights_moved": moved})
         self._keep_maps(report)
+        if self.plan.planner is not None and not report.broken:
+            self._plan(report, model)
         if self.plan.config.plots:
             for path in self._draw(report, decode):
                 self._tell(lambda logger, path=path: logger.plot(path.stem, path))  # type: ignore[misc]
@@ -227,6 +229,20 @@ class RunState:
             self.finish("failed", error=error, reason="not_finite")
         else:
             self.finish("finished")
+
+    def _plan(self, report: ProbeReport, model: Mapping[str, Tensor]) -> None:
+        """Plan with the trained model; the numbers are metrics, and what moves them is the entry ``planning``."""
+        from jepa.training.planning import draw, plan_after_training
+
+        planned = plan_after_training(self.plan, model, self.normalizer, report.maps)
+        self.metrics.update(planned.metrics)
+        self._record("plan", planned.metrics)
+        self.record["planning"] = planned.record
+        for text in planned.record["warnings"]:
+            log.info("warning: %s", text)
+        if self.plan.config.plots:
+            for path in draw(self.plan.folder, planned):
+                self._tell(lambda logger, path=path: logger.plot(path.stem, path))  # type: ignore[misc]
 
     def _keep_maps(self, report: ProbeReport) -> None:
         """Save the fitted maps, with which ``run.probe`` reads locations out. Nothing else reads the file."""

@@ -26,11 +26,11 @@ LAYERS: list[list[set[str]]] = [
     [{"losses"}, {"optim"}],
     [{"methods"}],
     [{"probes"}],
-    [{"loggers"}, {"kernels"}],
+    [{"loggers"}, {"kernels"}, {"planning"}],
     [{"training"}],
     [{"run", "prepare"}],
     [{"packing"}, {"api"}, {"import_config"}],
-    [{"sweep"}],
+    [{"plan"}, {"sweep"}],
 ]
 MAY_KNOW = {
     "hydra": {"run", "prepare", "config", "sweep"},

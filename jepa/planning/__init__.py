@@ -1,0 +1,1 @@
+"""Planning with a trained model: tasks, episodes in the true environment, solvers, numbers and pictures."""

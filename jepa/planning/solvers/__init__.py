@@ -1,0 +1,1 @@
+"""Solvers: each finds actions of low cost for a batch of episodes at once."""
