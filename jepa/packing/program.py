@@ -21,6 +21,7 @@ from jepa.optim.base import Optimizer
 from jepa.optim.flat import FlatLayout
 from jepa.packing.operators import MapsInTurn
 from jepa.training.cuda_graph import GraphedStep, Replay, Step, record_cuda_graph
+from jepa.training.gradient_norms import gradient_norms, kept
 from jepa.training.runtime import prepare_compilation
 from jepa.training.step import State, autocast, hyper_tensor, train_step
 from jepa.types import Batch, Losses, Rollout
@@ -154,6 +155,19 @@ class PackedProgram:
             losses.total.sum(), self.state.leaves, allow_unused=True, materialize_grads=True
         )
         return losses, dict(zip(self.leaves, grads, strict=True))
+
+    def gradient_norms(self, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        """See :func:`jepa.training.gradient_norms.gradient_norms`; each [J]."""
+        self.template.train()
+
+        def encode(batch: Batch) -> Tensor:
+            return self.apply("encode_batch", batch)  # type: ignore[no-any-return]
+
+        def contributions(encodings: Tensor, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
+            return self.apply("contributions", encodings, batch, latent_noise)  # type: ignore[no-any-return]
+
+        with kept(self.buffers), autocast(self.device, self.precision):
+            return gradient_norms(encode, contributions, batch, latent_noise, leading=1)
 
     @torch.no_grad()
     def rollout(self, batch: Batch, latent_noise: Tensor | None) -> Rollout:

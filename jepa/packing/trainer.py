@@ -76,6 +76,7 @@ class PackTrainer(Trainee):
             kernels=tuple(KERNELS) if self.plan.config.trainer.kernels else (),
         )
         self.tally = Tally()
+        self._last: tuple[Batch, Tensor | None] | None = None  # of the epoch's last step, until it is logged
         self._restore()
         self._bind()
         if is_to_be_compiled(self.plan, methods[0], self.total_steps):
@@ -165,8 +166,10 @@ class PackTrainer(Trainee):
 
     def advance(self) -> None:
         latent_noise = self._train_noise([job.model_generator for job in self.jobs])
-        self.tally.add(self.program.step(self.next_batch(), latent_noise, self.learning_rates[self.step]))
+        batch = self.next_batch()
+        self.tally.add(self.program.step(batch, latent_noise, self.learning_rates[self.step]))
         self.step += 1
+        self._last = (batch, latent_noise) if self.step % self.plan.dataset.steps_per_epoch == 0 else None
 
     def next_batch(self) -> Batch:
         """The next batch of training, [J, T, B, ...]."""
@@ -180,9 +183,14 @@ class PackTrainer(Trainee):
         rates = self.learning_rates[self.step - 1].tolist()
         count, means = self.tally.count, self.tally.take_means()
         assert means is not None
-        for job, row, rate in zip(self.jobs, means.tolist(), rates, strict=True):
+        norms: dict[str, list[float]] = {}
+        if self._last is not None and self.program.template.has_contributions:
+            found, self._last = self.program.gradient_norms(*self._last), None
+            norms = {f"gradient_norms/{name}": value.tolist() for name, value in found.items()}
+        for index, (job, row, rate) in enumerate(zip(self.jobs, means.tolist(), rates, strict=True)):
             job.step = self.step
-            job.log(dict(zip(self.tally.names, row, strict=True)), count, rate)
+            pulls = {name: values[index] for name, values in norms.items()}
+            job.log({**dict(zip(self.tally.names, row, strict=True)), **pulls}, count, rate)
         self._drop_ended()
 
     def probe_between(self, epoch: int) -> None:

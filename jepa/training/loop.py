@@ -150,6 +150,7 @@ class Trainer(Trainee):
         installed = install(method, device=plan.device, precision=plan.config.precision, only=allowed)
         self.run_state.record["kernels"] = installed
         self.tally = Tally()
+        self._last: tuple[Batch, Tensor | None] | None = None  # of the epoch's last step, until it is logged
         self.learning_rates = plan.learning_rates(self.total_steps)  # [steps]
         self._restore()
         if is_to_be_compiled(plan, method, self.total_steps):
@@ -194,8 +195,10 @@ class Trainer(Trainee):
 
     def advance(self) -> None:
         latent_noise = self._latent_noise(self.program.method.draw_latent_noise, self.run_state.model_generator)
-        self.tally.add(self.program.step(self.next_batch(), latent_noise, self.learning_rates[self.step]))
+        batch = self.next_batch()
+        self.tally.add(self.program.step(batch, latent_noise, self.learning_rates[self.step]))
         self.step += 1
+        self._last = (batch, latent_noise) if self.step % self.plan.dataset.steps_per_epoch == 0 else None
 
     def next_batch(self) -> Batch:
         """The next batch of training, [T, B, ...]."""
@@ -207,7 +210,11 @@ class Trainer(Trainee):
     def log(self) -> None:
         count = self.tally.count
         self.run_state.step = self.step
-        self.run_state.log(self.tally.take(), count, float(self.learning_rates[self.step - 1]))
+        norms: dict[str, float] = {}
+        if self._last is not None and self.program.method.has_contributions:
+            found, self._last = self.program.gradient_norms(*self._last), None
+            norms = {f"gradient_norms/{name}": value.item() for name, value in found.items()}
+        self.run_state.log({**self.tally.take(), **norms}, count, float(self.learning_rates[self.step - 1]))
 
     def probe_between(self, epoch: int) -> None:
         self.run_state.report(epoch, self._probe())

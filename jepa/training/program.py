@@ -11,6 +11,7 @@ from torch import Tensor
 from jepa.methods.base import Method
 from jepa.optim.base import Optimizer
 from jepa.training.cuda_graph import GraphedStep, Replay, Step, record_cuda_graph
+from jepa.training.gradient_norms import gradient_norms, kept
 from jepa.training.runtime import prepare_compilation
 from jepa.training.step import Model, autocast, bound_state, train_step
 from jepa.types import Batch, Losses, Rollout
@@ -49,6 +50,12 @@ class Program:
     def _take_step(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
         self.method.train()
         return train_step(self._model, self.state, batch, latent_noise, learning_rate, precision=self.precision)
+
+    def gradient_norms(self, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
+        """See :func:`jepa.training.gradient_norms.gradient_norms`; each []."""
+        self.method.train()
+        with kept(dict(self.method.named_buffers())), autocast(self.device, self.precision):
+            return gradient_norms(self.method.encode_batch, self.method.contributions, batch, latent_noise, leading=0)
 
     @torch.no_grad()
     def rollout(self, batch: Batch, latent_noise: Tensor | None) -> Rollout:
