@@ -11,6 +11,8 @@ SEED = "seed"
 LEFT_OUT = "left_out"  # the term that a run of an ablation does without
 NOTHING = "nothing"  # shown for the full objective
 FORMAT = "format"  # of a run's configuration
+PRESET = "reproduce"
+PRESET_KEYS = ("model", "dataset.noise", "dataset.static_noise", "dataset.structured_noise")  # what names a preset
 Point = tuple[Any, ...]
 
 
@@ -28,10 +30,12 @@ def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
     First come the keys with several values that ``planned`` or the overrides of the runs name. If runs with equal
     values on these keys still differ, the differing config groups and keys are added. A key that follows from the
     choice of a config group is no axis, for example a coefficient that only one of two models has. Runs whose
-    configurations have different formats are told apart by the format, not by the keys that only one format has.
-    If runs leave out a term each, the coefficient that does so is no axis.
+    configurations have different formats are told apart by the format, not by the keys that only one format has. A
+    published setting (``reproduce``) is no axis; its method and its noise are. If runs leave out a term each, the
+    coefficient that does so is no axis.
     """
-    named = dict.fromkeys((*planned, *(parse_override(text)[0] for run in runs for text in run.overrides)))
+    told = dict.fromkeys((*planned, *(parse_override(text)[0] for run in runs for text in run.overrides)))
+    named = dict.fromkeys(name for key in told for name in (PRESET_KEYS if key == PRESET else (key,)))
     axes = [key for key in named if key != SEED and not is_operational(key) and _varies(runs, key)]
     groups = [key for key in axes if any(key in run.choices for run in runs)]
     axes = groups + [key for key in axes if key not in groups]
@@ -60,7 +64,7 @@ def differences(run: Run, axes: Sequence[str]) -> dict[str, Any]:
 
 def _choosable(runs: Sequence[Run]) -> list[str]:
     """The config groups that change results. The model comes first, because other choices follow from it."""
-    groups = dict.fromkeys(key for run in runs for key in run.choices if key != "sweep" and not is_operational(key))
+    groups = dict.fromkeys(key for run in runs for key in run.choices if key not in ("sweep", PRESET) and not is_operational(key))
     return sorted(groups, key=lambda group: (group != "model", group != "dataset"))
 
 

@@ -17,6 +17,7 @@ from jepa.config.names import short_names
 from jepa.config.operational import CONTROL_KEYS, says_how, top
 from jepa.config.search_path import group_options
 from jepa.errors import ConfigError
+from jepa.sweep import selection
 from jepa.sweep.arguments import Arguments, Point, bare, expanded, parsed, refuse_empty, refuse_many
 
 # The sweep itself decides these keys, so its blocks must not set them for jobs.
@@ -66,7 +67,7 @@ class Grid:
 def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
     """Build the jobs from a sweep file's ``axes``, ``zipped``, ``points`` and ``overrides`` and from a command line.
 
-    A key on the command line replaces the same key everywhere in the file.
+    A key on the command line replaces the same key everywhere in the file, but for the keys of ``given``.
 
     Args:
         spec: the ``sweep`` node as plain dictionaries and lists.
@@ -76,10 +77,11 @@ def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
         ConfigError: an axis is empty, zipped lists have different lengths, a point is not a mapping, two blocks set
             one key, or a block sets a key that the sweep decides.
     """
+    arguments, values = selection.split(_mapping("sweep.given", spec.get("given")), arguments)
     told = _told(arguments)
     overrides = _mapping("sweep.overrides", spec.get("overrides"))
     fixed = {key: override_value(value) for key, value in overrides.items() if bare(key) not in told}
-    kept = [block for block in _blocks(spec, arguments) if block.points != [{}]]
+    kept = [block for block in _blocks(spec, arguments, values) if block.points != [{}]]
     _refuse_conflicts([Block("sweep.overrides", [fixed]), *kept, Block(COMMAND_LINE, [arguments.fixed])])
     for block in [Block("sweep.overrides", [fixed]), *kept]:
         _refuse_keys_of_the_sweep(block)
@@ -91,7 +93,8 @@ def build_grid(spec: Mapping[str, Any], arguments: Arguments) -> Grid:
 
 def grid_size(spec: Mapping[str, Any], arguments: Arguments) -> int:
     """An upper bound of the number of jobs. The jobs are not listed, because a grid may be very large."""
-    return math.prod(len(block.points) for block in _blocks(spec, arguments))
+    arguments, values = selection.split(_mapping("sweep.given", spec.get("given")), arguments)
+    return math.prod(len(block.points) for block in _blocks(spec, arguments, values))
 
 
 def _told(arguments: Arguments) -> set[str]:
@@ -129,14 +132,18 @@ def short(key: str) -> str:
     return bare(key).split("@")[0].rpartition(".")[2].rpartition("/")[2]
 
 
-def _blocks(spec: Mapping[str, Any], arguments: Arguments) -> list[Block]:
-    """The blocks of a sweep file without the keys that the command line sets, then the blocks of the command line."""
+def _blocks(spec: Mapping[str, Any], arguments: Arguments, values: Mapping[str, Sequence[str]]) -> list[Block]:
+    """The blocks of a sweep file without the keys that the command line sets, then the blocks of the command line.
+
+    values: what the command line says of the keys of ``given``; see :func:`jepa.sweep.selection.chosen`.
+    """
     axes, groups = _mapping("sweep.axes", spec.get("axes")), spec.get("zipped") or []
     blocks = [Block("sweep.axes", [{key: value} for value in _values(key, values)]) for key, values in axes.items()]
     for group in [groups] if isinstance(groups, Mapping) else groups:
         blocks.append(Block("sweep.zipped", _zipped(_mapping("sweep.zipped", group))))
     if spec.get("points"):
-        blocks.append(Block("sweep.points", [point for values in spec["points"] for point in _points(values)]))
+        points = [point for entry in spec["points"] for point in _points(entry)]
+        blocks.append(Block("sweep.points", selection.chosen(points, spec.get("given") or {}, values)))
     told = _told(arguments)
     blocks = [Block(block.name, _without(block.points, told)) for block in blocks]
     return blocks + [Block(COMMAND_LINE, [{key: value} for value in values]) for key, values in arguments.axes.items()]
@@ -164,13 +171,22 @@ def _zipped(group: Mapping[str, Any]) -> list[Point]:
 
 
 def _points(values: Any) -> list[Point]:
-    """The points of one entry of ``sweep.points``. Lists in the entry are expanded to all combinations."""
+    """The points of one entry of ``sweep.points``.
+
+    Lists in the entry are expanded to all combinations. ``{key}`` in a value stands for the point's value of that key.
+    """
+    entry = _mapping("sweep.points", values)
+    templates = {key: value for key, value in entry.items() if selection.is_template(value)}
     columns = {
         key: _values(key, value) if isinstance(value, list) else [override_value(value)]
-        for key, value in _mapping("sweep.points", values).items()
+        for key, value in entry.items()
+        if key not in templates
     }
     refuse_many("sweep.points", math.prod(map(len, columns.values())))
-    return [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
+    points = [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
+    for point in points:
+        point |= {key: override_value(selection.filled(key, text, point)) for key, text in templates.items()}
+    return points
 
 
 def flat(node: Mapping[str, Any], is_leaf: Callable[[Any], bool], path: str = "") -> dict[str, Any]:

@@ -37,6 +37,7 @@ class SweepConfig:
     points: list[object]
     overrides: dict[str, Any]
     leave_out: str | None
+    given: dict[str, Any]
     max_jobs: int
     retries: int
     n_trials: int | None

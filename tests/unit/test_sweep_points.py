@@ -24,6 +24,7 @@ NOTHING: dict[str, Any] = {
     "points": [],
     "overrides": {},
     "leave_out": None,
+    "given": {},
     "max_jobs": 500,
     "retries": 2,
     "n_trials": None,
