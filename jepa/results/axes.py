@@ -64,7 +64,7 @@ def differences(run: Run, axes: Sequence[str]) -> dict[str, Any]:
 
 def _choosable(runs: Sequence[Run]) -> list[str]:
     """The config groups that change results. The model comes first, because other choices follow from it."""
-    groups = dict.fromkeys(key for run in runs for key in run.choices if key not in ("sweep", PRESET) and not is_operational(key))
+    groups = dict.fromkeys(key for run in runs for key in run.choices if key != PRESET and not is_operational(key))
     return sorted(groups, key=lambda group: (group != "model", group != "dataset"))
 
 

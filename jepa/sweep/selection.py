@@ -58,7 +58,7 @@ def chosen(points: Sequence[Point], given: Mapping[str, Any], values: Mapping[st
 
 
 def is_template(value: Any) -> bool:
-    """Whether a value of a point refers to other values of the point, as in ``fixed_uniform/{dataset.noise}/{model}``."""
+    """Whether a value of a point names other keys of the point, as in ``fixed_uniform/{dataset.noise}/vicreg``."""
     return isinstance(value, str) and "${" not in value and _TEMPLATE.search(value) is not None
 
 
