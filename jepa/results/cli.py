@@ -19,6 +19,7 @@ from jepa.results.notes import (
     comparison_lines,
     damage_lines,
     format_line,
+    scale_line,
     summary_line,
     warning_lines,
 )
@@ -29,6 +30,7 @@ from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, print_lines, print_table
 from jepa.results.show import find_run, run_lines
 from jepa.results.streams import guarded
+from jepa.results.study_output import draw_study, tabulate_study
 from jepa.results.tables import (
     COUNT,
     METRICS,
@@ -50,6 +52,8 @@ examples:
   python -m jepa.results outputs/fixed_uniform --plot static_noise --out rmse.png --out rmse.pdf
   python -m jepa.results outputs/fixed_uniform --plot epoch --metric loss/total --out curves.png
   python -m jepa.results outputs/search --plot trials --out trials.png
+  python -m jepa.results outputs/figure3 --figure figure3
+  python -m jepa.results outputs/table1 --table table1 --markdown table1.md
   python -m jepa.results outputs/runs --show 3fa2
   python -m jepa.results outputs/fixed_uniform --archive studies/fixed_uniform
 """
@@ -102,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     files = parser.add_argument_group("files ('-' is standard output)").add_argument
     files("--csv", metavar="FILE", help="write the rows as csv")
     files("--json", metavar="FILE", help="write the rows (with --show: the run) as json")
+    files("--markdown", metavar="FILE", help="with --table: write the table in Markdown")
     files("--parquet", metavar="FILE", help="write the rows as parquet (needs pyarrow)")
     files(
         "--archive",
@@ -110,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     figures = parser.add_argument_group("figures").add_argument
     figures("--plot", metavar="KEY", help=f"draw the metric against an axis, or one of {', '.join(PLOTS)}")
+    figures("--figure", choices=["figure3"], help="a figure of the study and its csv, into FOLDER or --out")
+    figures("--table", choices=["table1"], help="a table of the study, beside the published numbers")
     figures("--metric", metavar="KEY", help="what is drawn, and what is best (default: what the runs minimise)")
     figures("--by", metavar="KEYS", help="one line for each value (default: the model)")
     figures("--panel", metavar="KEY", help="one panel for each value")
@@ -134,8 +141,14 @@ def _answer(arguments: argparse.Namespace) -> None:
     runs = _chosen(found.runs, arguments.where)
     if arguments.archive:
         print(archive_runs(found, runs, arguments.archive))
-    elif arguments.show or (found.single and not (arguments.plot or arguments.csv or arguments.parquet)):
+    elif arguments.show or (found.single and not _makes_files(arguments)):
         _show(found, find_run(runs, arguments.show) if arguments.show else runs[0], arguments.json)
+    elif arguments.figure:
+        draw_study(found, runs, arguments, metric=_metric(runs, Names(runs), arguments.metric))
+        _warn(damage_lines(found, runs))
+    elif arguments.table:
+        tabulate_study(found, runs, arguments)
+        _warn(damage_lines(found, runs))
     elif arguments.plot:
         arguments.runs = False
         metric = _metric(runs, Names(runs), None if arguments.plot in CURVE_PLOTS else arguments.metric)
@@ -143,6 +156,11 @@ def _answer(arguments: argparse.Namespace) -> None:
         _warn(damage_lines(found, runs))
     else:
         _tabulate(found, runs, arguments)
+
+
+def _makes_files(arguments: argparse.Namespace) -> bool:
+    wanted = (arguments.plot, arguments.figure, arguments.table, arguments.csv, arguments.parquet)
+    return any(wanted)
 
 
 def _warn(lines: Sequence[str]) -> None:
@@ -153,8 +171,12 @@ def _warn(lines: Sequence[str]) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.plot and not arguments.out:
         raise ResultsError(f"--plot {arguments.plot}: name the file with --out, e.g. --out figure.png")
+    if arguments.markdown and not arguments.table:
+        raise ResultsError(f"--markdown {arguments.markdown}: say which table with --table, e.g. --table table1")
+    if sum(map(bool, (arguments.plot, arguments.figure, arguments.table))) > 1:
+        raise ResultsError("--plot, --figure and --table: choose one")
     for path in arguments.out:
-        if not arguments.plot:
+        if not (arguments.plot or arguments.figure):
             raise ResultsError(f"--out {path}: say what to draw with --plot, e.g. --plot static_noise")
         check_ending("--out", path, PICTURES)
 
@@ -208,7 +230,7 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
     print_table(table if chosen or protocol else without_constants(table), sys.stdout, keep=chosen)
     _footer(table, sys.stdout)
     print_lines(FOOTNOTE if protocol else [], sys.stdout)
-    notes = [*aside_line(found), *code_line(runs), *format_line(runs), *damage]
+    notes = [*scale_line(runs), *aside_line(found), *code_line(runs), *format_line(runs), *damage]
     if notes:
         print_lines(["", *notes], sys.stdout)
     for path in written:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from jepa.results.collect import Collection
 from jepa.results.records import Run
 from jepa.results.reference import common_levels, run_reference
+from jepa.results.study import scale_words
 from jepa.results.tables import Table
 from jepa.store.config import FORMAT
 
@@ -43,6 +44,12 @@ def aside_line(found: Collection) -> list[str]:
         return []
     some = "1 earlier run that was" if found.aside == 1 else f"{found.aside} earlier runs that were"
     return [f"not counted: {some} moved aside by rerun=true"]
+
+
+def scale_line(runs: Sequence[Run]) -> list[str]:
+    """A line with the scale of the runs, or with their scales and the number of runs of each."""
+    words = scale_words(runs)
+    return [words] if words else []
 
 
 def code_line(runs: Sequence[Run]) -> list[str]:

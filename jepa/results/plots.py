@@ -13,6 +13,7 @@ from jepa.results.collect import Collection
 from jepa.results.export import replace_file
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.searches import SearchRuns, searches_in
+from jepa.results.study import scale_words
 from jepa.results.tables import METRICS, Table, metric_names, telling_axes
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def draw(
         figure = _transfer_figure(runs, arguments, make_table)
     else:
         figure = _axis_figure(found, runs, arguments, metric, make_table)
+    words = scale_words(runs)
+    if words:
+        figure.supxlabel(words, x=0.99, ha="right", fontsize=7, color="#666666")
     for path in arguments.out:
         replace_file(path, lambda temporary: figure.savefig(temporary, dpi=160))
         print(f"wrote {path}")

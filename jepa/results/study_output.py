@@ -1,0 +1,63 @@
+"""``--figure`` and ``--table``: write the study's figure and its data, and print the study's table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from jepa.results.backend import prepare_matplotlib
+from jepa.results.collect import Collection
+from jepa.results.export import replace_file, write_csv, write_json
+from jepa.results.notes import summary_line
+from jepa.results.records import Run
+from jepa.results.render import print_lines
+from jepa.results.study import cell_rows, cells, dots_rows, scale_words
+from jepa.results.tables import counted
+from jepa.results.tables_study import dots_lines, dots_records
+
+
+def draw_study(found: Collection, runs: Sequence[Run], arguments: argparse.Namespace, *, metric: str) -> None:
+    """Draw figure 3 into every ``--out``, and write its data as csv beside the first one or into ``--csv``."""
+    prepare_matplotlib()
+    from jepa.results.figures_study import noise_figure
+
+    chosen = cells(runs, metric)
+    finished = sum(run.status == "finished" for run in runs)
+    unfinished = "" if finished == len(runs) else f"{finished} of {len(runs)} runs finished"
+    heading = " · ".join(filter(None, (arguments.where, scale_words([run for cell in chosen for run in cell.runs]))))
+    figure = noise_figure(chosen, metric=metric, heading=" · ".join(filter(None, (heading, unfinished))))
+    paths = arguments.out or [os.path.join(found.folders[0], f"{arguments.figure}.png")]
+    for path in paths:
+        replace_file(path, lambda temporary: figure.savefig(temporary, dpi=160))
+        print(f"wrote {path}")
+    table = arguments.csv or f"{os.path.splitext(paths[0])[0]}.csv"
+    write_csv(table, cell_rows(chosen, metric))
+    if table != "-":
+        print(f"wrote {table}")
+
+
+def tabulate_study(found: Collection, runs: Sequence[Run], arguments: argparse.Namespace) -> None:
+    """Print table 1, and write it where ``--csv``, ``--json`` and ``--markdown`` say."""
+    rows = dots_rows(runs)
+    notes = ["RMSE of the prediction probe / 28, by dot; ± half of the 95 % interval (Student's t) over n seeds"]
+    notes += filter(None, [scale_words([run for row in rows for run in row.runs])])
+    for path, write in ((arguments.csv, write_csv), (arguments.json, write_json)):
+        if path:
+            write(path, dots_records(rows))
+    if arguments.markdown:
+        text = "\n".join([*dots_lines(rows, markdown=True), "", "; ".join(notes) + "."]) + "\n"
+        if arguments.markdown == "-":
+            sys.stdout.write(text)
+        else:
+            replace_file(arguments.markdown, lambda temporary: _write(temporary, text))
+    if "-" in (arguments.csv, arguments.json, arguments.markdown):
+        return
+    print(summary_line(found, runs, counted(run.status for run in runs)))
+    print_lines(["", *dots_lines(rows, markdown=False), "", *notes], sys.stdout)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
