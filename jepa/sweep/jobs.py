@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Job:
     overrides: list[str]
     label: str
     folder: Path
-    model: str  # the option chosen for the group "model", for estimates of time
+    model: str  # kind_of the job's choices, for estimates of time
     workload: Workload  # the amount of work, for estimates of time
     epochs: float | None = None  # training epochs
     damage: str | None = None  # the reason why no run can continue in the folder
@@ -165,7 +165,7 @@ class Composer:
             overrides=list(overrides),
             label=label,
             folder=sweep_folder / job_hash,
-            model=str(choices.get("model")),
+            model=kind_of(choices),
             workload=workload_of(config),
             epochs=OmegaConf.select(config, "trainer.epochs"),
             metric=objective_of(config),
@@ -240,6 +240,12 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     for job in jobs:
         found.setdefault(job.hash, job)
     return list(found.values())
+
+
+def kind_of(choices: Mapping[str, Any]) -> str:
+    """The option chosen for the group "model", with the scale if there is one. Jobs of one kind take similar times."""
+    model, scale = str(choices.get("model")), choices.get("scale")
+    return f"{model} ({scale})" if scale else model
 
 
 def workload_of(config: DictConfig) -> Workload:

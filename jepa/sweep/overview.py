@@ -17,7 +17,7 @@ from jepa.store.layout import RESULT
 from jepa.store.metrics import metrics_tail
 from jepa.store.result import DONE
 from jepa.sweep import records
-from jepa.sweep.jobs import Job
+from jepa.sweep.jobs import Job, kind_of
 
 Program = tuple[str, int]  # machine and process
 
@@ -205,6 +205,19 @@ def estimate_seconds(
     return None if charged is None else makespan([], packs(charged, pack_size), max(1, parallel))
 
 
+def charged_seconds(
+    rest: Sequence[Job],
+    results: Mapping[str, dict[str, Any]],
+    jobs: Mapping[str, Job],
+    *,
+    measured: Mapping[str, float] | None = None,
+) -> float | None:
+    """The sum of the times of the jobs ``rest``, as if they ran one after another; else as :func:`estimate_seconds`."""
+    samples = [sample_of(jobs[key], result) for key, result in results.items() if key in jobs]
+    charged = _charged(rest, Costs([sample for sample in samples if sample is not None], measured))
+    return None if charged is None else sum(charged)
+
+
 def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[str, Job]]:
     """Every result in these sweep folders and its job, both by job hash. The results tell how long jobs take."""
     results: dict[str, dict[str, Any]] = {}
@@ -215,7 +228,7 @@ def measured(folders: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], dict[s
             continue
         key, config = path.parent.name, result.get("config") or {}
         workload = Workload.of(lambda dotted, config=config: select(config, dotted))  # type: ignore[misc]
-        model = str((result.get("choices") or {}).get("model"))
+        model = kind_of(result.get("choices") or {})
         results[key] = result
         jobs[key] = Job(key, [], "", path.parent, model, workload)
     return results, jobs

@@ -18,9 +18,11 @@ from jepa.sweep import devices, records
 from jepa.sweep.calibrate import seconds_per_sequence
 from jepa.sweep.execution import LauncherKind
 from jepa.sweep.jobs import Job
-from jepa.sweep.overview import Overview, estimate_seconds, measured, sample_of
+from jepa.sweep.overview import Overview, charged_seconds, estimate_seconds, measured, sample_of
 
 PLAN_LINES = 200
+TIMED_SEQUENCES = 500_000  # a few steps are timed before a sweep that trains on so many sequences, an hour or so
+UNKNOWN = "time: nothing has been measured yet"
 REMEDY_GRID = "rerun=true runs them again"
 REMEDY_SEARCH = "sweep.name=… starts the search anew"
 
@@ -79,15 +81,35 @@ def estimate(
     results, known = measured(folders)
     there = {job.model for job in known.values() if sample_of(job, results[job.hash]) is not None}
     wanted = {job.model: configs[job.model] for job in rest if job.model not in there and job.model in configs}
-    tried = seconds_per_sequence(wanted, threads=devices.threads_per_job(kind.parallel)) if wanted else {}
+    threads = devices.threads_per_job(kind.parallel)
+    tried = seconds_per_sequence(wanted, threads=threads) if wanted else {}
     seconds = estimate_seconds(rest, results, known, kind.parallel, measured=tried)
     if seconds is None:
-        return "time: nothing has been measured yet"
+        return UNKNOWN
     sources = [f"{len(results)} results"] if there else []
     trained = sorted(model for model, cost in tried.items() if cost > 0)
     sources += [f"a few steps of {', '.join(trained)} just now"] if trained else []
     basis = f", from {' and '.join(sources)}" if sources else ""
-    return f"time: about {clock(seconds)} for the {len(rest)} jobs left{basis}"
+    charged = charged_seconds(rest, results, known, measured=tried) or 0.0
+    hours = _hours(charged * (1 if devices.visible_gpus() else threads))
+    unit = "GPU-hours" if devices.visible_gpus() else "core-hours"
+    return f"time: about {clock(seconds)}, {hours} {unit}, for the {len(rest)} jobs left{basis}"
+
+
+def before_start(jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, configs: Mapping[str, DictConfig]) -> None:
+    """Print how long the jobs left will take, before the first one starts.
+
+    A short sweep, whose jobs no result times, starts without: timing a few steps would take a good part of its time.
+    """
+    rest = [job for job in jobs if records.done_result(job.folder, job.hash, job.metric) is None]
+    is_long = sum(job.workload.sequences for job in rest) >= TIMED_SEQUENCES
+    words = estimate(rest, folders=[folder], kind=kind, configs=configs if is_long else {})
+    if rest and words != UNKNOWN:
+        print(words, flush=True)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2g}" if seconds < 36_000 else f"{seconds / 3600:.0f}"
 
 
 def ending(overview: Overview, jobs: Sequence[Job], *, folder: Path, failed: Sequence[Job]) -> None:

@@ -13,7 +13,7 @@ from jepa.errors import ConfigError
 from jepa.sweep import folders, points, records, report
 from jepa.sweep.arguments import Point, bare
 from jepa.sweep.final import final_grid, final_points
-from jepa.sweep.jobs import Job, objective_of, workload_of
+from jepa.sweep.jobs import Job, kind_of, objective_of, workload_of
 from jepa.sweep.points import Grid
 from jepa.sweep.search import Ask, Search, batch_size, check_settings, together
 from jepa.sweep.space import as_overrides, build_space, fingerprint, in_words
@@ -45,6 +45,7 @@ class SearchWork:
         self.base = sweep.composer.compose(grid.overrides(point))
         self.metric = objective_of(self.base) or "objective"
         self.model = str(self.base.hydra.runtime.choices.get("model"))
+        self.kind = kind_of(self.base.hydra.runtime.choices)  # for estimates of time
         self.space = build_space(spec.space, self.model, sweep.arguments)
         self.work = sweep.work(sweep.arguments_at(point), {key: [] for key in self.space})
         self._jobs: dict[str, list[Ask]] = {}
@@ -180,7 +181,7 @@ class SearchWork:
         if key is not None and result is not None:
             overrides = [str(text) for text in result.get("overrides") or []]
             folder, metric = self.work.folder / key, self.metric
-            job = Job(key, overrides, _label(ask), folder, self.model, workload_of(self.base), metric=metric)
+            job = Job(key, overrides, _label(ask), folder, self.kind, workload_of(self.base), metric=metric)
             job.trial = ask.number
             return job
         if not self.space.keys() <= trial.params.keys():
@@ -243,7 +244,7 @@ class SearchWork:
         report.say_other_code([job for job in told if job is not None], report.REMEDY_SEARCH)
         job, config = self._middle
         if left:
-            configs = self.sweep.to_try([(self.model, config)])
+            configs = self.sweep.to_try([(self.kind, config)])
             print("  " + report.estimate([job] * left, folders=[folder], kind=kind, configs=configs))
         else:
             print("  every trial is done")

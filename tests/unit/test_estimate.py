@@ -6,17 +6,20 @@ import json
 import math
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from jepa.estimate import PLOTS_S, Costs, Running, Workload, clock, makespan, packs, running_seconds
 from jepa.loggers.display import RunTimer
 from jepa.store import locks
-from jepa.sweep.jobs import Job
+from jepa.sweep import report
+from jepa.sweep.execution import LauncherKind
+from jepa.sweep.jobs import Job, kind_of
 from jepa.sweep.overview import Overview, estimate_seconds, measured
 
 START = 1_700_000_000.0
@@ -184,6 +187,30 @@ def test_a_dry_run_may_bring_rates_of_its_own(tmp_path: Path) -> None:
     assert estimate_seconds([job], {}, {}, 1) is None
     found = estimate_seconds([job] * 4, {}, {}, 2, measured={"vicreg": 0.02})
     assert found == pytest.approx(2 * (60.0 + WORKLOAD.judging(0.02, 1)))
+
+
+def test_every_method_has_its_own_rate_and_a_long_sweep_is_told_its_core_hours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workload(sequences=360_000.0)
+    jobs = [Job(model, [], model, tmp_path / model, model, work, 1.0) for model in PER_SEQUENCE]
+    monkeypatch.setattr(report, "seconds_per_sequence", lambda configs, threads: {k: PER_SEQUENCE[k] for k in configs})
+    monkeypatch.setattr(report.devices, "threads_per_job", lambda parallel: 2)
+    monkeypatch.setattr(report.devices, "visible_gpus", list)
+    kind = LauncherKind("basic", 1, isolate=False, tied=True, deals_gpus=False)
+    configs = {name: OmegaConf.create() for name in PER_SEQUENCE}
+    report.before_start(jobs, folder=tmp_path, kind=kind, configs=configs)  # an hour and three, on two cores
+    said = capsys.readouterr().out
+    assert said == (
+        "time: about 4:00:00, 8 core-hours, for the 2 jobs left, from a few steps of rssm, vicreg just now\n"
+    )
+    short = [replace(job, workload=Workload(sequences=1000.0)) for job in jobs]
+    report.before_start(short, folder=tmp_path, kind=kind, configs=configs)
+    assert capsys.readouterr().out == "", "nothing is timed before a short sweep"
+
+
+def test_runs_of_another_scale_say_nothing_of_this_one() -> None:
+    assert kind_of({"model": "rssm"}) == "rssm" and kind_of({"model": "rssm", "scale": "small"}) == "rssm (small)"
 
 
 def test_results_of_other_sweeps_carry_their_workload(tmp_path: Path) -> None:
