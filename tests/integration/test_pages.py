@@ -231,6 +231,8 @@ def samples(arguments: list[str], root: Path) -> None:
         values["dataset.noise"] = [0.0, 1.0]
     if "--best" in text or "trials" in text or "importance" in text:
         values["optimizer.base_lr"] = [0.1, 0.5, 1.0]
+    if "table1" in arguments:
+        values = {"dataset.num_dots": [3], "seed": [0, 1, 2]}
     if "outputs/search" in arguments:
         values = {"optimizer.base_lr": [0.1 * number for number in range(1, 9)]}
     folders = [word for word in arguments if word == "outputs" or word.startswith("outputs/")]
