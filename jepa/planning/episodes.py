@@ -137,7 +137,7 @@ class Player:
             distances = []
             for action in actions:
                 moved = world.step(moved, action)
-                distances.append((world.location_of(moved) - world.goals.unsqueeze(1)).square().sum(-1))
+                distances.append(world.distance(moved, world.goals.unsqueeze(1)).square())
             return torch.stack(distances).mean(0)
 
         return View(

@@ -14,7 +14,7 @@ from jepa.planning import report
 from jepa.planning.costs import Cost, Probe, check_dot
 from jepa.planning.episodes import Played, Player
 from jepa.planning.frozen import FrozenModel
-from jepa.planning.goals import RADII_PX, VERSION, goal_list
+from jepa.planning.goals import RADII_PX, VERSION, goals_in
 from jepa.planning.solvers.base import Solver
 from jepa.planning.solvers.random_actions import RandomActions
 from jepa.planning.world import OVERLAYS, World, dot_world
@@ -78,7 +78,7 @@ class Planner:
         world = dot_world(environment)
         if self.goal_dot is not None:
             check_dot("plan.goal_dot", self.goal_dot, world.num_dots)
-        goal_list(world.area, seed=self.goal_seed, num_episodes=1)
+        goals_in(world, seed=self.goal_seed, num_episodes=1)
         if self.solver.uses_predictor and not method.predicts_actions_effects:
             name = type(self.solver).__name__
             raise ConfigError(
@@ -108,7 +108,7 @@ class Planner:
         if self.solver.uses_predictor and self.cost.reads_locations and not model.can_read:
             raise ConfigError("plan/cost=probe: needs the run's location probe (probe.pt), which is missing")
         environment = model.environment
-        pairs = goal_list(environment.area, seed=self.goal_seed, num_episodes=self.num_episodes)
+        pairs = goals_in(environment, seed=self.goal_seed, num_episodes=self.num_episodes)
         world = World(
             environment,
             model.normalizer,

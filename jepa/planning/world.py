@@ -62,7 +62,7 @@ class World:
         self._normalizer = normalizer or identity_normalizer(self.starts)
         self._coefficients = environment.coefficients(device)
         self._draws = {overlay: self._drawn(overlay, seed) for overlay in OVERLAYS}
-        self._layouts = self.environment.layouts(self._draws["same"])  # a wall is no overlay
+        self._layouts = None if pairs.layouts is None else pairs.layouts.to(device)
         locations, _ = self.environment.trajectories(self._draws["same"].motion)
         self._others = locations[:, :, 1:].clone()  # [T, B, K-1, 2]
         if goal_dot is not None:
@@ -95,6 +95,10 @@ class World:
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
         """The states [..., S] after ``actions`` [..., A], px, which are shortened to what the environment does."""
         return self.environment.step(states, self.environment.shorten(actions))
+
+    def distance(self, states: Tensor, goals: Tensor) -> Tensor:
+        """The length [...], px, of the way from ``states`` [..., S] to ``goals`` [..., 2], around walls."""
+        return self.environment.distance(states, goals)
 
     def location_of(self, states: Tensor) -> Tensor:
         """The locations [..., 2] of the action dot, px."""
