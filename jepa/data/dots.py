@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jepa.data.area import Area
+from jepa.data.cosines import cosine_modes
 from jepa.data.distractors.base import Distractor, Extent
 from jepa.data.draws import MOTION, Coefficients, Streams
 from jepa.data.environment import Environment
@@ -247,10 +248,22 @@ class DotWorld(Environment):
         layouts = self.layouts(draws)
         states = self.frames(locations, layouts, draws.overlays, coefficients, normalizer)
         targets = self.overlays.targets(draws.overlays, self.num_steps) | self.measured(layouts)
+        if self.overlay_modes:
+            overlay = states - self.frames(locations, layouts, {}, coefficients, normalizer)
+            modes = cosine_modes(self.image_size, self.overlay_modes, states.device)
+            targets["overlay"] = (overlay.flatten(-2) @ modes.flatten(-2).T).flatten(-2)
         actions = actions[:, :, 0]  # the model sees the actions of the first dot only
         if not self.normalize:
             return Batch(states, actions, locations, targets)
         return Batch(states, actions / self.action_std, self.area.normalize(locations), targets)
+
+    has_overlays = True
+    overlay_modes: int = 0  # number of the overlay's patterns in ``targets["overlay"]``; 0: no such target
+
+    def with_overlay(self, num_modes: int) -> DotWorld:
+        shown = copy.copy(self)
+        shown.overlay_modes = num_modes
+        return shown
 
     has_counterfactuals = True
 

@@ -106,6 +106,15 @@ class Environment(ABC):
         normalizer: of the frames; None leaves frames unnormalised. Locations and actions follow ``normalize``.
         """
 
+    has_overlays: bool = False  # whether ``with_overlay`` is implemented
+
+    def with_overlay(self, num_modes: int) -> Environment:
+        """A copy whose batches also hold the overlay, as ``targets["overlay"]`` [T, B, C·num_modes], normalised.
+
+        The numbers are the amplitudes of :func:`jepa.data.cosines.cosine_modes` in what the distractors add to a frame.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say what its overlays are")
+
     has_counterfactuals: bool = False  # whether ``counterfactuals`` is implemented
 
     def counterfactuals(

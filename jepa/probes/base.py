@@ -90,6 +90,12 @@ class Probe(ABC):
         """
         return {name: target.of(name, environment) for name, target in self.targets.items()}
 
+    def prepared(self, environment: Environment) -> Environment:
+        """The environment for the streams that maps are fitted and judged on: batches hold what the targets need."""
+        for target in self.targets.values():
+            environment = target.prepared(environment)
+        return environment
+
     @property
     def metric_names(self) -> list[str]:
         """Names of the numbers in a report: those of the location first, then those of the other targets."""

@@ -118,6 +118,8 @@ class RunState:
           normalisation are those of training in any case.
         """
         dataset = self.plan.dataset if condition is None else self.plan.conditions[condition]
+        if purpose != "train":
+            dataset = self.plan.probe.prepared(dataset)
         return Stream(dataset, self.plan.config.seed, purpose, self.normalizer, self.plan.device)
 
     def state(self) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class ProbeTarget(ABC):
         """Raise ConfigError if ``environment`` does not offer the target."""
         return None
 
+    def prepared(self, environment: Environment) -> Environment:
+        """The environment whose batches hold what ``values`` needs; by default ``environment`` itself."""
+        return environment
+
     @abstractmethod
     def values(self, batch: Batch) -> Tensor:
         """The true values of each frame: [(J,) T, B, N], numbers or classes."""
