@@ -1,0 +1,201 @@
+"""The leaderboard of the benchmark: a row for each method, a column for each condition (docs/benchmark.md).
+
+The runs say themselves which condition they are of (the key ``benchmark``), so archives of others are read too. Trials
+of a search are left out: they were judged on the validation stream.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jepa.config.names import short_names
+from jepa.results.intervals import Summary, summarize
+from jepa.results.records import ResultsError, Run, is_operational
+from jepa.results.render import format_summary
+from jepa.store.result import is_number
+
+METRIC = "prediction_rmse_px"
+BACKGROUND = "encoder_finite_accuracy"
+SEARCHED = "fixed_125"  # the condition of the search, and of the verdict
+BOUND = "supervised"  # the method whose error bounds the others
+ORDER = ("clean", "changing_100", "fixed_050", "fixed_125", "fixed_200", "changing_photos_100", "fixed_photos_100")
+_PARTS = ("model.", "optimizer.", "trainer.", "precision", "dataset.batch_size", "dataset.size", "dataset.num_")
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One method with one set of hyperparameters.
+
+    method: its name, with the hyperparameters in which entries of this name differ. conditions: runs by condition.
+    """
+
+    method: str
+    scale: str
+    version: str
+    conditions: Mapping[str, tuple[Run, ...]]
+
+    def error(self, condition: str) -> Summary | None:
+        """The error under ``condition``, px, over its seeds."""
+        return self._summary(METRIC, condition)
+
+    @property
+    def mean_error(self) -> float | None:
+        """The mean error over conditions, px; None unless all conditions of the board have a result."""
+        errors = [self.error(condition) for condition in self.conditions]
+        return None if None in errors else sum(error.mean for error in errors if error) / len(errors)
+
+    @property
+    def background(self) -> Summary | None:
+        """How often the encoder's probe tells which of the 16 backgrounds a sequence has, 0 to 1."""
+        return self._summary(BACKGROUND, "backgrounds_16")
+
+    @property
+    def seconds(self) -> float | None:
+        """The training time of a run, s, the mean over all runs."""
+        found = summarize([float(value) for run in self._runs if is_number(value := run.value("train_seconds"))])
+        return None if found is None else found.mean
+
+    @property
+    def verdict(self) -> str:
+        """What most runs under fixed uniform noise of 1.25 have learnt."""
+        words = Counter(str(run.value("verdict")) for run in self.conditions.get(SEARCHED, ()) if run.value("verdict"))
+        return words.most_common(1)[0][0] if words else _NONE
+
+    @property
+    def _runs(self) -> list[Run]:
+        return [run for runs in self.conditions.values() for run in runs]
+
+    def _summary(self, metric: str, condition: str) -> Summary | None:
+        values = (run.value(metric) for run in self.conditions.get(condition, ()))
+        return summarize([float(value) for value in values if is_number(value)])
+
+
+def standings(runs: Sequence[Run]) -> list[Standing]:
+    """The rows of the leaderboard, the smallest mean error first, incomplete rows last.
+
+    Raises:
+        ResultsError: no finished run is of the benchmark and judged on the test stream.
+    """
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        if run.status == "finished" and run.value("benchmark") and run.value("probe.judge_stream") != "validation":
+            version = str(run.value("benchmark")).partition("/")[0]
+            groups.setdefault((version, str(run.value("scale")), _model(run), _science(run)), []).append(run)
+    if not groups:
+        raise ResultsError("--leaderboard: no finished run of the benchmark is here; python -m jepa.run +sweep=benchmark")
+    conditions = {version: _conditions(runs, version) for version, *_ in groups}
+    labels = _labels(list(groups))
+    rows = [
+        Standing(labels[key], key[1], key[0], {name: _of(group, name) for name in conditions[key[0]]})
+        for key, group in groups.items()
+    ]
+    return sorted(rows, key=lambda row: (row.version, row.scale, row.mean_error is None, row.mean_error or 0.0))
+
+
+def table(rows: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
+    """The header and the cells, as text."""
+    conditions = list(dict.fromkeys(name for row in rows for name in row.conditions))
+    scales = len({(row.version, row.scale) for row in rows}) > 1
+    header = [*(["version", "scale"] if scales else []), "method", "mean", *conditions]
+    header += [f"verdict ({SEARCHED})", "background", "s/run"]
+    body = []
+    for row in rows:
+        cells = [*([row.version, row.scale] if scales else []), row.method, _number(row.mean_error)]
+        cells += [_NONE if (error := row.error(name)) is None else format_summary(error) for name in conditions]
+        seen = _NONE if row.background is None else f"{100 * row.background.mean:.0f} %"
+        body.append([*cells, row.verdict, seen, _NONE if row.seconds is None else f"{row.seconds:.0f}"])
+    return header, body
+
+
+def notes(rows: Sequence[Standing]) -> list[str]:
+    """What the columns mean, and what the board was made of."""
+    scales = sorted({row.scale for row in rows})
+    versions = sorted({row.version for row in rows})
+    seeds = sorted({len(runs) for row in rows for runs in row.conditions.values() if runs})
+    counts = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+    return [
+        f"benchmark {', '.join(versions)}, scale {', '.join(scales)}; px, prediction probe on the test stream, mean ± half"
+        f" of the 95 % interval over {counts} seeds",
+        f"mean: over the conditions; background: accuracy of the encoder's probe among 16; {BOUND}: trained with the true"
+        " locations, a bound for the others",
+    ]
+
+
+def records(rows: Sequence[Standing]) -> list[dict[str, Any]]:
+    """One flat mapping for each row, in full precision."""
+    found = []
+    for row in rows:
+        record: dict[str, Any] = {"version": row.version, "scale": row.scale, "method": row.method}
+        record["mean"] = row.mean_error
+        for name, runs in row.conditions.items():
+            error = row.error(name)
+            record |= {name: error and error.mean, f"{name}_ci95": error and error.half_width, f"{name}_n": len(runs)}
+        record |= {"verdict": row.verdict, "background": row.background and row.background.mean, "seconds": row.seconds}
+        found.append(record)
+    return found
+
+
+def table_lines(header: Sequence[str], body: Sequence[Sequence[str]], *, markdown: bool) -> list[str]:
+    """A table in aligned text, or in Markdown."""
+    rows = [header, *body]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(header))]
+    padded = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in rows]
+    if not markdown:
+        return ["  ".join(row).rstrip() for row in padded]
+    lines = ["| " + " | ".join(row) + " |" for row in padded]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def _number(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.2f}"
+
+
+def _model(run: Run) -> str:
+    return run.choices.get("model") or str(run.value("model"))
+
+
+def _science(run: Run) -> tuple[tuple[str, Any], ...]:
+    """The settings that make a method: those of the model, the optimizer and the training."""
+    chosen = (item for item in run.config.items() if item[0].startswith(_PARTS) and not is_operational(item[0]))
+    return tuple(sorted((key, str(value)) for key, value in chosen))
+
+
+def _of(runs: Sequence[Run], condition: str) -> tuple[Run, ...]:
+    """The runs of ``condition``, one for each seed: the latest."""
+    by_seed: dict[Any, Run] = {}
+    for run in sorted(runs, key=lambda run: str(run.value("started"))):
+        if str(run.value("benchmark")).partition("/")[2] == condition:
+            by_seed[run.value("seed")] = run
+    return tuple(by_seed.values())
+
+
+def _conditions(runs: Sequence[Run], version: str) -> list[str]:
+    """The conditions of ``version`` among the runs, in the order of the protocol."""
+    parts = [str(run.value("benchmark")).partition("/") for run in runs if run.value("benchmark")]
+    found = dict.fromkeys(name for of, _, name in parts if of == version)
+    return [name for name in ORDER if name in found] + sorted(name for name in found if name not in ORDER)
+
+
+def _labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+    """The method of each row, with the settings in which rows of this method differ."""
+    labels = {}
+    for key in keys:
+        version, scale, model, science = key
+        same = [dict(other[3]) for other in keys if other[:3] == (version, scale, model)]
+        own = dict(science)
+        differing = [name for name in own if any(other.get(name) != own[name] for other in same)]
+        short = short_names(differing)
+        words = ", ".join(f"{short[name]}={_rounded(own[name])}" for name in differing)
+        labels[key] = f"{model} ({words})" if words else model
+    return labels
+
+
+def _rounded(text: str) -> str:
+    try:
+        return f"{float(text):.3g}"
+    except ValueError:
+        return text

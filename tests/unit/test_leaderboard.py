@@ -1,0 +1,74 @@
+"""The leaderboard: rows, means, order, and what is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jepa.results.leaderboard import notes, records, standings, table, table_lines
+from jepa.results.records import ResultsError, Run
+
+
+def run(model: str, condition: str, seed: int, error: float, **more: Any) -> Run:
+    config = {"probe.judge_stream": "test", "model.sim_coeff": 1.0, "optimizer.base_lr": 4.0, "scale": "small"}
+    config |= {"benchmark": f"v1/{condition}", **more.pop("config", {})}
+    metrics = {"prediction_rmse_px": error, **more.pop("metrics", {})}
+    fields = {"seed": seed, "train_seconds": 30.0, **more.pop("fields", {})}
+    return Run(f"x/{model}-{condition}-{seed}", more.pop("status", "finished"), config, {"model": model}, metrics, (), fields)
+
+
+def board() -> list[Run]:
+    runs = [run("idm", "clean", 1, 1.0), run("idm", "clean", 2, 2.0), run("idm", "fixed_125", 1, 3.0)]
+    runs += [run("vicreg", "clean", 1, 0.5), run("vicreg", "fixed_125", 1, 9.5, fields={"verdict": "ignores the dot"})]
+    return runs
+
+
+def test_a_row_is_a_method_and_the_smallest_mean_comes_first() -> None:
+    header, body = table(standings(board()))
+    assert header[:4] == ["method", "mean", "clean", "fixed_125"]
+    assert [row[:2] for row in body] == [["idm", "2.25"], ["vicreg", "5.00"]]  # (1.5 + 3) / 2 and (0.5 + 9.5) / 2
+    assert body[0][2] == "1.50 ± 6.35"  # t(1) = 12.706 times 0.7071 / sqrt(2)
+    assert [row[4] for row in body] == ["–", "ignores the dot"]
+
+
+def test_an_incomplete_row_has_no_mean_and_comes_last() -> None:
+    header, body = table(standings([*board(), run("smwm", "clean", 1, 0.1)]))
+    assert [row[0] for row in body] == ["idm", "vicreg", "smwm"]
+    assert body[2][1:4] == ["–", "0.100", "–"]
+
+
+def test_trials_of_the_search_and_unfinished_runs_are_left_out() -> None:
+    trial = run("idm", "fixed_125", 0, 0.01, config={"probe.judge_stream": "validation"})
+    failed = run("idm", "fixed_125", 2, 0.01, status="failed")
+    assert table(standings([*board(), trial, failed])) == table(standings(board()))
+
+
+def test_two_settings_of_a_method_are_two_rows() -> None:
+    other = run("idm", "clean", 1, 7.0, config={"optimizer.base_lr": 16.0})
+    names = [row.method for row in standings([*board(), other])]
+    assert sorted(names[:2]) == ["idm (base_lr=4)", "vicreg"]
+    assert names[-1] == "idm (base_lr=16)"
+
+
+def test_the_latest_run_of_a_seed_counts() -> None:
+    older = run("idm", "fixed_125", 1, 99.0, fields={"started": "2026-01-01"})
+    newer = run("idm", "fixed_125", 1, 3.0, fields={"started": "2026-02-01"})
+    first = standings([newer, older, run("idm", "clean", 1, 1.0)])[0]
+    assert first.mean_error == 2.0
+
+
+def test_rows_for_files_have_full_precision() -> None:
+    first = records(standings(board()))[0]
+    assert (first["clean"], first["clean_n"], first["fixed_125_ci95"]) == (1.5, 2, None)
+    assert first["clean_ci95"] == pytest.approx(6.3531, abs=1e-4)
+    assert "1 to 2 seeds" in notes(standings(board()))[0]
+
+
+def test_the_table_in_markdown() -> None:
+    assert table_lines(["a", "bb"], [["1", "2"]], markdown=True) == ["| a | bb |", "|---|----|", "| 1 | 2  |"]
+
+
+def test_without_a_run_of_the_benchmark() -> None:
+    with pytest.raises(ResultsError, match="sweep=benchmark"):
+        standings([run("idm", "clean", 1, 1.0, config={"benchmark": None})])
