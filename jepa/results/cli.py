@@ -30,7 +30,7 @@ from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, print_lines, print_table
 from jepa.results.show import find_run, run_lines
 from jepa.results.streams import guarded
-from jepa.results.study_output import draw_study, tabulate_study
+from jepa.results.study_output import TABLES, draw_study, tabulate_study
 from jepa.results.tables import (
     COUNT,
     METRICS,
@@ -116,7 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     figures = parser.add_argument_group("figures").add_argument
     figures("--plot", metavar="KEY", help=f"draw the metric against an axis, or one of {', '.join(PLOTS)}")
     figures("--figure", choices=["figure3"], help="a figure of the study and its csv, into FOLDER or --out")
-    figures("--table", choices=["table1"], help="a table of the study, beside the published numbers")
+    figures("--table", choices=[*TABLES], help="a table of the study, beside the published numbers, or the leaderboard")
+    figures("--leaderboard", dest="table", action="store_const", const="leaderboard", help="the benchmark's table")
     figures("--metric", metavar="KEY", help="what is drawn, and what is best (default: what the runs minimise)")
     figures("--by", metavar="KEYS", help="one line for each value (default: the model)")
     figures("--panel", metavar="KEY", help="one panel for each value")

@@ -84,9 +84,9 @@ def standings(runs: Sequence[Run]) -> list[Standing]:
     for run in runs:
         if run.status == "finished" and run.value("benchmark") and run.value("probe.judge_stream") != "validation":
             version = str(run.value("benchmark")).partition("/")[0]
-            groups.setdefault((version, str(run.value("scale")), _model(run), _science(run)), []).append(run)
+            groups.setdefault((version, str(run.value("scale") or "none"), _model(run), _science(run)), []).append(run)
     if not groups:
-        raise ResultsError("--leaderboard: no finished run of the benchmark is here; python -m jepa.run +sweep=benchmark")
+        raise ResultsError("--leaderboard: no finished run is of the benchmark (+sweep=benchmark)")
     conditions = {version: _conditions(runs, version) for version, *_ in groups}
     labels = _labels(list(groups))
     rows = [
@@ -118,10 +118,10 @@ def notes(rows: Sequence[Standing]) -> list[str]:
     seeds = sorted({len(runs) for row in rows for runs in row.conditions.values() if runs})
     counts = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
     return [
-        f"benchmark {', '.join(versions)}, scale {', '.join(scales)}; px, prediction probe on the test stream, mean ± half"
-        f" of the 95 % interval over {counts} seeds",
-        f"mean: over the conditions; background: accuracy of the encoder's probe among 16; {BOUND}: trained with the true"
-        " locations, a bound for the others",
+        f"benchmark {', '.join(versions)}, scale {', '.join(scales)}; px, prediction probe on the test stream, mean ±"
+        f" half of the 95 % interval over {counts} seeds",
+        f"mean: over the conditions; background: accuracy of the encoder's probe among 16; {BOUND}: trained with the"
+        " true locations, a bound for the others",
     ]
 
 
@@ -137,17 +137,6 @@ def records(rows: Sequence[Standing]) -> list[dict[str, Any]]:
         record |= {"verdict": row.verdict, "background": row.background and row.background.mean, "seconds": row.seconds}
         found.append(record)
     return found
-
-
-def table_lines(header: Sequence[str], body: Sequence[Sequence[str]], *, markdown: bool) -> list[str]:
-    """A table in aligned text, or in Markdown."""
-    rows = [header, *body]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(header))]
-    padded = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in rows]
-    if not markdown:
-        return ["  ".join(row).rstrip() for row in padded]
-    lines = ["| " + " | ".join(row) + " |" for row in padded]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def _number(value: float | None) -> str:

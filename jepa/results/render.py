@@ -111,6 +111,17 @@ def text_columns(table: Table, stream: TextIO | None = None) -> tuple[list[str],
     return [short[key] for key in keys], columns, numeric
 
 
+def table_lines(header: Sequence[str], body: Sequence[Sequence[str]], *, markdown: bool) -> list[str]:
+    """A table in aligned text, or in Markdown."""
+    rows = [header, *body]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(header))]
+    padded = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in rows]
+    if not markdown:
+        return ["  ".join(row).rstrip() for row in padded]
+    lines = ["| " + " | ".join(row) + " |" for row in padded]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
 def _aligned(texts: Sequence[str]) -> list[str]:
     """Pad numbers so that their decimal points and their ``±`` are aligned."""
     sign = " ± " if any("±" in text for text in texts) else " +- "

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+from jepa.results import leaderboard
 from jepa.results.backend import prepare_matplotlib
 from jepa.results.collect import Collection
 from jepa.results.export import replace_file, write_csv, write_json
 from jepa.results.notes import summary_line
 from jepa.results.records import Run
-from jepa.results.render import print_lines
+from jepa.results.render import print_lines, table_lines
 from jepa.results.study import cell_rows, cells, dots_rows, scale_words
 from jepa.results.tables import counted
-from jepa.results.tables_study import dots_lines, dots_records
+from jepa.results.tables_study import dots_records, dots_table
 
 
 def draw_study(found: Collection, runs: Sequence[Run], arguments: argparse.Namespace, *, metric: str) -> None:
@@ -38,16 +40,24 @@ def draw_study(found: Collection, runs: Sequence[Run], arguments: argparse.Names
         print(f"wrote {table}")
 
 
+class Printed(NamedTuple):
+    """A table as it is printed, and as it is written."""
+
+    header: list[str]
+    body: list[list[str]]
+    notes: list[str]
+    records: list[dict[str, Any]]
+
+
 def tabulate_study(found: Collection, runs: Sequence[Run], arguments: argparse.Namespace) -> None:
-    """Print table 1, and write it where ``--csv``, ``--json`` and ``--markdown`` say."""
-    rows = dots_rows(runs)
-    notes = ["RMSE of the prediction probe / 28, by dot; ± half of the 95 % interval (Student's t) over n seeds"]
-    notes += filter(None, [scale_words([run for row in rows for run in row.runs])])
+    """Print the table that ``--table`` names, and write it where ``--csv``, ``--json`` and ``--markdown`` say."""
+    printed = TABLES[arguments.table](runs)
     for path, write in ((arguments.csv, write_csv), (arguments.json, write_json)):
         if path:
-            write(path, dots_records(rows))
+            write(path, printed.records)
     if arguments.markdown:
-        text = "\n".join([*dots_lines(rows, markdown=True), "", "; ".join(notes) + "."]) + "\n"
+        lines = [*table_lines(printed.header, printed.body, markdown=True), "", "; ".join(printed.notes) + "."]
+        text = "\n".join(lines) + "\n"
         if arguments.markdown == "-":
             sys.stdout.write(text)
         else:
@@ -55,7 +65,22 @@ def tabulate_study(found: Collection, runs: Sequence[Run], arguments: argparse.N
     if "-" in (arguments.csv, arguments.json, arguments.markdown):
         return
     print(summary_line(found, runs, counted(run.status for run in runs)))
-    print_lines(["", *dots_lines(rows, markdown=False), "", *notes], sys.stdout)
+    print_lines(["", *table_lines(printed.header, printed.body, markdown=False), "", *printed.notes], sys.stdout)
+
+
+def _table_1(runs: Sequence[Run]) -> Printed:
+    rows = dots_rows(runs)
+    notes = ["RMSE of the prediction probe / 28, by dot; ± half of the 95 % interval (Student's t) over n seeds"]
+    notes += filter(None, [scale_words([run for row in rows for run in row.runs])])
+    return Printed(*dots_table(rows), notes, dots_records(rows))
+
+
+def _leaderboard(runs: Sequence[Run]) -> Printed:
+    rows = leaderboard.standings(runs)
+    return Printed(*leaderboard.table(rows), leaderboard.notes(rows), leaderboard.records(rows))
+
+
+TABLES: dict[str, Callable[[Sequence[Run]], Printed]] = {"leaderboard": _leaderboard, "table1": _table_1}
 
 
 def _write(path: str, text: str) -> None:

@@ -12,19 +12,15 @@ _NONE = "–"
 _CENTRE = "always the centre"
 
 
-def dots_lines(rows: Sequence[DotsRow], *, markdown: bool) -> list[str]:
-    """The table in aligned text or in Markdown, with a last row for always answering the centre."""
+def dots_table(rows: Sequence[DotsRow]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows, as text, with a last row for always answering the centre."""
     scales = len({row.scale for row in rows}) > 1
     header = [*(["scale"] if scales else []), "method", "n", *(word for dot in DOTS for word in (dot, "published"))]
     body = [[*([row.scale or _NONE] if scales else []), row.method, str(len(row.runs)), *_numbers(row)] for row in rows]
     centre = [word for value in centre_over_image([run for row in rows for run in row.runs])
               for word in (_shown(value), "")]  # fmt: skip
     body.append([*([""] if scales else []), _CENTRE, "", *centre])
-    widths = [max(len(line[place]) for line in [header, *body]) for place in range(len(header))]
-    if markdown:
-        lines = ["| " + " | ".join(line) + " |" for line in (_padded(row, widths) for row in [header, *body])]
-        return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
-    return ["  ".join(_padded(line, widths)).rstrip() for line in [header, *body]]
+    return header, body
 
 
 def dots_records(rows: Sequence[DotsRow]) -> list[dict[str, Any]]:
@@ -52,7 +48,3 @@ def _summary(value: Summary | None) -> str:
 
 def _shown(value: float | None) -> str:
     return _NONE if value is None else f"{value:.3f}"
-
-
-def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [text.ljust(width) for text, width in zip(line, widths, strict=True)]

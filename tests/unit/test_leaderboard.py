@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from results_samples import write_run
 
-from jepa.results.leaderboard import notes, records, standings, table, table_lines
+from jepa.results.cli import main
+from jepa.results.leaderboard import notes, records, standings, table
 from jepa.results.records import ResultsError, Run
+from jepa.results.render import table_lines
 
 
 def run(model: str, condition: str, seed: int, error: float, **more: Any) -> Run:
@@ -15,7 +19,8 @@ def run(model: str, condition: str, seed: int, error: float, **more: Any) -> Run
     config |= {"benchmark": f"v1/{condition}", **more.pop("config", {})}
     metrics = {"prediction_rmse_px": error, **more.pop("metrics", {})}
     fields = {"seed": seed, "train_seconds": 30.0, **more.pop("fields", {})}
-    return Run(f"x/{model}-{condition}-{seed}", more.pop("status", "finished"), config, {"model": model}, metrics, (), fields)
+    folder, status = f"x/{model}-{condition}-{seed}", more.pop("status", "finished")
+    return Run(folder, status, config, {"model": model}, metrics, (), fields)
 
 
 def board() -> list[Run]:
@@ -72,3 +77,23 @@ def test_the_table_in_markdown() -> None:
 def test_without_a_run_of_the_benchmark() -> None:
     with pytest.raises(ResultsError, match="sweep=benchmark"):
         standings([run("idm", "clean", 1, 1.0, config={"benchmark": None})])
+
+
+def test_the_command_prints_and_writes_the_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model in ("vicreg", "idm"):
+        for seed in (1, 2):
+            words = [f"model={model}", f"seed={seed}", 'benchmark="v1/fixed_125"', "dataset.static_noise=1.25"]
+            write_run(tmp_path, words, metrics={"prediction_rmse_px": 1.0 + seed, "train_seconds": 30.0})
+    assert main([str(tmp_path), "--leaderboard"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [row] = [line.split() for line in lines if line.startswith("idm")]
+    assert row[:5] == ["idm", "2.50", "2.50", "±", "6.35"] and row[-1] == "30"
+    assert any(line.startswith("benchmark v1, scale none") for line in lines)
+    assert main([str(tmp_path), "--leaderboard", "--markdown", "-"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("| method")
+
+
+def test_the_command_says_that_there_is_nothing_to_rank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, ["model=idm"])
+    assert main([str(tmp_path), "--leaderboard", "--csv", "-"]) == 2
+    assert "no finished run is of the benchmark" in capsys.readouterr().err
