@@ -32,6 +32,7 @@ PRELOADED = (
 ENTRIES = {
     "run": ("jepa.run", "command_line"),
     "results": ("jepa.results.cli", "main"),
+    "plan": ("jepa.plan", "command_line"),
     "import_config": ("jepa.import_config", "command_line"),
 }
 

@@ -20,6 +20,7 @@ PROGRAMS = (
     "pip",
     "jepa-run",
     "jepa-results",
+    "jepa-plan",
     "jepa-import-config",
     "optuna-dashboard",
     "tensorboard",

@@ -79,6 +79,11 @@ class Planner:
         if self.goal_dot is not None:
             check_dot("plan.goal_dot", self.goal_dot, world.num_dots)
         goals_in(world, seed=self.goal_seed, num_episodes=1)
+        if self.solver.uses_encoder and getattr(method, "input", "frames") == "difference":
+            raise ConfigError(
+                f"plan: {called} is shown differences of frames (model.input=difference), in which a goal that rests "
+                "cannot be seen; take model.input=stacked"
+            )
         if self.solver.uses_predictor and not method.predicts_actions_effects:
             name = type(self.solver).__name__
             raise ConfigError(
@@ -98,7 +103,9 @@ class Planner:
         return []
 
     def plan(self, model: FrozenModel, settings: Mapping[str, Any], *, num_shown: int = SHOWN) -> Planned:
-        """Play all episodes twice: with the goal frame under the same and under another overlay; then the floor.
+        """Play all episodes twice, with the goal frame under the same and under another overlay; then the floor.
+
+        In a world without distractors they are played once, and both overlays get the same numbers.
 
         settings: the configuration of this planner, which the record repeats.
 
@@ -121,7 +128,11 @@ class Planner:
         horizon = self.horizon or environment.shapes.num_steps - 1
         solver = self.solver.prepared(model)
         player = Player(world, model, solver, self.cost, horizon=horizon, replan_every=self.replan_every)
-        played = {overlay: player.play(overlay, num_shown=min(num_shown, self.num_episodes)) for overlay in OVERLAYS}
+        played: dict[str, Played] = {}
+        for overlay in OVERLAYS:
+            # Without distractors, both goal frames are equal, and so are the episodes.
+            equal = played.get("same") if not environment.drawn else None
+            played[overlay] = equal or player.play(overlay, num_shown=min(num_shown, self.num_episodes))
         measured = {overlay: report.numbers(one, pairs.kinds) for overlay, one in played.items()}
         floor = Player(world, model, RandomActions(), self.cost, horizon=horizon, replan_every=self.num_steps)
         record = {

@@ -65,6 +65,7 @@ class World:
         self._layouts = None if pairs.layouts is None else pairs.layouts.to(device)
         locations, _ = self.environment.trajectories(self._draws["same"].motion)
         self._others = locations[:, :, 1:].clone()  # [T, B, K-1, 2]
+        self._goal_dot = goal_dot
         if goal_dot is not None:
             self._others[:, :, goal_dot - 1] = self.goals
 
@@ -84,13 +85,12 @@ class World:
     def goal_frame(self, overlay: str) -> Tensor:
         """The goal, normalised, [B, C, H, W]: the action dot at the goal, all other dots as at the start.
 
+        If a dot rests at the goal, the action dot is at the start, so that only the resting dot shows the goal.
+
         overlay: "same": the overlay that the episode has at its last frame; "other": that of another sequence.
         """
-        return self._frame(self.goals, self.num_steps, overlay, self._others[0])
-
-    def start_frame(self, overlay: str) -> Tensor:
-        """The start, normalised, [B, C, H, W], under the overlay of ``goal_frame``."""
-        return self._frame(self.starts, self.num_steps, overlay, self._others[0])
+        shown = self.goals if self._goal_dot is None else self.starts
+        return self._frame(shown, self.num_steps, overlay, self._others[0])
 
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
         """The states [..., S] after ``actions`` [..., A], px, which are shortened to what the environment does."""

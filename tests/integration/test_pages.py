@@ -68,6 +68,7 @@ def kind(words: list[str]) -> tuple[str, list[str]]:
     if program.endswith("python"):
         return arguments[0], arguments[1:]
     scripts = {"jepa-run": "jepa.run", "jepa-results": "jepa.results", "jepa-import-config": "jepa.import_config"}
+    scripts["jepa-plan"] = "jepa.plan"
     return scripts.get(program, program), arguments
 
 
@@ -101,6 +102,11 @@ def test_a_command_is_accepted(found: Found, server: Server, tmp_path: Path) -> 
     elif program == "jepa.results":
         samples(arguments, tmp_path)
         done = server.run(arguments, tmp_path, module="results")
+    elif program == "jepa.plan":
+        for folder in (word for word in arguments if word.startswith("outputs/")):
+            made = run_small(server, ["model=idm", f"folder={folder}"], tmp_path, plots="false")
+            assert made.code == 0, made.said
+        done = server.run([*arguments, "plan.num_episodes=3"], tmp_path, module="plan")
     elif program == "jepa.import_config":
         done = server.run([*arguments, "--add", "dry_run=true"], tmp_path, module="import_config")
     elif program.startswith("docs/"):
@@ -245,6 +251,8 @@ def samples(arguments: list[str], root: Path) -> None:
         for number, point in enumerate(points):
             dots = [4.0 + number, 5.0, 6.0]
             metrics = {**result_of(compose(point), point)["metrics"], "prediction_rmse_px_per_dot": dots}
+            if "planning_success" in arguments:
+                metrics["planning_success"] = 0.1 * (number % 10)
             if "transfer" in arguments:
                 metrics |= {f"prediction_rmse_px_{form}_clean": 3.0 + number for form in ("on", "kept_on")}
             folder = write_run(sweep, point, trial=number, metrics=metrics)

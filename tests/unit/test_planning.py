@@ -114,6 +114,7 @@ def test_the_stationary_dot_rests_at_the_goal() -> None:
     brightest = frames[:, 2].flatten(1).argmax(1)
     found = torch.stack((brightest % 28, brightest // 28), dim=1)
     assert float((found - played.goals).abs().max()) <= 0.5
+    assert torch.allclose(played.goal_frame("same")[:, 0], played.observe(played.begin(), 0)[:, 0], atol=1e-6)
     assert torch.allclose(played.goal_frame("same")[:, 1], played.observe(played.begin(), 0)[:, 1], atol=1e-6)
 
 
@@ -390,6 +391,10 @@ def test_a_run_that_cannot_be_planned_with_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"CEM needs a model that predicts what actions do, and RUN has none"):
         cem.check(moving_dots(), method, "RUN")
     inverse.check(moving_dots(), method, "RUN")
+    sees_changes = joint_embedding(vicreg_terms(sim=1.0))
+    sees_changes.input = "difference"
+    with pytest.raises(ConfigError, match=r"differences of frames .* take model\.input=stacked"):
+        inverse.check(moving_dots(), sees_changes, "RUN")
     stationary = make_planner(["plan=cem", "plan/task=stationary", "plan/cost=probe"])[0]
     with pytest.raises(ConfigError, match=r"plan\.goal_dot=2: must be null, because the world has one dot"):
         stationary.check(moving_dots(), method, "RUN")
