@@ -18,7 +18,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 def composed(name: str, *overrides: str) -> MovingDots:
     with initialize_config_dir(str(FOLDER)):
         arguments = OmegaConf.to_container(compose(name, overrides=list(overrides)))
-    assert arguments.pop("_target_") == "jepa.data.moving_dots.MovingDots"
+    assert arguments.pop("_target_") == "jepa.data.moving_dots.MovingDots" and arguments.pop("eval") == {}
     return MovingDots(**arguments)
 
 
