@@ -12,7 +12,7 @@ from jepa.errors import nearest
 from jepa.results.archiving import archive_runs
 from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
-from jepa.results.export import check_ending, export_rows, run_mapping, write_csv, write_json, write_parquet
+from jepa.results.export import check_ending, export_rows, run_mapping, write_csv, write_json, write_parquet, write_text
 from jepa.results.notes import (
     aside_line,
     code_line,
@@ -27,7 +27,7 @@ from jepa.results.plots import CURVE_PLOTS, PLOTS, draw
 from jepa.results.protocol import FOOTNOTE, protocol_table
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
-from jepa.results.render import format_cell, print_lines, print_table
+from jepa.results.render import format_cell, print_lines, print_table, table_lines, text_columns
 from jepa.results.show import find_run, run_lines
 from jepa.results.streams import guarded
 from jepa.results.study_output import TABLES, draw_study, tabulate_study
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     files = parser.add_argument_group("files ('-' is standard output)").add_argument
     files("--csv", metavar="FILE", help="write the rows as csv")
     files("--json", metavar="FILE", help="write the rows (with --show: the run) as json")
-    files("--markdown", metavar="FILE", help="with --table: write the table in Markdown")
+    files("--markdown", metavar="FILE", help="write the table in Markdown")
     files("--parquet", metavar="FILE", help="write the rows as parquet (needs pyarrow)")
     files(
         "--archive",
@@ -172,8 +172,6 @@ def _warn(lines: Sequence[str]) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.plot and not arguments.out:
         raise ResultsError(f"--plot {arguments.plot}: name the file with --out, e.g. --out figure.png")
-    if arguments.markdown and not arguments.table:
-        raise ResultsError(f"--markdown {arguments.markdown}: say which table with --table, e.g. --table table1")
     if sum(map(bool, (arguments.plot, arguments.figure, arguments.table))) > 1:
         raise ResultsError("--plot, --figure and --table: choose one")
     for path in arguments.out:
@@ -211,7 +209,9 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
     own = arguments.runs or arguments.columns or arguments.best or arguments.sort  # the user chose rows or columns
     protocol = None if own else protocol_table(found, runs, _metric(runs, Names(runs), arguments.metric))
     table = protocol or _table(found, runs, arguments)
-    written = [path for path in (arguments.csv, arguments.json, arguments.parquet) if path]
+    written = [path for path in (arguments.csv, arguments.json, arguments.parquet, arguments.markdown) if path]
+    chosen = _columns(table, Names(runs), arguments.columns) if arguments.columns else []
+    shown = table if chosen or protocol else without_constants(table)
     if written:
         rows = export_rows(table)
         for path, write in (
@@ -221,14 +221,17 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
         ):
             if path:
                 write(path, rows)
+    if arguments.markdown:
+        headers, columns, _ = text_columns(shown)
+        body = [[cell.strip() for cell in row] for row in zip(*columns, strict=True)]
+        write_text(arguments.markdown, table_lines(headers, body, markdown=True))
     damage = damage_lines(found, runs)
     if "-" in written:
         _warn(damage)
         return
     print(summary_line(found, runs, counted(run.status for run in runs)))
     print()
-    chosen = _columns(table, Names(runs), arguments.columns) if arguments.columns else []
-    print_table(table if chosen or protocol else without_constants(table), sys.stdout, keep=chosen)
+    print_table(shown, sys.stdout, keep=chosen)
     _footer(table, sys.stdout)
     print_lines(FOOTNOTE if protocol else [], sys.stdout)
     notes = [*scale_line(runs), *aside_line(found), *code_line(runs), *format_line(runs), *damage]

@@ -100,6 +100,11 @@ def write_csv(path: str, rows: list[dict[str, Any]]) -> None:
     _write(path, buffer.getvalue())
 
 
+def write_text(path: str, lines: Sequence[str]) -> None:
+    """Write lines of text to the file ``path``, or to standard output if ``path`` is ``-``."""
+    _write(path, "\n".join(lines) + "\n")
+
+
 def write_parquet(path: str, rows: list[dict[str, Any]]) -> None:
     """Write the rows as a parquet file. Raises ResultsError if pyarrow is not installed."""
     try:

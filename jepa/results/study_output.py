@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jepa.results import leaderboard
 from jepa.results.backend import prepare_matplotlib
 from jepa.results.collect import Collection
-from jepa.results.export import replace_file, write_csv, write_json
+from jepa.results.export import replace_file, write_csv, write_json, write_text
 from jepa.results.notes import summary_line
 from jepa.results.records import Run
 from jepa.results.render import print_lines, table_lines
@@ -57,11 +57,7 @@ def tabulate_study(found: Collection, runs: Sequence[Run], arguments: argparse.N
             write(path, printed.records)
     if arguments.markdown:
         lines = [*table_lines(printed.header, printed.body, markdown=True), "", "; ".join(printed.notes) + "."]
-        text = "\n".join(lines) + "\n"
-        if arguments.markdown == "-":
-            sys.stdout.write(text)
-        else:
-            replace_file(arguments.markdown, lambda temporary: _write(temporary, text))
+        write_text(arguments.markdown, lines)
     if "-" in (arguments.csv, arguments.json, arguments.markdown):
         return
     print(summary_line(found, runs, counted(run.status for run in runs)))
@@ -81,8 +77,3 @@ def _leaderboard(runs: Sequence[Run]) -> Printed:
 
 
 TABLES: dict[str, Callable[[Sequence[Run]], Printed]] = {"leaderboard": _leaderboard, "table1": _table_1}
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)

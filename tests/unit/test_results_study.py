@@ -163,7 +163,6 @@ def test_requests_that_cannot_be_met_are_one_line(tmp_path: Path, capsys: pytest
     for words, said in (
         (["--table", "table1"], "no finished run has three dots"),
         (["--figure", "figure3"], "no finished run has one dot"),
-        (["--markdown", "x.md"], "--markdown x.md: say which table"),
         (["--figure", "figure3", "--table", "table1"], "choose one"),
         (["--figure", "figure3", "--out", "x.txt"], "must end in"),
     ):
@@ -176,3 +175,13 @@ def test_a_table_of_runs_names_their_scale(tmp_path: Path, capsys: pytest.Captur
     write_figure(tmp_path)
     assert main([str(tmp_path)]) == 0
     assert "scale: small" in capsys.readouterr().out
+
+
+def test_any_table_is_written_in_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "model=idm", metrics={"prediction_rmse_px": 1.25})
+    write(tmp_path, "model=vicreg", metrics={"prediction_rmse_px": 9.5})
+    assert main([str(tmp_path), "--markdown", "-"]) == 0
+    header, rule, idm, vicreg = (line.strip("|").split("|") for line in capsys.readouterr().out.splitlines())
+    place = [text.strip() for text in header].index("prediction_rmse_px")
+    assert {text.strip("-") for text in rule} == {""}
+    assert (idm[place].strip(), vicreg[place].strip()) == ("1.25", "9.50")
