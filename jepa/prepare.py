@@ -173,9 +173,12 @@ def _check_metrics(plan: Plan, method: Method) -> None:
     errors = [*plan.probe.metric_names, *(["head_rmse_px"] if method.has_location_head else [])]
     errors += condition_metric_names(plan.conditions)
     planned = [] if plan.planner is None else METRIC_NAMES
+    dots = plan.dataset.shapes.num_dots
+    by_dot = [f"{probe}_rmse_px_per_dot.{dot}" for probe in ("prediction", "encoder") for dot in range(dots)]
     _refuse_success(plan.config.objective)
     terms_known = bool(method.loss_weights()) or not trained
-    _check_metric("objective", plan.config.objective, [*errors, *losses, *planned, "train_seconds"], terms_known)
+    known = [*errors, *by_dot, *losses, *planned, "train_seconds"]
+    _check_metric("objective", plan.config.objective, known, terms_known)
     watched = getattr(plan.on_probe, "objective", None)
     if isinstance(watched, str):
         _check_metric("on_probe.objective", watched, [*errors, *losses], terms_known)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SEARCH_PLOTS = ("trials", "importance", "slice", "parallel")
 CURVE_PLOTS = ("epoch", "step", "frame")
 TRANSFER = "transfer"
-PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS, TRANSFER)
+PARETO = "pareto"
+PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS, TRANSFER, PARETO)
 
 
 def draw(
@@ -49,6 +50,8 @@ def draw(
         figure = _curves(runs, arguments, metric, make_table)
     elif kind == TRANSFER:
         figure = _transfer_figure(runs, arguments, make_table)
+    elif kind == PARETO:
+        figure = _pareto_figure(arguments, make_table)
     else:
         figure = _axis_figure(found, runs, arguments, metric, make_table)
     words = scale_words(runs)
@@ -127,6 +130,12 @@ def _transfer_figure(
     from jepa.results.figures_transfer import transfer_figure
 
     return transfer_figure(make_table([]), runs, metric=arguments.metric or METRICS[0], title=arguments.where or "")
+
+
+def _pareto_figure(arguments: argparse.Namespace, make_table: Callable[[Sequence[str]], Table]) -> Figure:
+    from jepa.results.figures_pareto import pareto_figure
+
+    return pareto_figure(make_table([]), title=arguments.where or "")
 
 
 def _axis_figure(

@@ -73,8 +73,17 @@ def counted(result: dict[str, Any], metric: str | None = None) -> dict[str, Any]
 def objective_value(result: Mapping[str, Any], metric: str | None) -> float | None:
     """The value of ``metric`` in ``result``; None if it is missing or not finite."""
     own = result.get("objective_metric") == metric and "objective" in result
-    value = result["objective"] if own else result["metrics"].get(metric)
+    value = result["objective"] if own else metric_value(result["metrics"], metric or "")
     return float(value) if is_number(value) else None
+
+
+def metric_value(metrics: Mapping[str, Any], name: str) -> Any:
+    """The metric ``name``, or one entry of a metric that is a list: ``prediction_rmse_px_per_dot.2``. None: missing."""
+    stem, _, place = name.rpartition(".")
+    values = metrics.get(stem)
+    if name not in metrics and isinstance(values, list) and place.isdigit() and int(place) < len(values):
+        return values[int(place)]
+    return metrics.get(name)
 
 
 def is_number(value: object) -> bool:

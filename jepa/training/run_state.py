@@ -26,7 +26,7 @@ from jepa.results.verdict import background_words, shortcut_words
 from jepa.seeding import generator
 from jepa.store import checkpoint, layout
 from jepa.store.metrics import read_metrics
-from jepa.store.result import write_result
+from jepa.store.result import metric_value, write_result
 from jepa.training.moved import weights_moved
 from jepa.training.plan import Plan
 
@@ -318,7 +318,8 @@ class RunState:
         metrics = {**self.metrics, "train_seconds": self.train_seconds}
         if self.train_seconds > 0:
             metrics["sequences_per_second"] = self.step * plan.dataset.batch_size / self.train_seconds
-        objective = metrics.get(plan.config.objective, math.nan) if error is None else math.nan
+        measured = metric_value(metrics, plan.config.objective) if error is None else None
+        objective = math.nan if measured is None else measured
         reference = self._reference()
         words, no_verdict = verdict(metrics, reference, self._warnings)
         result = {
