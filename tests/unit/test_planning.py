@@ -406,3 +406,44 @@ def test_a_horizon_beyond_the_trained_one_is_named() -> None:
         "plan.horizon=24: the model was trained to predict 16 steps (dataset.num_steps=17)"
     ]
     assert planner.warnings(moving_dots(num_steps=25)) == []
+
+
+# --- a goal that is constant ---------------------------------------------------------------------------------------
+
+
+class _ThreeDots(torch.nn.Module):
+    """An embedding of all three locations that predicts exactly; ``keeps`` 0: the stationary dot is forgotten."""
+
+    context_frames = 1
+    predicts_actions_effects = True
+
+    def __init__(self, keeps: float) -> None:
+        super().__init__()
+        self.keeps = torch.tensor([1.0, 1, 1, 1, keeps, keeps])
+
+    def rollout(self, states: Tensor, actions: Tensor, noise: Tensor | None) -> object:
+        from jepa.types import Rollout
+
+        weights = states / states.sum(dim=(-1, -2), keepdim=True)  # [T, B, 3, H, W]
+        x, y = ((weights.sum(axis) * torch.arange(28.0)).sum(-1) for axis in (-2, -1))
+        return Rollout(torch.stack((x, y), dim=-1).flatten(-2) * self.keeps, actions)
+
+    def predict(self, encodings: Tensor, actions: Tensor, noise: Tensor | None) -> Tensor:
+        moved = torch.nn.functional.pad(actions.cumsum(0), (0, 4))
+        return encodings[0] + moved
+
+    def draw_rollout_noise(self, *_: object) -> None:
+        return None
+
+
+def test_a_resting_goal_is_found_by_a_model_that_holds_it_alone() -> None:
+    identity = {"kind": "linear", "weight": torch.eye(6, dtype=torch.float64)}
+    solver, cost = solver_of("cem"), Probe(at="sum", goal="seen", goal_dot=2)
+    episodes = world(num_episodes=12, num_steps=10, goal_dot=2, num_dots=3, channels=3, normalize=False)
+    shares = []
+    for keeps in (1.0, 0.0):
+        maps = {"prediction": identity, "encoder": identity}
+        model = frozen(_ThreeDots(keeps), maps=maps, num_dots=3, channels=3, normalize=False, num_steps=11)
+        played = Player(episodes, model, solver, cost, horizon=10, replan_every=5).play("same")
+        shares.append(float((played.distances[-1] < 1.9).double().mean()))
+    assert shares[0] == 1.0 and shares[1] < 0.3
