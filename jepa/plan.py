@@ -143,8 +143,8 @@ def table(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if numbers["model_steps"]:
             lines.append(
                 f"{name}: {numbers['model_steps_per_episode']:.0f} predicted steps an episode, "
-                f"{numbers['predictor_share']:.0%} of the time in the predictor; cost {one['cost']}, "
-                f"horizon {one['horizon']}, a new plan after {one['replan_every']}"
+                f"{numbers['cpu_seconds']:.1f} s of processor time, {numbers['predictor_share']:.0%} of the time in "
+                f"the predictor; cost {one['cost']}, horizon {one['horizon']}, a new plan after {one['replan_every']}"
             )
     texts = {text: None for one in records.values() for text in one["warnings"]}
     return lines + [f"warning: {text}" for text in texts]

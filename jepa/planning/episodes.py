@@ -24,6 +24,7 @@ class Played:
     goals: Tensor  # [B, 2], px
     evaluations: int  # steps predicted by the model (for the oracle: by the environment), over all episodes
     seconds: float
+    cpu_seconds: float  # of this process, over all threads
     predictor_seconds: float
     frames: Tensor | None = None  # [N+1, n, C, H, W], what the agent saw in the first n episodes
     goal_frames: Tensor | None = None  # [n, C, H, W]
@@ -59,7 +60,7 @@ class Player:
 
         num_shown: number of episodes whose frames are kept.
         """
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         world, model = self.world, self.model
         self._true_evaluations = 0
         evaluated, predictor_seconds = model.evaluations, model.seconds
@@ -93,6 +94,7 @@ class Player:
             goals=world.goals,
             evaluations=model.evaluations - evaluated + self._true_evaluations,
             seconds=time.perf_counter() - started,
+            cpu_seconds=time.process_time() - cpu_started,
             predictor_seconds=model.seconds - predictor_seconds,
             frames=torch.stack(kept) if num_shown else None,
             goal_frames=world.goal_frame(overlay)[:num_shown] if num_shown else None,

@@ -27,6 +27,7 @@ def numbers(played: Played, kinds: Tensor) -> dict[str, Any]:
         "model_steps": played.evaluations,
         "model_steps_per_episode": played.evaluations / distances.shape[1],
         "seconds": played.seconds,
+        "cpu_seconds": played.cpu_seconds,
         "predictor_share": played.predictor_seconds / played.seconds if played.seconds else 0.0,
     }
 

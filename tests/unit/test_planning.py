@@ -350,7 +350,7 @@ def test_numbers_by_hand() -> None:
     paths = [[3.0, 1.0, 1.0], [9.0, 1.0, 5.0], [20.0, 8.0, 1.5], [3.0, 2.5, 2.0]]
     locations = torch.zeros(3, 4, 2)
     locations[..., 0] = torch.tensor(paths).T
-    played = Played(locations, torch.zeros(4, 2), evaluations=40, seconds=2.0, predictor_seconds=1.0)
+    played = Played(locations, torch.zeros(4, 2), evaluations=40, seconds=2.0, cpu_seconds=3.0, predictor_seconds=1.0)
     found = report.numbers(played, torch.tensor([0, 1, 2, 0]))
     assert found["all"]["success_1.9px_end"] == 0.5 and found["all"]["success_1.9px_ever"] == 0.75
     assert found["all"]["success_1.4px_end"] == 0.25 and found["all"]["success_1.4px_ever"] == 0.5
