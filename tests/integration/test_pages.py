@@ -251,8 +251,8 @@ def samples(arguments: list[str], root: Path) -> None:
         for number, point in enumerate(points):
             dots = [4.0 + number, 5.0, 6.0]
             metrics = {**result_of(compose(point), point)["metrics"], "prediction_rmse_px_per_dot": dots}
-            if "planning_success" in arguments:
-                metrics["planning_success"] = 0.1 * (number % 10)
+            if "planning_success" in text:
+                metrics |= {"planning_success": 0.1 * (number % 10), "planning_success_other": 0.0}
             if "transfer" in arguments:
                 metrics |= {f"prediction_rmse_px_{form}_clean": 3.0 + number for form in ("on", "kept_on")}
             folder = write_run(sweep, point, trial=number, metrics=metrics)
