@@ -95,7 +95,7 @@ class Planner:
     def warnings(self, environment: Environment) -> list[str]:
         """What may make the result worse than the model is."""
         trained = environment.shapes.num_steps - 1
-        if self.horizon is not None and self.horizon > trained and self.solver.uses_predictor:
+        if min(self.horizon or trained, self.num_steps) > trained and self.solver.uses_predictor:
             return [
                 f"plan.horizon={self.horizon}: the model was trained to predict {trained} steps "
                 f"(dataset.num_steps={trained + 1})"

@@ -46,7 +46,7 @@ NOT_MODULES = {"jepa.extensions", "jepa.run", "jepa.data.stream.MovingDots"}
 TORCH_FREE = (
     *("jepa.run", "jepa.config.compose", "jepa.config.preflight", "jepa.results.cli", "jepa.sweep", "jepa.provenance"),
     *("jepa.loggers.csv", "jepa.loggers.tensorboard", "jepa.loggers.wandb", "jepa.loggers.display"),
-    *("jepa.store.run_folder", "jepa.store.locks", "jepa.store.sweep", "jepa.import_config"),
+    *("jepa.store.run_folder", "jepa.store.locks", "jepa.store.sweep", "jepa.import_config", "jepa.plan"),
 )
 
 

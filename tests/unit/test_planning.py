@@ -401,11 +401,13 @@ def test_a_run_that_cannot_be_planned_with_is_refused() -> None:
 
 
 def test_a_horizon_beyond_the_trained_one_is_named() -> None:
-    planner = make_planner(["plan=cem", "plan.horizon=24"])[0]
+    planner = make_planner(["plan=cem", "plan.horizon=24", "plan.num_steps=30"])[0]
     assert planner.warnings(moving_dots()) == [
         "plan.horizon=24: the model was trained to predict 16 steps (dataset.num_steps=17)"
     ]
     assert planner.warnings(moving_dots(num_steps=25)) == []
+    shorter = make_planner(["plan=cem", "plan.horizon=24"])[0]  # 16 actions an episode: no plan is longer
+    assert shorter.warnings(moving_dots()) == []
 
 
 # --- a goal that is constant ---------------------------------------------------------------------------------------
