@@ -104,7 +104,7 @@ def test_the_name_alone_changes_no_hash() -> None:
     preset = "+reproduce=fixed_uniform/1.25/idm"
     assert hash_of("scale=paper", preset) == hash_of(preset) == hash_of(preset.removeprefix("+"))
     spelt = ["precision=bf16", "dataset.size=5120", "dataset.batch_size=64", "trainer.epochs=4"]
-    spelt += ["optimizer.base_lr=16.0"]
+    spelt += ["optimizer.base_lr=16.0", "model.action_coeff=0.2"]
     spelt += ["model.encoder.width_factor=1", "model.encoder.embedding_size=128", "trainer.warmup_epochs=1"]
     spelt += ["probe.fit_sequences=2000", "probe.judge_sequences=2000"]
     assert hash_of("scale=small", "model=idm") == hash_of("model=idm", *spelt)
