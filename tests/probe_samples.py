@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from jepa.probes import AdamProbe, LeastSquares, ProbeReport
 from jepa.probes.targets.location import Location
-from jepa.types import Batch, Rollout
+from jepa.types import Batch, DataShapes, Rollout
 
 T, B, K, D, SIZE, CLASSES = 5, 12, 2, 6, 4, 3
 SCALE_PX, CENTRE_PX = 6.5, 13.5
@@ -22,6 +22,8 @@ class PixelUnits:
 
     classes = {"background": CLASSES}
     quantities = ("wall", "door")
+    has_overlays = True
+    shapes = DataShapes(num_steps=T, channels=1, image_size=SIZE, action_size=2, num_dots=K)
 
     def unnormalize_locations(self, locations: Tensor) -> Tensor:
         return locations * SCALE_PX + CENTRE_PX
@@ -55,6 +57,7 @@ class Batches:
         identity = (scores - torch.tensor([0.0, 2.0, 0.0])).argmax(-1)
         numbers = {"wall": scores[:, 0], "door": scores[:, 1]}
         targets = {name: values.expand(T, -1) for name, values in numbers.items()}
+        targets["overlay"] = states.flatten(2)  # [T, B, 16]
         return Batch(states, actions, locations, {"background": identity.expand(T, -1), **targets})
 
 

@@ -85,7 +85,8 @@ def lines(probe: str = "prediction", **changes: Any) -> dict[str, dict[str, Any]
 
 def dataset(*overrides: str) -> MovingDots:
     register()
-    return MovingDots(**{str(key): value for key, value in compose([*overrides]).dataset.items() if key != "_target_"})
+    node = compose([*overrides]).dataset
+    return MovingDots(**{str(key): value for key, value in node.items() if key not in ("_target_", "eval")})
 
 
 def test_the_published_setting() -> None:

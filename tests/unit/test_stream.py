@@ -321,7 +321,7 @@ def test_assembling_leaves_the_draws_alone() -> None:
 def test_judging_sees_test_images_only(fake_banks: None, purpose: str) -> None:
     dataset = data_set(noise=1.0, static_noise=1.0, structured_noise=True, structured_source="photos")
     draws = Stream(dataset, 0, purpose, None, "cpu").draw()
-    judging = purpose in ("probe_judge", "plots")
+    judging = purpose in ("probe_judge", "plots", "planning")
     for overlay in draws.overlays.values():
         levels = overlay * 255
         assert bool((levels > 100).all()) == judging

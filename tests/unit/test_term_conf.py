@@ -80,7 +80,8 @@ def test_a_term_adds_a_finite_value_and_a_gradient_to_any_method(term: str, host
     weights = [parameter for name, parameter in method.named_parameters() if name.startswith("encoder")]
     grads = torch.autograd.grad(value, weights, retain_graph=True)
     assert all(grad.isfinite().all() for grad in grads) and any(grad.any() for grad in grads)
-    plain = build(f"model={host}")(batch(), noise_of(method, 0))
+    alone = build(f"model={host}")
+    plain = alone(batch(), noise_of(alone, 0))
     assert set(losses.terms) == {*plain.terms, "added"}
     torch.testing.assert_close(losses.total - 0.5 * value, plain.total, rtol=1e-4, atol=1e-4)
 
