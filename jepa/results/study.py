@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jepa.results.axes import SEED, axis_value, varying_axes
@@ -73,7 +73,7 @@ def noise_of(run: Run) -> tuple[str, float] | None:
 
 
 def cells(runs: Sequence[Run], metric: str) -> list[Cell]:
-    """The cells of figure 3, by scale, panel, method and strength.
+    """The cells of figure 3, by scale, panel, method and strength. Runs without noise have a cell in each panel.
 
     Raises:
         ResultsError: runs of one cell differ in more than their seed.
@@ -94,7 +94,20 @@ def cells(runs: Sequence[Run], metric: str) -> list[Cell]:
         summary = summarize([run.value(metric) for run in group])
         assert summary is not None
         found.append(Cell(*key, summary, tuple(group)))
-    return found
+    everywhere = found + _clean_elsewhere(found)
+    return sorted(everywhere, key=lambda cell: _place((cell.scale, cell.panel, cell.method, cell.strength)))
+
+
+def _clean_elsewhere(found: Sequence[Cell]) -> list[Cell]:
+    """The cells without noise again, for the other panels that have the method: clean data are the same for all kinds."""
+    there = {(cell.scale, cell.panel, cell.method, cell.strength) for cell in found}
+    lines = dict.fromkeys((cell.scale, cell.panel, cell.method) for cell in found)
+    clean = {(cell.scale, cell.method): cell for cell in found if cell.strength == 0}
+    return [
+        replace(clean[scale, method], panel=panel)
+        for scale, panel, method in lines
+        if (scale, method) in clean and (scale, panel, method, 0.0) not in there
+    ]
 
 
 def _place(key: tuple[str, str, str, float]) -> tuple[Any, ...]:

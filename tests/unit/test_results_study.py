@@ -113,6 +113,7 @@ def test_the_command_draws_an_unfinished_study_and_writes_its_data(
         rows = list(csv.DictReader(file))
     assert [(row["noise"], row["strength"], row["method"], row["n"]) for row in rows] == [
         ("changing uniform", "0.0", "vicreg", "1"),
+        ("fixed uniform", "0.0", "vicreg", "1"),  # clean data are in every panel
         ("fixed uniform", "0.5", "vicreg", "3"),
         ("fixed uniform", "1.25", "vicreg", "3"),
         ("fixed uniform", "0.5", "idm", "3"),
