@@ -99,7 +99,7 @@ def cells(runs: Sequence[Run], metric: str) -> list[Cell]:
 
 
 def _clean_elsewhere(found: Sequence[Cell]) -> list[Cell]:
-    """The cells without noise again, for the other panels that have the method: clean data are the same for all kinds."""
+    """The cells without noise again, for the other panels with the method: clean data are the same for all kinds."""
     there = {(cell.scale, cell.panel, cell.method, cell.strength) for cell in found}
     lines = dict.fromkeys((cell.scale, cell.panel, cell.method) for cell in found)
     clean = {(cell.scale, cell.method): cell for cell in found if cell.strength == 0}
