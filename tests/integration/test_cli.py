@@ -299,7 +299,7 @@ def test_help_names_groups_examples_and_keys(capsys: pytest.CaptureFixture[str])
     assert command_line(["--help"]) == 0
     text = capsys.readouterr().out
     for expected in (
-        "model: identity, idm, random, rssm",
+        "model: ema, identity, idm, ldad, pldm, random, rssm",
         "--multirun",
         "sim_coeff",
         "--shell-completion",

@@ -103,11 +103,11 @@ def test_the_installed_command_runs(installed: Path, tmp_path: Path) -> None:
 def test_the_console_scripts_and_their_completion(installed: Path, tmp_path: Path) -> None:
     script = [sys.executable, str(installed / "bin" / "jepa-run")]
     assert run_installed(installed, tmp_path, *script, "--help").returncode == 0
-    line = "jepa-run model=s"
+    line = "jepa-run model=vicreg_"
     query = run_installed(
         installed, tmp_path, *script, "--shell-completion", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))
     )
-    assert query.stdout.split() == ["model=simclr", "model=supervised"], query.stderr
+    assert query.stdout.split() == ["model=vicreg_centered", "model=vicreg_idm", "model=vicreg_temporal"], query.stderr
     results = run_installed(installed, tmp_path, sys.executable, str(installed / "bin" / "jepa-results"), "--help")
     assert results.returncode == 0, results.stderr
 
