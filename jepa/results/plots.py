@@ -156,7 +156,8 @@ def _axis_figure(
         raise ResultsError(f"--plot {arguments.plot}: does not vary here; what varies: {varying}")
     rest = telling_axes(table, [axis for axis in table.axes if axis not in (x, panel, *by)], [x, panel, *by])
     searches = [search for search in searches_in(found, runs) if x in search.axes]
-    if searches and not (by or panel or arguments.best) and len(rest) > 1 and _all_searches(found, runs):
+    several = len(rest) > 1 or len(searches) > 1
+    if searches and not (by or panel or arguments.best) and several and _all_searches(found, runs):
         return slice_figure(searches, metric=metric, keys=[x])  # each trial differs in the other keys too: no lines
     if not by or by == [SEED]:
         by = [*(rest if len(rest) == 1 else [axis for axis in rest if axis == "model"]), *by]

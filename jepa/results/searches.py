@@ -37,7 +37,7 @@ class SearchRuns:
 def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:
     """Group the runs by their parent folder. If any folder is of a search, folders of grids are left out.
 
-    The axes of a search are only the keys that vary within the search.
+    The axes of a search are only the keys that vary within the search. Final runs of the best trial are left out.
     """
     folders: dict[str, list[Run]] = {}
     for run in runs:
@@ -46,8 +46,9 @@ def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:
     if any(plan and plan.search for plan in plans.values()):
         folders = {folder: group for folder, group in folders.items() if (plan := plans[folder]) and plan.search}
     searches = []
-    for folder, group in folders.items():
+    for folder, runs_of in folders.items():
         plan = plans[folder]
+        group = [run for run in runs_of if run.value("probe.judge_stream") == "validation"] or runs_of
         axes = varying_axes(group, plan.axes if plan else ())
         searches.append(SearchRuns(_shortened(folder), tuple(sorted(group, key=trial_order)), tuple(axes)))
     return _told_apart(searches) if len(searches) > 1 else searches
