@@ -204,7 +204,7 @@ def run_small(server: Server, arguments: list[str], folder: Path, **changes: str
     size = {**SMALL, **changes}
     kept = [word for word in arguments if word.partition("=")[0] not in (*size, "hydra/launcher", "precision")]
     small = [*kept, *(f"{key}={value}" for key, value in size.items())]
-    if any("n_trials" in word or "=search" in word for word in arguments):
+    if any("n_trials" in word or word.endswith(("=search", "=protocol", "=benchmark")) for word in arguments):
         small = [*(word for word in small if not word.startswith("sweep.n_trials=")), "sweep.n_trials=2"]
         small = [re.sub(r"^(trainer.probe_every_epochs)=.*", r"\1=1", word) for word in small]
     elif is_sweep(arguments):
@@ -240,6 +240,8 @@ def samples(arguments: list[str], root: Path) -> None:
         values["optimizer.base_lr"] = [0.1, 0.5, 1.0]
     if "table1" in arguments:
         values = {"dataset.num_dots": [3], "seed": [0, 1, 2]}
+    if "--leaderboard" in arguments:
+        values = {"benchmark": ['"v1/clean"', '"v1/fixed_125"'], "seed": [1, 2]}
     if "outputs/search" in arguments:
         values = {"optimizer.base_lr": [0.1 * number for number in range(1, 9)]}
     folders = [word for word in arguments if word == "outputs" or word.startswith("outputs/")]
