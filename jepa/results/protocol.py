@@ -66,7 +66,7 @@ def protocol_cells(found: Collection, runs: Sequence[Run], metric: str) -> list[
         trials = [run for run in group if run.value(STREAM) == "validation"]
         if not trials:
             continue
-        searched = tuple(key for key in planned if any(axis_value(run, key) is not None for run in trials))
+        searched = tuple(key for key in planned if len({str(axis_value(run, key)) for run in trials}) > 1)
         ordered = tuple(sorted(trials, key=lambda run: _order(run, metric)))
         best = ordered[0]
         finals = [run for run in group if run.value(STREAM) == "test" and _same(run, best, searched)]
