@@ -195,6 +195,26 @@ class Term(nn.Module, ABC):
         return value
 
 
+class FeaturesTerm(Term):
+    """Abstract: a term computed from the features of one space as they are."""
+
+    def __init__(self, *, coeff: float | None, space: str) -> None:
+        """Args:
+        coeff: as for :class:`Term`.
+        space: the features to use: "embedding" or "projection".
+        """
+        super().__init__(coeff=coeff)
+        self.space = check_space(space)
+
+    def forward(self, embeddings: Embeddings) -> Tensor:
+        with torch.autocast(embeddings.encodings.device.type, enabled=False):
+            return self.of_features(full_precision(embeddings.features(self.space)))
+
+    @abstractmethod
+    def of_features(self, features: Tensor) -> Tensor:
+        """The unweighted loss. features: [T, B, F], in single precision; returns []."""
+
+
 class CenteredTerm(Term):
     """Abstract: a term computed from each time step's features minus their mean over the batch."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from jepa.hyperparameters import register_hyperparameter
-from jepa.losses.base import Embeddings, Term, TimeCenteredTerm, check_space, full_precision
+from jepa.losses.base import FeaturesTerm, TimeCenteredTerm
 from jepa.losses.covariance import covariance_loss
 from jepa.losses.variance import variance_loss
 
@@ -54,20 +53,10 @@ class TemporalCovariance(TimeCenteredTerm):
         return covariance_loss(centered)
 
 
-class TemporalSimilarity(Term):
-    """:func:`temporal_similarity_loss`.
-
-    Args:
-        coeff: as for :class:`Term`.
-        space: the features to use: "embedding" or "projection".
-    """
+class TemporalSimilarity(FeaturesTerm):
+    """:func:`temporal_similarity_loss`; arguments as for :class:`FeaturesTerm`."""
 
     fewest_frames = 2
 
-    def __init__(self, *, coeff: float | None, space: str) -> None:
-        super().__init__(coeff=coeff)
-        self.space = check_space(space)
-
-    def forward(self, embeddings: Embeddings) -> Tensor:
-        with torch.autocast(embeddings.encodings.device.type, enabled=False):
-            return temporal_similarity_loss(full_precision(embeddings.features(self.space)))
+    def of_features(self, features: Tensor) -> Tensor:
+        return temporal_similarity_loss(features)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from jepa.losses.base import Embeddings, Term, TimeCenteredTerm, check_space, full_precision
+from jepa.losses.base import FeaturesTerm, TimeCenteredTerm
 from jepa.losses.covariance import covariance_loss
 from jepa.losses.variance import variance_loss
 
@@ -53,24 +52,16 @@ def whitening_loss(differences: Tensor) -> Tensor:
     return loss
 
 
-class SlowFeatureWhitening(Term):
+class SlowFeatureWhitening(FeaturesTerm):
     """:func:`whitening_loss` of all steps z_{t+1} - z_t: no feature may be slow, and all change in ways of their own.
 
     Slow feature analysis (Wiskott and Sejnowski 2002) whitens the features and makes their steps small. Here the steps
     themselves are whitened. No published source.
 
-    Args:
-        coeff: as for :class:`Term`.
-        space: the features to use: "embedding" or "projection".
+    Arguments as for :class:`FeaturesTerm`.
     """
 
     fewest_frames = 2
 
-    def __init__(self, *, coeff: float | None, space: str) -> None:
-        super().__init__(coeff=coeff)
-        self.space = check_space(space)
-
-    def forward(self, embeddings: Embeddings) -> Tensor:
-        with torch.autocast(embeddings.encodings.device.type, enabled=False):
-            features = full_precision(embeddings.features(self.space))
-            return whitening_loss((features[1:] - features[:-1]).flatten(0, 1))
+    def of_features(self, features: Tensor) -> Tensor:
+        return whitening_loss((features[1:] - features[:-1]).flatten(0, 1))
