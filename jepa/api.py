@@ -57,12 +57,13 @@ def train(overrides: Sequence[str]) -> Run:
     return load(folder)
 
 
-def load(folder: PathLike, device: str = "cpu") -> Run:
+def load(folder: PathLike, device: str = "cpu", *, config_dir: PathLike | None = None) -> Run:
     """The run in ``folder``, finished or not.
 
     Args:
         folder: the folder of a run, such as ``outputs/runs/vicreg-1e07bc3a24``, or of a job of a sweep.
         device: the device of the model and the data, as for ``device=`` on the command line.
+        config_dir: the folder of yaml files that ``--config-dir`` named, if the run has parts of your own.
 
     Raises:
         ConfigError: the folder holds no run, or one of its files cannot be read.
@@ -70,7 +71,7 @@ def load(folder: PathLike, device: str = "cpu") -> Run:
     path = Path(folder)
     if not any((path / name).is_file() for name in (layout.RESULT, layout.CONFIG)):
         raise ConfigError(f"{path}: holds no run (neither result.json nor config.yaml)")
-    return Run(path, device)
+    return Run(path, device, config_dir)
 
 
 def runs(*folders: PathLike) -> pd.DataFrame:
@@ -95,10 +96,11 @@ def runs(*folders: PathLike) -> pd.DataFrame:
 class Run:
     """The files of a run, and its frozen model. Each file is read at its first use."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, config_dir: PathLike | None = None) -> None:
         """Called by ``load``, with the same arguments."""
         self.folder = folder
         self._device_name = device
+        self._config_dir = config_dir
 
     def __repr__(self) -> str:
         return f"<jepa run {self.folder}: {self.status}>"
@@ -141,7 +143,7 @@ class Run:
     def _plan(self) -> Plan:
         from jepa.prepare import make_plan
 
-        return make_plan(_as_it_was(self.config, self._overrides()))
+        return make_plan(_as_it_was(self.config, self._overrides(), self._config_dir))
 
     def _overrides(self) -> list[str]:
         found = _read(read_overrides, self.folder) or []
@@ -310,11 +312,11 @@ class ProbeMaps:
         return answers.float() if answers.is_floating_point() else answers
 
 
-def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
+def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str], config_dir: PathLike | None) -> DictConfig:
     """Compose the configuration of an earlier run again. Where defaults have changed, the run's own values are kept."""
     from omegaconf import OmegaConf
 
-    cfg = compose(prepare(list(overrides)), with_hydra=True)
+    cfg = compose(prepare(list(overrides)), with_hydra=True, further=config_dir)
     stored = OmegaConf.create(dict(config))
     if config_hash(stored) != config_hash(cfg):
         known = flat(scientific_config(cfg))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jepa.config.messages import explain
@@ -23,6 +24,7 @@ examples:
   python -m jepa.plan outputs/runs/idm-* planner=cem,inverse,oracle       # several runs, several planners
   python -m jepa.plan RUN planner=gradient plan/cost=probe plan.cost.goal=told   # the original's way
   python -m jepa.plan RUN plan.num_episodes=300 plan.cost.at=last         # other conventions
+  python -m jepa.plan RUN --config-dir myconf extensions=[mypkg] planner=mine    # a planner of your own
 docs/planning.md explains tasks, conventions and numbers.
 """
 _COLUMNS = ("planner", "overlay", "1.9 px end", "ever", "1.4 px end", "ever", "px", "near", "middle", "far", "s")
@@ -41,7 +43,7 @@ def command_line(words: Sequence[str]) -> int:
         The exit code: 0; 2 for a bad configuration, or a run that cannot be planned with.
     """
     try:
-        arguments = _parser().parse_args(words)
+        arguments = _parser().parse_intermixed_args(words)
     except SystemExit as end:  # argparse has said why, or has printed the help
         return int(end.code or 0)
     openmp.shorten_spin()
@@ -66,23 +68,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("words", nargs="+", metavar="FOLDER or key=value", help="runs, planner=, and keys of plan")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, mps or auto")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder of yaml files; planners of your own in its plan/")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: torch's choice")
     return parser
 
 
 def _plan_all(arguments: argparse.Namespace) -> None:
     """Check all runs and planners; then plan."""
-    folders, planners, overrides = _told(arguments.words)
+    own = arguments.config_dir
+    folders, planners, overrides = _told(arguments.words, own)
     from jepa.prepare import make_planner
 
-    made = {name: make_planner([f"plan={name}", *overrides]) for name in planners}
+    made = {name: make_planner([f"plan={name}", *overrides], own) for name in planners}
     if arguments.threads is not None:
         import torch
 
         torch.set_num_threads(check_count("--threads", arguments.threads, maximum=1024))
     from jepa import api
 
-    runs = [api.load(folder, arguments.device) for folder in folders]
+    runs = [api.load(folder, arguments.device, config_dir=own) for folder in folders]
     for run in runs:
         for planner, _ in made.values():
             run.check_planner(planner)
@@ -90,18 +94,20 @@ def _plan_all(arguments: argparse.Namespace) -> None:
         _plan_one(run, {name: run.planned(*one) for name, one in made.items()})
 
 
-def _told(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Folders, planners and overrides of a command line."""
+def _told(words: Sequence[str], own: str | None) -> tuple[list[str], list[str], list[str]]:
+    """Folders, planners and overrides of a command line. own: a folder of further yaml files."""
     folders = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word and not word.startswith("planner=")]
     chosen = [name for word in words if word.startswith("planner=") for name in word[len("planner=") :].split(",")]
     if not folders:
         raise ConfigError("no run is named: python -m jepa.plan FOLDER planner=cem")
     for word in overrides:
-        if not word.lstrip("+").startswith(("plan.", "plan/")):
+        if not word.lstrip("+").startswith(("plan.", "plan/", "extensions=")):
             raise ConfigError(f"{word}: must be a key of plan, such as plan.num_episodes=60, or planner=NAME")
+    options = group_options("plan")
+    options += [] if own is None else sorted(path.stem for path in Path(own).glob("plan/*.yaml"))
     for name in chosen:
-        check_choice("planner", name, group_options("plan"))
+        check_choice("planner", name, options)
     return folders, chosen or ["cem"], overrides
 
 

@@ -226,13 +226,18 @@ def make_loggers(plan: Plan) -> list[Logger]:
     return [FilesLogger(), *screen, *plan.loggers]
 
 
-def make_planner(overrides: Sequence[str]) -> tuple[Planner, dict[str, Any]]:
+def make_planner(
+    overrides: Sequence[str], further: str | os.PathLike[str] | None = None
+) -> tuple[Planner, dict[str, Any]]:
     """The planner of a command such as ``["plan=cem", "plan.num_episodes=50"]``, and its configuration.
+
+    Args:
+        further: a folder with yaml files of the user, as ``--config-dir`` names it.
 
     Raises:
         ConfigError: the configuration is wrong.
     """
-    cfg = compose(prepare_words(list(overrides)), with_hydra=True)
+    cfg = compose(prepare_words(list(overrides)), with_hydra=True, further=further)
     check_closed(cfg)
     plain = resolved(cfg)
     check_open(plain, BASES, references(cfg, "model"))

@@ -9,9 +9,11 @@ import functools
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -23,6 +25,7 @@ from jepa.config.extensions import OWN
 from jepa.config.operational import NEUTRAL_VALUES, OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS
 from jepa.config.schema import RunConfig, check_text, closed
 from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, config_dir, group_options, groups, register_search_path
+from jepa.errors import ConfigError
 
 __all__ = ["OPERATIONAL_KEYS", "OPERATIONAL_NESTED_KEYS", "compose", "config_dir", "config_hash", "register"]
 
@@ -68,14 +71,24 @@ def prepare_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return prepared, notes
 
 
-def compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+def compose(
+    overrides: list[str], *, with_hydra: bool = False, further: str | os.PathLike[str] | None = None
+) -> DictConfig:
     """Compose the configuration from command-line overrides, without checking it.
 
     Args:
         overrides: as on the command line, for example ``["model=simclr", "dataset.noise=1"]``.
         with_hydra: keep Hydra's own node, as ``@hydra.main`` sees it.
+        further: a folder with yaml files of the user, as ``--config-dir`` names it.
+
+    Raises:
+        ConfigError: there is no such folder.
     """
     register()
+    if further is not None:
+        if not Path(further).is_dir():
+            raise ConfigError(f"config_dir={further}: no such folder")
+        overrides = [*overrides, f"hydra.searchpath=['file://{Path(further).absolute()}']"]
     with initialize_config_dir(config_dir=str(config_dir()), job_name="run"):
         return hydra_compose(config_name="config", overrides=overrides, return_hydra_config=with_hydra)
 

@@ -63,7 +63,7 @@ class Player:
         started, cpu_started = time.perf_counter(), time.process_time()
         world, model = self.world, self.model
         self._true_evaluations = 0
-        evaluated, predictor_seconds = model.evaluations, model.seconds
+        evaluations, predictor_seconds = 0, model.seconds
         source = generator(model.seed, f"planning/{overlay}/solver", world.device)
         noise = generator(model.seed, f"planning/{overlay}/model", world.device)
         shown_noise = generator(model.seed, f"planning/{overlay}/shown", world.device)
@@ -78,7 +78,9 @@ class Player:
         for step in range(world.num_steps):
             if plan is None or used >= min(self.replan_every, len(plan)):
                 view = self._view(states, seen, past, goal, step, source, noise)
+                before = model.evaluations
                 plan = self.solver.solve(view, _rest(plan, used, view.horizon))
+                evaluations += model.evaluations - before  # pictures need predictions, too
                 if step == 0 and num_shown:
                     imagined = self._imagined(seen, past, plan, shown_noise, num_shown)
                 used = 0
@@ -92,7 +94,7 @@ class Player:
         return Played(
             locations=torch.stack(locations),
             goals=world.goals,
-            evaluations=model.evaluations - evaluated + self._true_evaluations,
+            evaluations=evaluations + self._true_evaluations,
             seconds=time.perf_counter() - started,
             cpu_seconds=time.process_time() - cpu_started,
             predictor_seconds=model.seconds - predictor_seconds,

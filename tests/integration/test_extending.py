@@ -14,6 +14,7 @@ import torch
 from pages import REPOSITORY, lay_out
 
 from jepa.packing.trainer import PackTrainer
+from jepa.plan import command_line as plan_command
 from jepa.run import command_line
 from jepa.store import checkpoint
 from jepa.training.loop import Trainer
@@ -184,6 +185,25 @@ def test_a_probe_of_ones_own_fits_what_least_squares_does(mine: list[str], tmp_p
     ours, theirs = (result(tmp_path / name)["metrics"] for name in ("in_memory", "least_squares"))
     for metric in ("prediction_rmse_px", "encoder_rmse_px", "prediction_start_rmse_px", "prediction_start_r2"):
         assert ours[metric] == pytest.approx(theirs[metric], rel=1e-6), metric
+
+
+def test_a_planner_of_ones_own_in_a_run_and_with_a_finished_one(
+    mine: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["model=smooth", "model/encoder=flat"]
+    short = ["plan.num_episodes=12", "plan.num_steps=3"]
+    folder, own = tmp_path / "run", mine[:3]
+    assert command_line([*mine, *small, *short, "plan=shooting", f"folder={folder}"]) == 0
+    planned = result(folder)["planning"]
+    assert planned["overlays"]["same"]["model_steps_per_episode"] == 300 * (3 + 2 + 1)
+    assert plan_command([str(folder), *own, *short, "planner=shooting,random"]) == 0
+    again = json.loads((folder / "planning.json").read_text(encoding="utf-8"))
+    assert again["planners"]["shooting"]["overlays"]["same"]["all"] == planned["overlays"]["same"]["all"]
+    capsys.readouterr()
+    assert plan_command([str(folder), *own, "planner=shoting"]) == 2
+    assert "planner='shoting'" in (said := capsys.readouterr().err) and "did you mean 'shooting'?" in said
+    assert plan_command([str(folder), "--config-dir", "nowhere"]) == 2
+    assert "config_dir=nowhere: no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
