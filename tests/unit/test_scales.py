@@ -17,7 +17,8 @@ from jepa.run import check, command_line
 SIZES = {"smoke": (1, 32, 320, 32, 1), "small": (1, 128, 5120, 64, 4), "paper": (2, 512, 10_000, 32, 100)}
 RATES = {"vicreg": 4.0, "simclr": 16.0, "idm": 16.0, "rssm": 0.002, "supervised": 0.008}
 RATES |= {"simclr_within": 32.0, "simclr_within_idm": 32.0}
-RATES |= {"ldad": 8.0, "smwm": 8.0, "vicreg_idm": 2.0}  # maps of actions diverge at higher rates
+RATES |= {"ldad": 8.0, "smwm": 8.0, "vicreg_idm": 8.0, "pldm": 8.0}  # maps of actions diverge at higher rates
+RATES |= {"vicreg_temporal": 2.0, "vicreg_centered": 8.0, "sigreg": 8.0, "ema": 4.0}
 PRESETS = [
     "changing_structured/2/vicreg",  # batches of 512
     "fixed_uniform/1.25/supervised",  # an encoder of width 3, 64 features and an MLP; 200 epochs
