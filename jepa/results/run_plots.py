@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from jepa.files import atomic_path
+from jepa.results.embedding_plot import embedding_figure
 from jepa.results.reconstructions import reconstructions_figure
 from jepa.results.reference import Reference
 from jepa.results.reference_drawing import Curve, draw_reference
@@ -71,6 +72,7 @@ def draw_all(
         "samples": lambda: samples_figure(samples, metrics, dots=(reference or {}).get("dots", ())),
         "losses": lambda: losses_figure(records, loss_weights or {}),
         "rmse_per_step": lambda: rmse_per_step_figure(metrics, reference),
+        "embedding": lambda: embedding_figure(records, metrics),
         "reconstructions": lambda: reconstructions_figure(samples.frames, decode()) if decode else None,
     }
     paths = []

@@ -204,7 +204,7 @@ def test_broken_loggers_and_pictures_cost_themselves_alone(tmp_path: Path, monke
     monkeypatch.setattr("jepa.results.run_plots.samples_figure", no_picture)
     execute(tmp_path, "trainer.epochs=1", "trainer.warmup_epochs=0", "plots=true")
     assert result(tmp_path)["status"] == "finished"
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"losses.png", "rmse_per_step.png"}
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"embedding", "losses", "rmse_per_step"}
     logged = (tmp_path / "run.log").read_text()
     assert logged.count("Broken: the run goes on without it: TypeError: no numbers, please") == len(broken)
     assert logged.count("plots/samples.png could not be drawn: RuntimeError: Failed to process string") == 1

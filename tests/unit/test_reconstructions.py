@@ -138,7 +138,7 @@ def test_a_runs_plots_hold_the_decoded_frames(model: str, tmp_path: Path) -> Non
     register()
     run(compose(overrides(model, tmp_path), with_hydra=True))
     names = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert names - {"reconstructions.png"} == {"losses.png", "rmse_per_step.png", "samples.png"}
+    assert names - {"reconstructions.png"} == {"embedding.png", "losses.png", "rmse_per_step.png", "samples.png"}
     assert ("reconstructions.png" in names) == (model != "simclr")
 
 
@@ -184,5 +184,6 @@ def test_a_decoder_that_fails_costs_its_picture_alone(tmp_path: Path, monkeypatc
     monkeypatch.setattr(RSSM, "reconstructions", fail)
     run(compose(overrides("rssm", tmp_path), with_hydra=True))
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "finished"
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"losses.png", "rmse_per_step.png", "samples.png"}
+    names = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert names == {"embedding", "losses", "rmse_per_step", "samples"}
     assert "plots/reconstructions.png could not be drawn: RuntimeError: no image" in (tmp_path / "run.log").read_text()

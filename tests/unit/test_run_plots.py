@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
+from jepa.results.embedding_plot import embedding_figure
 from jepa.results.reference import PUBLISHED
 from jepa.results.run_plots import draw_all, losses_figure, rmse_per_step_figure, samples_figure
 
@@ -160,6 +161,23 @@ def test_labels_of_reference_lines_do_not_overlap() -> None:
     figure.canvas.draw()
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
     assert len(boxes) == 5 and all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
+
+
+def test_gradient_norms_and_the_spectrum_have_a_panel_each() -> None:
+    told = [
+        {"kind": "train", "epoch": 0.5, "loss/total": 1.0},
+        {"kind": "train", "epoch": 1.0, "gradient_norms/action": 0.5, "gradient_norms/slow_part": 0.0},
+        {"kind": "train", "epoch": 2.0, "gradient_norms/action": 0.25, "gradient_norms/slow_part": 2.0},
+    ]
+    figure = embedding_figure(told, {"covariance_spectrum": [0.6, 0.3, 0.0], "rankme": 2.3})
+    assert figure is not None
+    norms, spectrum = figure.axes
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in norms.lines}
+    assert lines == {"action": [[1.0, 0.5], [2.0, 0.25]], "slow part": [[2.0, 2.0]]}  # a logarithm of 0 is left out
+    assert np.asarray(spectrum.lines[0].get_xydata()).tolist() == [[1.0, 0.6], [2.0, 0.3]]
+    assert spectrum.get_title().endswith("; RankMe 2.3")
+    alone = embedding_figure([], {"covariance_spectrum": [1.0]})
+    assert alone is not None and len(alone.axes) == 1
 
 
 def test_nothing_is_drawn_without_data(tmp_path: Path) -> None:
