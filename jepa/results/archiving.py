@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jepa.files import Damaged
 from jepa.results.collect import Collection
 from jepa.results.records import ResultsError, Run
+from jepa.results.tables import standing
 from jepa.store.archive import Archive, ArchivedRun, archived_run, read_archive, write_archive
 from jepa.store.layout import ARCHIVE
 from jepa.store.metrics import read_metrics
 from jepa.store.result import STATUSES, read_result
 
+_HASH = "config_hash"
+
 
 def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
-    """Write every run of ``runs`` that has a result. Runs of the same name in the archive of ``folder`` are replaced.
+    """Write every run of ``runs`` that has a result. Runs that the archive of ``folder`` holds already are replaced.
 
     Returns:
         A line that reports the number of runs.
@@ -30,7 +33,8 @@ def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
     try:
         before = read_archive(folder) or Archive(found.title)
         axes = dict.fromkeys((*before.axes, *(axis for plan in found.plans.values() for axis in plan.axes)))
-        added = {run.name: archived for run in ended if (archived := _whole(run)) is not None}
+        named = _named(ended, {name: run.result.get(_HASH) for name, run in before.runs.items()})
+        added = {name: archived for name, run in named.items() if (archived := _whole(run)) is not None}
         path = write_archive(Path(folder), Archive(before.title, tuple(axes), {**before.runs, **added}))
     except Damaged as damage:
         raise ResultsError(f"--archive {folder}: {damage}") from damage
@@ -42,10 +46,23 @@ def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
     return f"wrote {folder}/{ARCHIVE}: {total} runs, {size_kb:.0f} kB ({len(added)} from here{left_out})"
 
 
+def _named(runs: Sequence[Run], taken: Mapping[str, str | None]) -> dict[str, Run]:
+    """The runs by their names in the archive. Runs of other configurations that share a name get their hash as well.
+
+    taken: the hash of the configuration by name, for the runs that the archive holds. Of several runs of one name and
+    one configuration, the latest finished one is kept.
+    """
+    owners = dict(taken)
+    found: dict[str, Run] = {}
+    for run in runs:
+        own = run.fields.get(_HASH)
+        name = run.name if owners.setdefault(run.name, own) == own else f"{run.name}-{own}"
+        if name not in found or standing(run) > standing(found[name]):
+            found[name] = run
+    return found
+
+
 def _whole(run: Run) -> ArchivedRun | None:
-    """The run's result and records, from its folder or from the archive that holds it."""
-    archived = archived_run(run.folder)
-    if archived is not None:
-        return archived
+    """The run's result and records, from its folder, else from the archive that holds it."""
     result = read_result(run.folder)
-    return None if result is None else ArchivedRun(result, read_metrics(run.folder))
+    return archived_run(run.folder) if result is None else ArchivedRun(result, read_metrics(run.folder))

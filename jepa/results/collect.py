@@ -55,6 +55,7 @@ def collect(folders: Iterable[str]) -> Collection:
     asked = tuple(os.path.normpath(folder) for folder in folders)
     runs: dict[str, Run] = {}  # by the real path, so that a run reached by two paths counts once
     plans: dict[str, SweepPlan] = {}
+    archived: set[str] = set()  # the keys of ``runs`` that come from archives
     aside: dict[str, int] = {}
     notes: dict[str, None] = {}
     for folder in asked:
@@ -67,7 +68,9 @@ def collect(folders: Iterable[str]) -> Collection:
                 except Damaged as damage:
                     unreadable.append(str(damage))
                     continue
-                runs.update({os.path.realpath(run.folder): run for run in found})
+                fresh = {os.path.realpath(run.folder): run for run in found}
+                archived |= fresh.keys() - runs.keys()
+                runs.update({key: run for key, run in fresh.items() if key in archived})
                 nothing = False
                 continue
             found, aside[os.path.realpath(group.folder)] = _read_group(group)
@@ -81,7 +84,10 @@ def collect(folders: Iterable[str]) -> Collection:
                 found = _with_plan(group.folder, plan, found)
             real = os.path.realpath(group.folder)
             for run in found:
-                runs.setdefault(f"{real}/{run.name}" if run.folder != group.folder else real, run)
+                key = f"{real}/{run.name}" if run.folder != group.folder else real
+                if key not in runs or (key in archived and run.status != "pending"):
+                    runs[key] = run  # a run's own folder may hold more than an archive beside it
+                    archived.discard(key)
                 nothing = False
         if nothing:
             raise ResultsError(unreadable[0] if unreadable else f"{folder}: no runs in it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def counted_runs(row: Row) -> tuple[Run, ...]:
 
 
 def _on_the_way(run: Run) -> list[dict[str, Any]]:
-    archived = archived_run(run.folder)
+    archived = None if os.path.isdir(run.folder) else archived_run(run.folder)
     return archived.records if archived is not None else read_metrics(run.folder)
 
 

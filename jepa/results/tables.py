@@ -183,7 +183,7 @@ def without_repeats(runs: Sequence[Run]) -> list[Run]:
     kept: dict[Any, Run] = {}
     for run in runs:
         key = run.fields.get("config_hash") or run.folder
-        if key not in kept or _standing(run) > _standing(kept[key]):
+        if key not in kept or standing(run) > standing(kept[key]):
             kept[key] = run
     return list(kept.values())
 
@@ -195,7 +195,8 @@ def counted(words: Iterable[str]) -> str:
     return ", ".join(f"{counts[word]} {word}" for word in sorted(counts, key=lambda word: order.get(word, 99)))
 
 
-def _standing(run: Run) -> tuple[bool, bool, str]:
+def standing(run: Run) -> tuple[bool, bool, str]:
+    """A sort key that puts the run last that counts among several of one configuration: the latest finished one."""
     return run.status == "finished", run.status == "running", str(run.fields.get("finished", ""))
 
 

@@ -164,3 +164,41 @@ def test_a_study_is_extended_from_its_archive_alone(tmp_path: Path, capsys: pyte
     capsys.readouterr()
     assert command_line([*there, "dry_run=true"]) == 2
     assert "archive.jsonl: is no archive of results" in capsys.readouterr().err
+
+
+def test_a_runs_own_folder_counts_before_an_archive_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    run = write_run(folder, ["model=idm"])
+    good = json.loads((run / "result.json").read_text())
+    bad = {**good, "status": "failed", "metrics": {}, "objective": None, "error": "out of memory"}
+    (run / "result.json").write_text(json.dumps(bad))
+    assert main([str(folder), "--archive", str(folder)]) == 0
+    (run / "result.json").write_text(json.dumps(good))  # the same command has run the job again
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in PROBES))
+    for asked in ([folder], [folder, run], [run, folder]):
+        [found] = collect(map(str, asked)).runs
+        assert found.status == "finished"
+    assert main([str(folder), "--archive", str(folder)]) == 0
+    archive = read_archive(folder)
+    assert archive is not None
+    assert archive.runs[run.name].result["status"] == "finished" and archive.runs[run.name].records == PROBES
+    shutil.rmtree(run)
+    assert [found.status for found in collect([str(folder)]).runs] == ["finished"]
+    capsys.readouterr()
+
+
+def test_runs_of_one_name_are_all_archived(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second", "third")]
+    for folder, seed in zip(folders, (0, 1, 0), strict=True):
+        run = write_run(folder, ["model=idm", f"seed={seed}"])
+        run.rename(folder / "mine")
+    failed = folders[2] / "mine" / "result.json"
+    failed.write_text(json.dumps({**json.loads(failed.read_text()), "status": "failed", "metrics": {}}))
+    for asked in (folders, folders[::-1], folders[:1], folders[1:2]):  # together, then one after the other
+        assert main([*map(str, asked), "--archive", str(tmp_path / "archive")]) == 0
+        archive = read_archive(tmp_path / "archive")
+        assert archive is not None
+        assert sorted(run.result["seed"] for run in archive.runs.values()) == [0, 1]
+        assert {run.result["status"] for run in archive.runs.values()} == {"finished"}
