@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 
 import pytest
@@ -219,6 +220,16 @@ def test_mppi_weights_by_the_cost_in_units_of_its_spread() -> None:
     weights = [math.exp(-float(cost) / (2 * float(costs.std()))) for cost in costs]
     slow = sum(weight * candidates[:, 0, row] for row, weight in enumerate(weights)) / sum(weights)
     assert torch.allclose(solver.solve(view, None)[:, 0], slow, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_cost_that_is_the_same_for_all_actions_gives_a_plan(name: str) -> None:
+    def flat(actions: Tensor) -> Tensor:
+        return 0.75 + 0 * actions.sum((0, 3))  # a collapsed model predicts the same, whatever the actions
+
+    view, _ = point_view()
+    plan = solver_of(name).solve(dataclasses.replace(view, imagined=flat, true=flat), None)
+    assert bool(plan.isfinite().all()) and float(plan.norm(dim=-1).max()) <= 4 + 1e-4
 
 
 def test_coloured_noise_has_variance_one_and_the_slope_asked_for() -> None:

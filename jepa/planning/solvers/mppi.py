@@ -38,7 +38,8 @@ class MPPI(Solver):
         for _ in range(self.num_iterations):
             candidates = gaussian_candidates(view, mean, std, self.num_samples)
             costs = cost(candidates)
-            spread = costs.std(1, keepdim=True).clamp(min=torch.finfo(costs.dtype).tiny)
+            spread = costs.std(1, keepdim=True)
+            spread = torch.where(spread > 0, spread, torch.ones_like(spread))  # a collapsed model: all costs are equal
             weights = torch.softmax(-costs / (self.temperature * spread), dim=1)  # [B, N]
             mean = (candidates * weights[None, :, :, None]).sum(2)
         return view.shorten(mean)
