@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -36,6 +37,7 @@ from jepa.results.reference import common_levels, run_reference
 from jepa.results.reference_drawing import draw_reference, horizontal
 from jepa.results.render import format_cell, format_number
 from jepa.results.searches import SearchRuns, trial_number
+from jepa.results.tables import sign_of
 from jepa.store.result import is_number
 
 _ENDS = {"pruned": ("v", GREY, 0.055), "failed": ("x", "#B00020", 0.02)}  # marker, colour, height above the edge
@@ -52,7 +54,7 @@ def trials_figure(searches: Sequence[SearchRuns], *, metric: str) -> Figure:
         finished = search.finished(metric)
         xs, ys = [numbers[run.folder] for run in finished], [float(run.value(metric)) for run in finished]
         axis.scatter(xs, ys, s=20, color=COLOURS[0], alpha=0.75, label="finished", zorder=3)
-        best = [min(ys[: place + 1]) for place in range(len(ys))]
+        best = list(accumulate(ys, min if sign_of(metric) > 0 else max))
         last = max(numbers.values())
         axis.step([*xs, last], [*best, best[-1]], where="post", color=_BEST, lw=1.8, label="best so far")
         _draw_ends(axis, search.runs, [numbers[run.folder] for run in search.runs])
@@ -218,7 +220,7 @@ def _draw_slice(axis: Axes, search: SearchRuns, key: str, metric: str, colours: 
     axis.scatter(
         [x for x, _, _ in points], [y for _, y, _ in points], c=numbers, cmap="viridis", norm=colours, s=24, zorder=3
     )
-    best = min(points, key=lambda point: point[1], default=None)
+    best = min(points, key=lambda point: sign_of(metric) * point[1], default=None)
     if best is not None:
         axis.scatter(
             best[0], best[1], s=90, facecolors="none", edgecolors=_BEST, linewidths=1.8, label="best", zorder=4
@@ -236,7 +238,8 @@ def _draw_parallel(axis: Axes, search: SearchRuns, metric: str) -> None:
         if run.status == "pruned":
             heights = [scale.height(axis_value(run, key)) for key, scale in zip(keys, scales, strict=False)]
             axis.plot(range(len(keys)), heights, color=GREY, lw=0.8, alpha=0.5, ls=":", label="pruned", zorder=1)
-    ordered = sorted(finished, key=lambda run: -float(run.value(metric)))  # draw the best last, on top of the others
+    sign = sign_of(metric)
+    ordered = sorted(finished, key=lambda run: -sign * float(run.value(metric)))  # the best last, on top of the others
     for place, run in enumerate(ordered):
         heights = [scale.height(axis_value(run, key)) for key, scale in zip(keys, scales, strict=False)]
         heights.append(scales[-1].height(float(run.value(metric))))

@@ -18,7 +18,7 @@ from jepa.results.axes import axis_value
 from jepa.results.collect import Collection
 from jepa.results.records import Run, is_operational, parse_override
 from jepa.results.reference import HARDLY, HARDLY_TRAINED
-from jepa.results.tables import COUNT, Row, Table, metric_names, sort_rows
+from jepa.results.tables import COUNT, Row, Table, metric_names, sign_of, sort_rows
 from jepa.store.result import is_number
 
 STREAM, RATE = "probe.judge_stream", "optimizer.base_lr"
@@ -145,7 +145,7 @@ def _cell_name(run: Run, searched: dict[str, None]) -> tuple[Any, ...]:
 def _order(run: Run, metric: str) -> tuple[bool, float]:
     value = run.value(metric)
     counts = run.status == "finished" and is_number(value)
-    return not counts, float(value) if counts else 0.0
+    return not counts, sign_of(metric) * float(value) if counts else 0.0
 
 
 def _same(run: Run, other: Run, keys: Sequence[str]) -> bool:

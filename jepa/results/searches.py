@@ -12,6 +12,7 @@ from jepa.results.axes import axis_value, varying_axes
 from jepa.results.collect import Collection
 from jepa.results.records import Run
 from jepa.results.render import format_cell
+from jepa.results.tables import sign_of
 from jepa.store.result import is_number
 
 _LONGEST_TITLE = 48
@@ -30,8 +31,9 @@ class SearchRuns:
         return [run for run in self.runs if run.status == "finished" and is_number(run.value(metric))]
 
     def best(self, metric: str) -> Run | None:
-        """The finished trial with the smallest ``metric``; None if there is none."""
-        return min(self.finished(metric), key=lambda run: float(run.value(metric)), default=None)
+        """The finished trial with the best ``metric``; None if there is none."""
+        sign = sign_of(metric)
+        return min(self.finished(metric), key=lambda run: sign * float(run.value(metric)), default=None)
 
 
 def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:

@@ -18,7 +18,7 @@ METRICS = ("prediction_rmse_px", "encoder_rmse_px")
 COUNT = "n"
 UNFINISHED = "unfinished"
 _NUMBERS = frozenset({"objective", "epochs_trained"})
-_MAXIMISED = frozenset({"sequences_per_second"})
+_MAXIMISED = ("sequences_per_second", "planning_success")  # beginnings of names; all other numbers are minimised
 _AT_THE_END = frozenset({"verdict", "training", *FIELDS})
 _MOST_WORDS = 4
 
@@ -105,6 +105,11 @@ def metric_names(runs: Iterable[Run]) -> frozenset[str]:
     return frozenset(names)
 
 
+def sign_of(metric: str) -> float:
+    """1 for a metric of which the smallest value is best, -1 for one of which the largest is."""
+    return -1.0 if metric.startswith(_MAXIMISED) else 1.0
+
+
 def sort_rows(table: Table, keys: Sequence[str]) -> Table:
     """Sort the table's rows by ``keys``, first by the first key. ``-KEY`` sorts in descending order.
 
@@ -143,7 +148,7 @@ def best_rows(table: Table, keys: Sequence[str], metric: str) -> Table:
     for key in keys:
         if key not in table.axes:
             raise ResultsError(f"--best {key}: not an axis; these vary: {', '.join(table.axes) or 'none'}")
-    sign = -1.0 if metric in _MAXIMISED else 1.0
+    sign = sign_of(metric)
     best: dict[Point, tuple[float, Row]] = {}
     for row in table.rows:
         cell = table.cell(row, metric)

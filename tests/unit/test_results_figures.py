@@ -22,7 +22,7 @@ from jepa.results.importance import importances
 from jepa.results.records import ResultsError, Run
 from jepa.results.reference import PUBLISHED, levels
 from jepa.results.searches import searches_in
-from jepa.results.tables import Table, build_table, mixed_axes, telling_axes
+from jepa.results.tables import Table, best_rows, build_table, mixed_axes, telling_axes
 
 METRIC = "prediction_rmse_px"
 REFERENCE_LINES = levels(PUBLISHED, METRIC)  # of results that have none of their own
@@ -195,6 +195,26 @@ def test_trials_and_the_best_so_far(tmp_path: Path) -> None:
     failed = [run for run in runs if run.status == "failed"]
     with pytest.raises(ResultsError, match="no finished run"):
         trials_figure(searches_in(collect([str(tmp_path)]), failed), metric=METRIC)
+
+
+def test_the_best_success_is_the_largest(tmp_path: Path) -> None:
+    success = "planning_success_other"
+    for rate, value in ((0.1, 0.25), (0.2, 0.75), (0.3, 0.5)):
+        told = {"metrics": {METRIC: 1.0, success: value}, "started": f"2026-01-01T00:00:0{int(10 * rate)}"}
+        write_run(tmp_path, [f"optimizer.base_lr={rate}"], **told)
+    found = collect([str(tmp_path)])
+    (search,) = searches_in(found, found.runs)
+    best = search.best(success)
+    assert best is not None and best.value(success) == 0.75
+    (axis,) = trials_figure([search], metric=success).axes
+    line = next(line for line in axis.get_lines() if line.get_label() == "best so far")
+    assert [float(y) for y in line.get_ydata()] == [0.25, 0.75, 0.75, 0.75]
+    parallel = parallel_figure([search], metric=success).axes[0]
+    assert next(line for line in parallel.get_lines() if line.get_label() == "best").get_ydata()[-1] == 1.0
+    drawn = [dots for axis in slice_figure([search], metric=success).axes for dots in axis.collections]
+    assert [dots.get_offsets()[0][1] for dots in drawn if dots.get_label() == "best"] == [0.75]
+    table = best_rows(build_table(found.runs, ["model", "optimizer.base_lr"], per_run=False), ["model"], success)
+    assert [table.cell(row, "optimizer.base_lr") for row in table.rows] == [0.2]
 
 
 def test_a_pruned_trial_is_never_the_best(tmp_path: Path) -> None:
