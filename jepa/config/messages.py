@@ -15,7 +15,7 @@ from jepa.config.arguments import quoted
 from jepa.config.check import COLLECTIONS, NAMED_GROUPS, needs_name
 from jepa.config.presets import unknown_preset
 from jepa.config.schema import unknown_key
-from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, group_options, groups
+from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, group_options, groups, parts
 from jepa.errors import ConfigError, choice_error, nearest, shown
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
@@ -137,6 +137,14 @@ def _no_option_at_all(arguments: Iterable[str]) -> ConfigError:
     return ConfigError("a group must be given the name of one of its options, as in model=vicreg")
 
 
+def _no_such_part(key: str) -> ConfigError:
+    """The error for a group within another one, of which the chosen option has no such part."""
+    above, _, part = key.rpartition("/")
+    having = [name for name in group_options(above) if part in parts(above, name)]
+    example = f"; {above}={having[0]} has it" if len(having) == 1 else f"; these have it: {', '.join(having)}"
+    return ConfigError(f"{key}: the chosen option of {above} has no such part" + (example if having else ""))
+
+
 def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
     """The error for an unknown key or group; suggests the nearest spelling, or the option to choose."""
     for collection, named_group in NAMED_GROUPS.items():
@@ -146,6 +154,8 @@ def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
             return ConfigError(f"{key}: nothing stands there yet; add it by +{key}=NAME")
     if "/" in key:
         known = [name for name in groups() if not name.startswith("hydra/")]
+        if key in known:
+            return _no_such_part(key)
         hint = nearest(key, known)
         return ConfigError(f"{key}: no such group" + (f"; did you mean {hint!r}?" if hint else ""))
     group, option = [*key.split("."), ""][:2]

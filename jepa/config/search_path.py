@@ -163,3 +163,15 @@ def group_options(group: str) -> list[str]:
     top, _, below = group.partition("/")
     folder = sweeps_dir() / below if top == SWEEP_GROUP else config_dir() / group
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def parts(group: str, option: str) -> set[str]:
+    """The groups within ``group`` that an option takes one option of: encoder, predictor and others for a model."""
+    file = config_dir() / group / f"{option}.yaml"
+    found: set[str] = set()
+    for entry in read_mapping(file, like="defaults: [_self_]")[1].get("defaults", []) if file.is_file() else []:
+        if isinstance(entry, str):
+            found |= set() if entry == "_self_" else parts(group, entry)
+        else:
+            found |= {str(name) for name in entry}
+    return found

@@ -141,9 +141,11 @@ def _blocks(spec: Mapping[str, Any], arguments: Arguments, values: Mapping[str, 
     blocks = [Block("sweep.axes", [{key: value} for value in _values(key, values)]) for key, values in axes.items()]
     for group in [groups] if isinstance(groups, Mapping) else groups:
         blocks.append(Block("sweep.zipped", _zipped(_mapping("sweep.zipped", group))))
-    if spec.get("points"):
-        points = [point for entry in spec["points"] for point in _points(entry)]
-        blocks.append(Block("sweep.points", selection.chosen(points, spec.get("given") or {}, values)))
+    points = [point for entry in spec.get("points") or [] for point in _points(entry)]
+    given = spec.get("given") or {}
+    selection.check_given(given, points)
+    if points:
+        blocks.append(Block("sweep.points", selection.chosen(points, given, values)))
     told = _told(arguments)
     blocks = [Block(block.name, _without(block.points, told)) for block in blocks]
     return blocks + [Block(COMMAND_LINE, [{key: value} for value in values]) for key, values in arguments.axes.items()]

@@ -33,6 +33,14 @@ def split(given: Mapping[str, Any], arguments: Arguments) -> tuple[Arguments, di
     return replace(arguments, fixed=fixed, axes=axes), values
 
 
+def check_given(given: Mapping[str, Any], points: Sequence[Point]) -> None:
+    """Raise ConfigError if ``given`` has a key that no point has: a value on the command line would be lost."""
+    for key in given:
+        if not any(key in point for point in points):
+            words = "no point has this key; a value on the command line replaces an axis anyway"
+            raise ConfigError(f"sweep.given.{key}: {words}")
+
+
 def chosen(points: Sequence[Point], given: Mapping[str, Any], values: Mapping[str, Sequence[str]]) -> list[Point]:
     """The points that have one of ``values`` for each key that selects, with the values of the keys that replace.
 

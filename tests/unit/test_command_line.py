@@ -303,3 +303,19 @@ def test_the_written_configuration_holds_the_warm_ups_number() -> None:
     from jepa.config.compose import resolved
 
     assert OmegaConf.create(resolved(compose(["trainer.epochs=30"]))).trainer.warmup_epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan/task=stationary"], "plan/task: the chosen option of plan has no such part; these have it: cem, "),
+        (["model=idm", "model/projector=mlp"], "model/projector: the chosen option of model has no such part; these "),
+        (["plan/taks=stationary"], "plan/taks: no such group; did you mean 'plan/task'?"),
+    ],
+)
+def test_a_part_that_the_chosen_option_has_not(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert jepa.run.command_line([*words, "dry_run=true"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}") and error.count("\n") == 1

@@ -52,6 +52,22 @@ def test_a_value_chooses_points() -> None:
     ], "points without the key are not chosen"
 
 
+def test_a_key_of_an_axis_is_not_given() -> None:
+    spec = {"given": {"model": "selects"}, "axes": {"model": ["a", "b"]}}
+    with pytest.raises(ConfigError, match=r"^sweep\.given\.model: no point has this key"):
+        points("model=a", spec=spec)
+    assert [point["model"] for point in points("model=c", spec={"axes": spec["axes"]})] == ["c"]
+
+
+CONTENT = {name: set(OmegaConf.load(sweeps_dir() / f"{name}.yaml")) for name in group_options("sweep")}
+GRIDS = [name for name, keys in CONTENT.items() if keys & {"axes", "points"}]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_model_on_the_command_line_is_never_lost(name: str) -> None:
+    assert {point["model"] for point in study(name, "model=idm")} == {"idm"}
+
+
 def test_a_value_replaces_where_a_point_has_the_key() -> None:
     found = points("dataset.source=photos", "seed=0")
     assert [point.get("dataset.source") for point in found] == [None, None, None, None, "photos"]
