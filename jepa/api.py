@@ -143,7 +143,8 @@ class Run:
     def _plan(self) -> Plan:
         from jepa.prepare import make_plan
 
-        return make_plan(_as_it_was(self.config, self._overrides(), self._config_dir))
+        cfg = _as_it_was(self.config, self._overrides(), self._config_dir)
+        return make_plan(_on_device(cfg, self._device_name, is_cuda=self.device.type == "cuda"))
 
     def _overrides(self) -> list[str]:
         found = _read(read_overrides, self.folder) or []
@@ -323,6 +324,20 @@ def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str], config_dir: 
         for key, value in flat(scientific_config(stored)).items():
             if key in known and known[key] != value and not key.endswith("_target_"):
                 OmegaConf.update(cfg, key, value)
+    return cfg
+
+
+def _on_device(cfg: DictConfig, device: str, *, is_cuda: bool) -> DictConfig:
+    """``cfg`` for a model that was trained before and is used on ``device``, which may differ from that of training."""
+    from omegaconf import OmegaConf
+
+    changes: dict[str, Any] = {"device": device, "init_from": None}
+    if not is_cuda:
+        changes["trainer.cuda_graph"] = False
+        if cfg.precision == "tf32":
+            changes["precision"] = "fp32"
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key, value)
     return cfg
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import jepa
 from jepa.errors import ConfigError
@@ -112,6 +114,21 @@ def test_a_run_of_an_earlier_version_can_be_loaded(tmp_path: Path) -> None:
     assert "action_predictor.model.weight" in state["model"]
     checkpoint.write(run.folder / checkpoint.LAST, state)
     assert torch.equal(jepa.load(run.folder).encode(frames), expected)
+
+
+def test_a_run_of_another_machine_is_loaded_on_this_one(run: jepa.api.Run, tmp_path: Path) -> None:
+    """Trained on CUDA, from a checkpoint that is not here: neither is needed to use the model on a CPU."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    told = ["device=cuda", "precision=tf32", "trainer.cuda_graph=true", f"init_from={tmp_path / 'gone.pt'}"]
+    with (folder / "overrides.yaml").open("a") as file:
+        file.writelines(f"- {text}\n" for text in told)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config |= {"device": "cuda", "precision": "tf32", "init_from": str(tmp_path / "gone.pt")}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    loaded = jepa.load(folder)
+    frames = run.environment.batch(8).states
+    assert torch.equal(loaded.encode(frames), run.encode(frames))
 
 
 def test_what_cannot_be_loaded_is_named(run: jepa.api.Run, tmp_path: Path) -> None:
