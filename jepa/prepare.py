@@ -19,7 +19,7 @@ from jepa.config.compose import TRUSTED_TARGETS, check_closed, compose, config_h
 from jepa.config.conditions import condition_nodes, in_condition, training_node
 from jepa.config.extensions import whitelist
 from jepa.config.messages import one_line
-from jepa.config.schema import RunConfig
+from jepa.config.schema import RunConfig, check_device
 from jepa.data.distractors.base import Distractor
 from jepa.data.environment import Environment
 from jepa.data.textures.base import Texture
@@ -249,8 +249,9 @@ def resolve_device(name: str) -> torch.device:
     """The torch device for ``device=name``; "auto" is the first there is of cuda, mps and cpu.
 
     Raises:
-        ConfigError: this machine does not have the device.
+        ConfigError: there is no such device, or this machine does not have it.
     """
+    check_device(name)
     # Let torch ask NVML for the devices. Asking CUDA would initialise it, and forked processes could not use it then.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if name == "auto":

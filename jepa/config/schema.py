@@ -93,7 +93,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_count("seed", self.seed, minimum=0, maximum=2**63 - 1)
-        _check_device(self.device)
+        check_device(self.device)
         check_choice("precision", self.precision, PRECISIONS)
         if self.threads is not None:
             check_count("threads", self.threads, maximum=1024)
@@ -107,7 +107,8 @@ class RunConfig:
         check_choice("progress", self.progress, PROGRESS)
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
+    """Raise ConfigError if ``name`` is no device; whether this machine has the device is not asked."""
     kind, _, index = name.partition(":")
     if kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", index):
         return

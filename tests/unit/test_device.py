@@ -31,3 +31,8 @@ def test_looking_for_a_gpu_leaves_cuda_to_the_processes_that_train(monkeypatch: 
         with pytest.raises(ConfigError, match="device=cuda: torch finds no CUDA device here"):
             resolve_device(name)
     assert asked == ["1"]
+
+
+def test_a_device_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="device='cpuu': must be one of auto, cpu, .*did you mean 'cpu'"):
+        resolve_device("cpuu")
