@@ -38,6 +38,7 @@ class Job:
     model: str  # kind_of the job's choices, for estimates of time
     workload: Workload  # the amount of work, for estimates of time
     epochs: float | None = None  # training epochs
+    names: dict[str, Any] = field(default_factory=dict)  # what the hash leaves out of what tables show
     damage: str | None = None  # the reason why no run can continue in the folder
     metric: str | None = None  # the metric that the sweep minimises; None: the objective of the run itself
     trial: int | None = None  # the number of the trial in a search
@@ -168,6 +169,7 @@ class Composer:
             model=kind_of(choices),
             workload=workload_of(config),
             epochs=OmegaConf.select(config, "trainer.epochs"),
+            names=names_of(config),
             metric=objective_of(config),
         )
         if os.path.lexists(job.folder) and records.done_result(job.folder, job.hash, job.metric) is None:
@@ -208,6 +210,12 @@ class Composer:
             # A launcher sets up Hydra's logging again. Hide its line for every job, which would disturb the display.
             OmegaConf.update(config.hydra.hydra_logging, "loggers.hydra.level", "WARNING", force_add=True)
         return config
+
+
+def names_of(config: DictConfig) -> dict[str, Any]:
+    """The chosen options, and the other names of ``config`` that tables show and the hash leaves out."""
+    found = {key: config[key] for key in ("choices", "scale", "benchmark", "left_out") if key in config}
+    return {key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in found.items()}
 
 
 def objective_of(config: DictConfig) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +101,22 @@ def earlier_result(source: Path, job_hash: str, metric: str | None = None) -> di
     return result if result["status"] in DONE else None
 
 
-def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None = None) -> bool:
+def reuse_result(
+    source: Path,
+    target: Path,
+    job_hash: str,
+    metric: str | None = None,
+    names: Mapping[str, Any] | None = None,
+) -> bool:
     """Copy a finished or pruned run from ``source`` to ``target``. The result is written last and atomically.
 
-    metric: as in :func:`read_result`. A finished result without this metric is not copied.
+    Args:
+        source: a run's folder, or a path of that name in an archive.
+        target: the job's folder.
+        job_hash: the hash of both configurations.
+        metric: as in :func:`read_result`. A finished result without this metric is not copied.
+        names: names that the hash leaves out, as the job has them: ``choices``, ``scale`` and others. They replace the
+            names of the sweep that made the result; otherwise a table would show equal configurations in several rows.
 
     Returns:
         Whether a result was copied. The copy has the entry ``reused_from``.
@@ -122,5 +134,7 @@ def reuse_result(source: Path, target: Path, job_hash: str, metric: str | None =
     if archived is not None:
         write_config(target, result["config"], result.get("overrides") or [])
         begin_metrics(target, archived.records).close()
+    if names:
+        result = {**result, "config": {**result["config"], **names}, "choices": names["choices"]}
     write_result(target, {**result, "reused_from": str(source.resolve())})
     return True

@@ -99,7 +99,7 @@ class Work:
 
     def _reused(self, job: Job) -> bool:
         for source in (Path(folder) / job.hash for folder in self.switches.reuse):
-            if records.reuse_result(source, job.folder, job.hash, job.metric):
+            if records.reuse_result(source, job.folder, job.hash, job.metric, job.names):
                 return True
             if records.earlier_result(source, job.hash) is not None:
                 print(f"not reused: {source} has no metric {job.metric!r}; {job.label} is run")

@@ -193,6 +193,16 @@ def test_only_finished_results_of_the_same_configuration_are_reused(tmp_path: Pa
     assert (tmp_path / "new" / "a" / "metrics.jsonl").is_file() and not (tmp_path / "new" / "b").exists()
 
 
+def test_a_reused_result_has_the_names_of_the_job_that_takes_it(tmp_path: Path) -> None:
+    old = {"config": {"seed": 1, "scale": None}, "choices": {"dataset": "single_fixed_uniform"}}
+    write_result(tmp_path / "old" / "a", **old)
+    names = {"choices": {"dataset": "single"}, "scale": "small"}
+    assert records.reuse_result(tmp_path / "old" / "a", tmp_path / "new" / "a", "a", names=names)
+    found = json.loads((tmp_path / "new" / "a" / "result.json").read_text())
+    assert found["choices"] == {"dataset": "single"}
+    assert found["config"] == {"seed": 1, "scale": "small", "choices": {"dataset": "single"}}
+
+
 def test_the_sweeps_own_file_keeps_earlier_jobs_and_can_be_lost(tmp_path: Path) -> None:
     write_state(tmp_path, {"name": "x", "jobs": {"a": {}}})
     write_state(tmp_path, {"name": "x", "jobs": {"b": {}}})
