@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from jepa.config.messages import explain
 from jepa.config.search_path import group_options
-from jepa.errors import ConfigError, check_choice, check_count, printable
+from jepa.errors import ConfigError, check_choice, check_count, check_folder, printable
+from jepa.files import Damaged
+from jepa.store.planning import add_planning, read_planning
 from jepa.terminal import forgive
 from jepa.training import openmp
 
 if TYPE_CHECKING:
     from jepa.api import Run
-    from jepa.planning.planner import Planned
+    from jepa.planning.planner import Planned, Planner
 
 _EPILOG = """\
 examples:
@@ -88,10 +90,20 @@ def _plan_all(arguments: argparse.Namespace) -> None:
 
     runs = [api.load(folder, arguments.device, config_dir=own) for folder in folders]
     for run in runs:
+        _check_files(run.folder)
         for planner, _ in made.values():
             run.check_planner(planner)
     for run in runs:
-        _plan_one(run, {name: run.planned(*one) for name, one in made.items()})
+        _plan_one(run, made)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise ConfigError if ``planning.json`` in ``folder`` could not be written at the end."""
+    check_folder("FOLDER", folder)
+    try:
+        read_planning(folder)
+    except Damaged as damage:
+        raise ConfigError(f"{damage}; move it away") from damage
 
 
 def _told(words: Sequence[str], own: str | None) -> tuple[list[str], list[str], list[str]]:
@@ -117,14 +129,16 @@ def _known_keys() -> list[str]:
     return known_keys(["plan=cem"])
 
 
-def _plan_one(run: Run, found: Mapping[str, Planned]) -> None:
-    """Print the table of one run, and write its files."""
-    from jepa.store.planning import add_planning
+def _plan_one(run: Run, planners: Mapping[str, tuple[Planner, dict[str, Any]]]) -> None:
+    """Plan with one run; write its files after each planner, and print its table."""
     from jepa.training.planning import draw
 
+    found: dict[str, Planned] = {}
+    for name, (planner, settings) in planners.items():
+        found[name] = run.planned(planner, settings)
+        add_planning(run.folder, {name: found[name].record})
     print(f"{run.folder}")
     print("\n".join(table({name: planned.record for name, planned in found.items()})))
-    add_planning(run.folder, {name: planned.record for name, planned in found.items()})
     name, planned = next(iter(found.items()))
     pictures = draw(run.folder, planned)
     shown = f"; pictures of {name}: {', '.join(path.name for path in pictures)}" if pictures else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,34 @@ def test_the_command_refuses_what_it_cannot_do(
     assert plan_command.command_line([str(planned), *words]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and message in shown and shown.count("\n") == 1
+
+
+def test_a_planner_that_is_stopped_costs_no_other_planner(
+    planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(planned, folder, ignore=shutil.ignore_patterns("planning.json"))
+    before = jepa.api.Run.planned
+
+    def stopped(run: Any, planner: Any, settings: Any) -> Any:
+        if type(planner.solver).__name__ == "Oracle":
+            raise KeyboardInterrupt
+        return before(run, planner, settings)
+
+    monkeypatch.setattr(jepa.api.Run, "planned", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        plan_command.command_line([str(folder), "planner=random,oracle", "plan.num_episodes=3"])
+    assert list(read_planning(folder)) == ["random"]
+
+
+def test_a_damaged_file_is_named_before_planning(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(planned, folder)
+    (folder / "planning.json").write_text("{")
+    assert plan_command.command_line([str(folder), "planner=random"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {folder / 'planning.json'}: cannot be read")
 
 
 def test_a_search_may_minimise_the_failures() -> None:
