@@ -24,7 +24,7 @@ from jepa.results.notes import (
     warning_lines,
 )
 from jepa.results.plots import CURVE_PLOTS, PLOTS, draw
-from jepa.results.protocol import FOOTNOTE, protocol_table
+from jepa.results.protocol import FOOTNOTE, left_out_line, protocol_table
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, print_lines, print_table, table_lines, text_columns
@@ -207,7 +207,9 @@ def _values_hint(runs: Sequence[Run], equalities: Sequence[tuple[str, str]]) -> 
 
 def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace) -> None:
     own = arguments.runs or arguments.columns or arguments.best or arguments.sort  # the user chose rows or columns
-    protocol = None if own else protocol_table(found, runs, _metric(runs, Names(runs), arguments.metric))
+    metric = _metric(runs, Names(runs), arguments.metric)
+    protocol = None if own else protocol_table(found, runs, metric)
+    others = left_out_line(found, runs, metric) if protocol else []
     table = protocol or _table(found, runs, arguments)
     written = [path for path in (arguments.csv, arguments.json, arguments.parquet, arguments.markdown) if path]
     chosen = _columns(table, Names(runs), arguments.columns) if arguments.columns else []
@@ -227,14 +229,14 @@ def _tabulate(found: Collection, runs: list[Run], arguments: argparse.Namespace)
         write_text(arguments.markdown, table_lines(headers, body, markdown=True))
     damage = damage_lines(found, runs)
     if "-" in written:
-        _warn(damage)
+        _warn([*others, *damage])
         return
     print(summary_line(found, runs, counted(run.status for run in runs)))
     print()
     print_table(shown, sys.stdout, keep=chosen)
     _footer(table, sys.stdout)
     print_lines(FOOTNOTE if protocol else [], sys.stdout)
-    notes = [*scale_line(runs), *aside_line(found), *code_line(runs), *format_line(runs), *damage]
+    notes = [*others, *scale_line(runs), *aside_line(found), *code_line(runs), *format_line(runs), *damage]
     if notes:
         print_lines(["", *notes], sys.stdout)
     for path in written:

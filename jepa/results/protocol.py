@@ -97,6 +97,16 @@ def protocol_table(found: Collection, runs: Sequence[Run], metric: str) -> Table
     return sort_rows(Table(tuple(axes), columns, tuple(rows), False, metrics), axes)
 
 
+def left_out_line(found: Collection, runs: Sequence[Run], metric: str) -> list[str]:
+    """A line with the number of runs that the report does not show, such as those of a grid in the same folder."""
+    shown = {run.folder for cell in protocol_cells(found, runs, metric) for run in (*cell.trials, *cell.finals)}
+    others = sum(run.folder not in shown for run in runs if run.config)
+    if not others:
+        return []
+    some = "1 run is" if others == 1 else f"{others} runs are"
+    return [f"not shown: {some} neither a trial nor a final run of a winner; --runs lists all, --where chooses"]
+
+
 def low_learning_rate(cell: Cell, cells: Sequence[Cell]) -> bool:
     """Whether the winner's learning rate is far below its neighbours'.
 

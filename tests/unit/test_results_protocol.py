@@ -103,3 +103,16 @@ def test_other_runs_have_no_such_report(tmp_path: Path) -> None:
     write_run(tmp_path, ["seed=0"])
     found = collect([str(tmp_path)])
     assert protocol_table(found, found.runs, METRIC) is None
+
+
+def test_runs_beside_the_cells_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two trials of cells, their final runs, two of earlier winners, and a grid of two other methods."""
+    folders = write_cells(tmp_path)
+    for model in ("idm", "rssm"):
+        write_run(tmp_path / "grid", [f"model={model}"])
+    assert main([str(tmp_path)]) == 0
+    assert "not shown: 4 runs are neither a trial nor a final run of a winner" in capsys.readouterr().out
+    assert main([folders[0], "--csv", "-"]) == 0
+    assert "not shown: 1 run is neither" in capsys.readouterr().err
+    assert main([str(tmp_path / "grid")]) == 0
+    assert "not shown" not in capsys.readouterr().out
