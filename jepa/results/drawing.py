@@ -23,6 +23,11 @@ from jepa.results.render import format_cell
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
+# What every figure is read against: the untrained encoder, and training with the true locations, a bound of the others.
+OWN_STYLE: Mapping[str, Mapping[str, Any]] = {
+    "random": {"color": GREY, "marker": "x"},
+    "supervised": {"color": "black", "marker": "_"},
+}
 _LOG_RATIO = 50.0
 _MOST_LEGEND_COLUMNS, _MOST_LEGEND_ROWS = 6, 2
 _MOST_MARKED = 30  # a line with more points has no markers, because they would hide the line
@@ -59,7 +64,8 @@ def lines_figure(
         words: the title, and the names of the keys in the lines' labels.
     """
     figure, axes = panels_grid(len(panels))
-    labels = list(dict.fromkeys(series.label for lines in panels.values() for series in lines))
+    found = dict.fromkeys(series.label for lines in panels.values() for series in lines)
+    labels = sorted(found, key=lambda label: label in OWN_STYLE)  # the others keep the first colours
     for axis, (value, lines) in zip(axes, panels.items(), strict=True):
         for series in lines:
             draw_series(axis, series, labels.index(series.label), len(labels), ticks)
@@ -119,8 +125,10 @@ def _interval_words(panels: Mapping[Any, Sequence[Series]], bars: bool) -> str:
 
 def draw_series(axis: Axes, series: Series, position: int, count: int, ticks: Sequence[str] = ()) -> None:
     """Draw one of ``count`` lines with its band. If ``ticks`` are given, draw points with error bars at these words."""
-    colour = COLOURS[position % len(COLOURS)]
-    marker = MARKERS[position % len(MARKERS)] if ticks or len(series.points) <= _MOST_MARKED else ""
+    own = OWN_STYLE.get(series.label, {})
+    colour = own.get("color", COLOURS[position % len(COLOURS)])
+    marker = own.get("marker", MARKERS[position % len(MARKERS)])
+    marker = marker if ticks or len(series.points) <= _MOST_MARKED else ""
     style = "-" if position < len(COLOURS) else "--"
     means = [summary.mean for _, summary in series.points]
     halves = [summary.half_width or 0.0 for _, summary in series.points]

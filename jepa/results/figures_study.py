@@ -12,6 +12,7 @@ from jepa.results.drawing import (
     COLOURS,
     GREY,
     MARKERS,
+    OWN_STYLE,
     axis_label,
     clear_frame,
     is_rmse,
@@ -26,11 +27,7 @@ from jepa.results.study import METHODS, PANELS, Cell
 
 _WORDS = {"random": "random: untrained", "supervised": "supervised: the bound of each strength"}
 _LINES = ("-", "--", ":", "-.")  # of the scales
-_OWN_STYLE: Mapping[str, Mapping[str, Any]] = {
-    "random": {"color": GREY, "marker": "x"},
-    "supervised": {"color": "black", "marker": "_"},
-}
-_COLOURED = [method for method in METHODS if method not in _OWN_STYLE]
+_COLOURED = [method for method in METHODS if method not in OWN_STYLE]
 
 
 def noise_figure(found: Sequence[Cell], *, metric: str, heading: str) -> Figure:
@@ -82,8 +79,8 @@ def _curves(found: Sequence[Cell], panel: str, metric: str) -> list[Curve] | Non
 
 def _style(method: str, others: Sequence[str], scale: int) -> dict[str, Any]:
     line = {"linestyle": _LINES[scale % len(_LINES)]}
-    if method in _OWN_STYLE:
-        return {**_OWN_STYLE[method], **line}
+    if method in OWN_STYLE:
+        return {**OWN_STYLE[method], **line}
     place = [*_COLOURED, *others].index(method)
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], **line}
 
