@@ -37,7 +37,7 @@ def goals_in(environment: DotWorld, *, seed: int, num_episodes: int) -> GoalList
     room of its start; middle is everything farther than near. A far goal is in the other room, and not near.
 
     Raises:
-        ConfigError: the area is so small that near goals are solved at the start.
+        ConfigError: the area is so small that near goals are solved at the start, or a wall leaves no room for a goal.
     """
     source = generator(seed, f"planning/layouts/{VERSION}")
     layouts = environment.layouts_from(torch.rand(num_episodes, 2, generator=source, dtype=torch.float64))
@@ -56,6 +56,13 @@ def goals_in(environment: DotWorld, *, seed: int, num_episodes: int) -> GoalList
     kinds = torch.arange(num_episodes) % len(DISTANCES)
     rows = torch.arange(num_episodes)
     chosen = fitting[kinds, rows].int().argmax(-1)  # the first that fits
+    missing = ~fitting[kinds, rows, chosen]
+    if bool(missing.any()):
+        row = int(missing.int().argmax())
+        raise ConfigError(
+            f"plan: no {DISTANCES[int(kinds[row])]} goal fits beside the wall at {float(layouts[row, 0]):.1f} px; "
+            "move dataset.wall_column to the middle"
+        )
     return GoalList(starts[rows, chosen].float(), goals[rows, chosen].float(), kinds, layouts.float())
 
 

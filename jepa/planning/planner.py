@@ -68,6 +68,11 @@ class Planner:
         self.cost, self.solver = cost, solver
         if goal_dot is not None and not (isinstance(cost, Probe) and cost.goal == "seen"):
             raise ConfigError("plan/cost: with plan.goal_dot the goal is read from a frame; take plan/cost=probe")
+        if goal_dot is not None and solver.uses_encoder and not solver.uses_predictor:
+            raise ConfigError(
+                f"plan.goal_dot={goal_dot}: {type(solver).__name__} minimises no cost, and the goal frame shows the "
+                "action dot at its start; take a planner that predicts, such as cem"
+            )
 
     def check(self, environment: Environment, method: Method, called: str) -> None:
         """Refuse a run that this planner cannot plan with. method: may be without weights. called: the run, in words.
@@ -78,7 +83,7 @@ class Planner:
         world = dot_world(environment)
         if self.goal_dot is not None:
             check_dot("plan.goal_dot", self.goal_dot, world.num_dots)
-        goals_in(world, seed=self.goal_seed, num_episodes=1)
+        goals_in(world, seed=self.goal_seed, num_episodes=self.num_episodes)
         if self.solver.uses_encoder and getattr(method, "input", "frames") == "difference":
             raise ConfigError(
                 f"plan: {called} is shown differences of frames (model.input=difference), in which a goal that rests "

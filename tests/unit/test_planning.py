@@ -383,6 +383,7 @@ def test_numbers_by_hand() -> None:
         (["plan=cem", "plan.solver.num_elites=100"], r"plan\.solver\.num_elites=100: must be below num_samples=100"),
         (["plan=cem", "plan.cost.at=first"], r"plan\.cost\.at='first': must be one of last, sum"),
         (["plan=cem", "plan/task=stationary"], r"plan/cost=probe"),
+        (["plan=inverse", "plan/task=stationary", "plan/cost=probe"], r"goal_dot=2: InverseModel minimises no cost"),
         (["plan=cem", "plan.num_episodes=0"], r"plan\.num_episodes=0: must be at least 1"),
         (["plan=cem", "plan.cost=probe"], r"plan\.cost='probe': is chosen with a slash: plan/cost=probe"),
     ],

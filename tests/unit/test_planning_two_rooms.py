@@ -9,6 +9,7 @@ import torch
 from test_two_rooms import AT_65, rooms
 
 from jepa.data.two_rooms import TwoRooms
+from jepa.errors import ConfigError
 from jepa.planning.goals import goals_in
 from jepa.planning.world import World
 
@@ -35,6 +36,14 @@ def test_a_shorter_list_is_the_start_of_a_longer_one() -> None:
     for ours, theirs in zip(short, long, strict=True):
         assert ours is not None and theirs is not None and torch.equal(ours, theirs[:7])
     assert not torch.equal(short.starts, goals_in(rooms(), seed=4, num_episodes=7).starts)
+
+
+def test_a_wall_that_leaves_no_second_room_is_refused() -> None:
+    """The area begins at 2.6 px; the dot stops half a pixel before the wall."""
+    world = rooms(wall="fixed", wall_column=3.0)
+    goals_in(world, seed=0, num_episodes=2)  # near and middle goals are there
+    with pytest.raises(ConfigError, match=r"plan: no far goal fits beside the wall at 3\.0 px"):
+        goals_in(world, seed=0, num_episodes=3)
 
 
 def episodes(world: TwoRooms, number: int) -> World:
