@@ -18,7 +18,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from jepa.errors import ConfigError, choice_error
-from jepa.sweep.arguments import Arguments, bare
+from jepa.sweep.arguments import Arguments, bare, parsed
 from jepa.sweep.points import flat, override_value
 
 EVERY_MODEL = "any"
@@ -197,7 +197,8 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _scalar(text: str) -> Any:
+    """The value that Hydra reads in one value of an axis: ``.5`` and ``True`` are no words."""
     try:
         return json.loads(text)
     except ValueError:
-        return text.strip("'\"")
+        return parsed([f"key={text}"])[0].value()

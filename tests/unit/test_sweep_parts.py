@@ -38,7 +38,7 @@ from jepa.sweep.overview import Overview, estimate_seconds
 from jepa.sweep.progress import result_line, running_line
 from jepa.sweep.search import make_sampler
 from jepa.sweep.sitting import Sitting
-from jepa.sweep.space import dimension, in_words, interval
+from jepa.sweep.space import build_space, dimension, in_words, interval
 from jepa.sweep.study import open_storage
 
 
@@ -322,6 +322,13 @@ def test_dimensions_that_are_none_are_refused(value: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)) as error:
         dimension("optimizer.base_lr", value)
     assert "optimizer.base_lr" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_values_on_the_command_line_are_read_as_hydra_reads_them() -> None:
+    arguments = parse_arguments(["a=.5,1e-3,2", "b=True,false", "c=null,'a b',word,'1'"])
+    space = build_space({"any": dict.fromkeys("abc", [0])}, "vicreg", arguments)
+    choices = {key: dimension.choices for key, dimension in space.items()}  # type: ignore[attr-defined]
+    assert choices == {"a": (0.5, 1e-3, 2), "b": (True, False), "c": (None, "a b", "word", "1")}
 
 
 @pytest.mark.parametrize(
