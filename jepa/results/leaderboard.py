@@ -22,7 +22,12 @@ BACKGROUND = "encoder_finite_accuracy"
 SEARCHED = "fixed_125"  # the condition of the search, and of the verdict
 BOUND = "supervised"  # the method whose error bounds the others
 ORDER = ("clean", "changing_100", "fixed_050", "fixed_125", "fixed_200", "changing_photos_100", "fixed_photos_100")
-_PARTS = ("model.", "optimizer.", "trainer.", "precision", "dataset.batch_size", "dataset.size", "dataset.num_")
+# Keys that begin so make a method, or say how it is judged. A condition sets the other keys of the data set.
+_PARTS = (
+    *("model.", "optimizer.", "trainer.", "probe.", "precision", "init_from", "dataset._target_", "dataset.num_"),
+    *(f"dataset.{key}" for key in ("batch_size", "size", "dot_std", "channels", "normalize")),
+)
+_OF_THE_CONDITION = ("probe.targets.", "probe.judge_stream", "probe.num_samples")
 _NONE = "–"
 
 
@@ -148,9 +153,9 @@ def _model(run: Run) -> str:
 
 
 def _science(run: Run) -> tuple[tuple[str, Any], ...]:
-    """The settings that make a method: those of the model, the optimizer and the training."""
-    chosen = (item for item in run.config.items() if item[0].startswith(_PARTS) and not is_operational(item[0]))
-    return tuple(sorted((key, str(value)) for key, value in chosen))
+    """The settings that make a method: those of the model, the optimizer, the training and the probe."""
+    keys = (key for key in run.config if key.startswith(_PARTS) and not key.startswith(_OF_THE_CONDITION))
+    return tuple(sorted((key, str(run.config[key])) for key in keys if not is_operational(key)))
 
 
 def _of(runs: Sequence[Run], condition: str) -> tuple[Run, ...]:

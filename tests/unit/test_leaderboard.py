@@ -56,6 +56,19 @@ def test_two_settings_of_a_method_are_two_rows() -> None:
     assert names[-1] == "idm (base_lr=16)"
 
 
+@pytest.mark.parametrize(
+    "change", [{"probe._target_": "jepa.probes.Adam"}, {"init_from": "x.pt"}, {"dataset.dot_std": 3}]
+)
+def test_a_run_that_was_judged_otherwise_does_not_replace_one_of_the_benchmark(change: dict[str, Any]) -> None:
+    usual = {"probe._target_": "jepa.probes.LeastSquares", "init_from": None, "dataset.dot_std": 1.3}
+    asked = [usual, usual | {"probe.targets.finite._target_": "Label", "probe.num_samples": 2}, usual | change]
+    fields = {"started": "2026-02-01"}
+    runs = [run("idm", "clean", 1, 1.0, config=asked[0]), run("idm", "fixed_125", 1, 3.0, config=asked[1])]
+    first, other = standings([*runs, run("idm", "clean", 1, 0.1, config=asked[2], fields=fields)])
+    assert first.mean_error == 2.0 and other.mean_error is None
+    assert other.method == f"idm ({next(iter(change)).rpartition('.')[2]}={next(iter(change.values()))})"
+
+
 def test_the_latest_run_of_a_seed_counts() -> None:
     older = run("idm", "fixed_125", 1, 99.0, fields={"started": "2026-01-01"})
     newer = run("idm", "fixed_125", 1, 3.0, fields={"started": "2026-02-01"})
