@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def command_line(words: Sequence[str]) -> int:
     try:
         _plan_all(arguments)
     except Exception as error:
-        explained = explain(error, _known_keys(), words)
+        explained = explain(error, _known_keys(words), words)
         if explained is None:
             raise
         print(f"error: {printable(str(explained))}", file=sys.stderr)
@@ -108,9 +109,9 @@ def _check_files(folder: Path) -> None:
 
 def _told(words: Sequence[str], own: str | None) -> tuple[list[str], list[str], list[str]]:
     """Folders, planners and overrides of a command line. own: a folder of further yaml files."""
-    folders = [word for word in words if "=" not in word]
-    overrides = [word for word in words if "=" in word and not word.startswith("planner=")]
-    chosen = [name for word in words if word.startswith("planner=") for name in word[len("planner=") :].split(",")]
+    folders = [word for word in words if "=" not in word or os.path.isdir(word)]
+    overrides = [word for word in words if word not in folders and not word.startswith("planner=")]
+    chosen = _named_planners(words)
     if not folders:
         raise ConfigError("no run is named: python -m jepa.plan FOLDER planner=cem")
     for word in overrides:
@@ -123,10 +124,17 @@ def _told(words: Sequence[str], own: str | None) -> tuple[list[str], list[str], 
     return folders, chosen or ["cem"], overrides
 
 
-def _known_keys() -> list[str]:
+def _named_planners(words: Sequence[str]) -> list[str]:
+    return [name for word in words if word.startswith("planner=") for name in word[len("planner=") :].split(",")]
+
+
+def _known_keys(words: Sequence[str]) -> list[str]:
+    """The keys of the planners that ``words`` name, for hints; of ``planner=cem`` if they name none."""
     from jepa.run import known_keys
 
-    return known_keys(["plan=cem"])
+    known = set(group_options("plan"))
+    planners = [name for name in _named_planners(words) if name in known] or ["cem"]
+    return list(dict.fromkeys(key for name in planners for key in known_keys([f"plan={name}"])))
 
 
 def _plan_one(run: Run, planners: Mapping[str, tuple[Planner, dict[str, Any]]]) -> None:

@@ -139,6 +139,7 @@ def test_a_run_is_refused_before_anything_is_written(
         (["dataset.noise=1"], "dataset.noise=1: must be a key of plan"),
         (["plan.num_episode=3"], "did you mean 'plan.num_episodes'?"),
         (["plan.goal_dot=2", "plan/cost=probe"], "the world has one dot"),
+        (["planner=mppi", "plan.solver.temprature=1"], "did you mean 'plan.solver.temperature'?"),
     ],
 )
 def test_the_command_refuses_what_it_cannot_do(
@@ -165,6 +166,13 @@ def test_a_planner_that_is_stopped_costs_no_other_planner(
     with pytest.raises(KeyboardInterrupt):
         plan_command.command_line([str(folder), "planner=random,oracle", "plan.num_episodes=3"])
     assert list(read_planning(folder)) == ["random"]
+
+
+def test_a_folder_whose_name_has_an_equals_sign_is_a_folder(planned: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "search-model=vicreg"
+    shutil.copytree(planned, folder)
+    assert plan_command.command_line([str(folder), "planner=random", "plan.num_episodes=3"]) == 0
+    assert read_planning(folder)["random"]["episodes"] == 3
 
 
 def test_a_damaged_file_is_named_before_planning(
