@@ -20,6 +20,7 @@ from jepa.config.search_path import groups
 from jepa.config.written import overrides, preset, shell_line, told
 from jepa.errors import ConfigError, check_folder, printable, shown_path
 from jepa.files import write_text_atomic
+from jepa.flags import FlagParser
 from jepa.terminal import forgive
 
 _EPILOG = """\
@@ -56,8 +57,8 @@ def command_line(words: Sequence[str]) -> int:
     return run.command_line(found) if arguments.run else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> FlagParser:
+    parser = FlagParser(
         prog="python -m jepa.import_config",
         description="Print the command that does here what configuration files of the original code do there.",
         epilog=_EPILOG,

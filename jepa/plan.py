@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from jepa.config.messages import explain
 from jepa.config.search_path import group_options
-from jepa.errors import ConfigError, check_choice, check_count, check_folder, printable
+from jepa.errors import ConfigError, check_choice, check_count, check_folder, nearest, printable
 from jepa.files import Damaged
+from jepa.flags import FlagParser
+from jepa.store import layout
 from jepa.store.planning import add_planning, read_planning
 from jepa.terminal import forgive
 from jepa.training import openmp
@@ -61,8 +63,8 @@ def command_line(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> FlagParser:
+    parser = FlagParser(
         prog="python -m jepa.plan",
         description="Plan with finished runs. Every run's folder gets planning.json and pictures.",
         epilog=_EPILOG,
@@ -115,13 +117,36 @@ def _told(words: Sequence[str], own: str | None) -> tuple[list[str], list[str], 
     if not folders:
         raise ConfigError("no run is named: python -m jepa.plan FOLDER planner=cem")
     for word in overrides:
-        if not word.lstrip("+").startswith(("plan.", "plan/", "extensions=")):
-            raise ConfigError(f"{word}: must be a key of plan, such as plan.num_episodes=60, or planner=NAME")
+        key, _, value = word.lstrip("+").partition("=")
+        if not key.startswith(("plan.", "plan/")) and key != "extensions":
+            close = nearest(key, ("planner", "extensions"))
+            hint = f"; did you mean '{close}={value}'?" if close else ""
+            raise ConfigError(f"{word}: must be planner=NAME or a key of plan, such as plan.num_episodes=60{hint}")
+    for folder in folders:
+        _check_run(folder)
     options = group_options("plan")
     options += [] if own is None else sorted(path.stem for path in Path(own).glob("plan/*.yaml"))
     for name in chosen:
         check_choice("planner", name, options)
     return folders, chosen or ["cem"], overrides
+
+
+def _check_run(folder: str) -> None:
+    """Check that ``folder`` holds a run.
+
+    Raises:
+        ConfigError: it does not; names the runs in it, or the nearest folder.
+    """
+    path = Path(folder)
+    if any((path / name).is_file() for name in (layout.RESULT, layout.CONFIG)):
+        return
+    words = f"{folder}: holds no run (neither {layout.RESULT} nor {layout.CONFIG})"
+    if path.is_dir():
+        inner = sorted(str(one) for one in path.iterdir() if (one / layout.CONFIG).is_file())
+        raise ConfigError(words + (f"; it holds the runs {', '.join(inner[:5])}" if inner else ""))
+    beside = [str(one) for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = nearest(folder, beside)
+    raise ConfigError(words + (f"; did you mean {close!r}?" if close else ""))
 
 
 def _named_planners(words: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +46,8 @@ from jepa.probes.targets.base import ProbeTarget
 from jepa.store import checkpoint
 from jepa.training.plan import Plan
 from jepa.types import DataShapes
+
+_MISSING = re.compile(r"missing \d+ required .*argument.*?: '(?P<key>\w+)'")
 
 # By key: the class that a component, or each entry of a collection, must be derived from.
 BASES: dict[str, type] = {
@@ -322,6 +325,8 @@ def _explained(
         return qualified(error, section, plain, referred)
     if isinstance(error, HydraException):
         return ConfigError(f"{section}: {one_line(error)}")
+    if isinstance(error, TypeError) and (missing := _MISSING.search(str(error))):
+        return ConfigError(f"{section}.{missing['key']}: is missing; it is a key of {section}, give it a value")
     if isinstance(error, TypeError) and "argument" in str(error):
         return ConfigError(f"{section}: {error}")
     return error

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentError
 from collections.abc import Sequence
+
+from hydra._internal.utils import get_args_parser
 
 from jepa.config.operational import CONTROL_KEYS
 from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, SWEEP_GROUP
 from jepa.errors import ConfigError, check_path, is_text, shown
+from jepa.flags import flag_error
 
 _SHOW = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
 _MULTIRUN = {"--multirun", "-m"}
@@ -45,6 +49,7 @@ def prepare(words: Sequence[str]) -> list[str]:
     """
     for word in words:
         _check_word(word)
+    _check_flags(words)
     prepared = [_with_plus(_with_quotes(word)) for word in words]
     if not any(flag(word) in _SHOW for word in prepared):
         prepared = _with_mode(prepared)
@@ -97,6 +102,21 @@ def _check_word(word: str) -> None:
         deepest = max(deepest, depth)
     if deepest > _DEEPEST:
         raise ConfigError(f"{shown(word)}: brackets nested {deepest} deep; at most {_DEEPEST} are understood")
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    """Refuse a flag that Hydra does not know; Hydra itself would print its usage."""
+    parser = get_args_parser()
+    parser.exit_on_error = False  # raise for a wrong value of a flag
+    try:
+        _, unknown = parser.parse_known_intermixed_args(words)
+    except ArgumentError as error:
+        raise flag_error(parser, str(error)) from error
+    for word in unknown:
+        if re.match(r"--?[\w./]+=", word):
+            raise ConfigError(f"{shown(word)}: no such flag; a key has no dashes: {word.lstrip('-')}")
+    if any(word.startswith("-") for word in unknown):
+        raise flag_error(parser, f"unrecognized arguments: {' '.join(unknown)}")
 
 
 def _with_quotes(word: str) -> str:

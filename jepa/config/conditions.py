@@ -34,6 +34,7 @@ def condition_nodes(dataset: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not isinstance(found, Mapping):
         raise ConfigError(f"dataset.{KEY}={shown(found)}: must hold keys of the data set, or conditions by name")
     base = training_node(dataset)
+    changing = [key for key in base if key not in FIXED_KEYS]
     own = {key: value for key, value in found.items() if key in base}
     named = {str(name): value for name, value in found.items() if name not in base}
     conditions = {**({UNNAMED: own} if own else {}), **named}
@@ -41,14 +42,14 @@ def condition_nodes(dataset: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, changes in conditions.items():
         path = path_of(name, own)
         if not isinstance(changes, Mapping):
-            raise unknown_key(path, (f"dataset.{KEY}.{key}" for key in base))
+            raise unknown_key(path, (f"dataset.{KEY}.{key}" for key in changing))
         if not re.fullmatch(r"[A-Za-z]\w*", name):
             raise ConfigError(f"{path}: a name must be a word of letters, digits and _")
         for key in changes:
             if key in FIXED_KEYS:
                 raise ConfigError(f"{path}.{key}: cannot differ from training; a condition changes only the noise")
             if key not in base:
-                raise unknown_key(f"{path}.{key}", (f"{path}.{known}" for known in base))
+                raise unknown_key(f"{path}.{key}", (f"{path}.{known}" for known in changing))
         nodes[name] = {**base, **changes}
     return nodes
 

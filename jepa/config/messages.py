@@ -15,7 +15,7 @@ from jepa.config.arguments import quoted
 from jepa.config.check import COLLECTIONS, NAMED_GROUPS, needs_name
 from jepa.config.presets import unknown_preset
 from jepa.config.schema import unknown_key
-from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, group_options, groups, parts
+from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, group_options, groups, has_key, parts
 from jepa.errors import ConfigError, choice_error, nearest, shown
 
 _NO_SUCH_KEY = re.compile(r"^Could not override '(?P<key>[^']+)'")
@@ -25,6 +25,8 @@ _WITHOUT_MULTIRUN = re.compile(
     r"^(Ambiguous value for argument|Sweep parameters) '(?P<override>.+?)'( requires|$)", re.M
 )
 _ALREADY_THERE = re.compile(r"(An item is already at|^Multiple values for) '?(?P<key>[\w./]+?)'?[.']")
+_NO_SUCH_CONFIG_DIR = re.compile(r"^Additional config directory '(?P<folder>.*)' not found")
+_CHOSEN_TWICE = re.compile(r"appears more than once in the final defaults list")
 _SCALE_WITHOUT_CHOICE = re.compile(r"^Error resolving interpolation '(?P<scale>\w+)/\S*\$\{(?P<group>[\w/]+)\}")
 
 
@@ -59,6 +61,12 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), arguments: Ite
     if found := _SCALE_WITHOUT_CHOICE.search(text):
         words = f"this model has no group {found['group']}, which the scale needs; give the scale's keys one by one"
         return ConfigError(f"{SCALE_GROUP}={found['scale']}: {words}")
+    if found := _NO_SUCH_CONFIG_DIR.search(text):
+        return ConfigError(f"--config-dir={found['folder']}: no such folder")
+    if _CHOSEN_TWICE.search(text):
+        for word in arguments:
+            if word.startswith("+") and word[1:].partition("=")[0] in groups():
+                return ConfigError(f"{word}: is there already; leave out the '+'")
     if text.startswith("Config group override must be"):
         return _no_option_at_all(arguments)
     return ConfigError(one_line(error))
@@ -162,5 +170,24 @@ def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
     known_keys = list(known_keys)
     if group in COLLECTIONS and option in group_options(group) and f"{group}.{option}" not in known_keys:
         return ConfigError(f"{key}: no such key; {group}={option} brings it")
-    wants_hydra = key.startswith("hydra")
-    return unknown_key(key, (name for name in known_keys if wants_hydra or not name.startswith("hydra.")))
+    if bringing := _options_with(key, known_keys):
+        return ConfigError(f"{key}: no such key; {bringing}")
+    # Keys deep in the sweep are what the command line gave; a wrong one must not be suggested.
+    hidden = tuple(name for name in ("hydra.", "sweep.space.", "sweep.final.") if not key.startswith(name[:5]))
+    return unknown_key(key, (name for name in known_keys if not name.startswith(hidden)))
+
+
+def _options_with(key: str, known_keys: list[str]) -> str:
+    """Says which options of a group have the ``key`` that the chosen option lacks; empty if there is none."""
+    parts = key.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        group, rest = "/".join(parts[:cut]), ".".join(parts[cut:])
+        if group not in groups() or f"{'.'.join(parts[:cut])}._target_" not in known_keys:
+            continue
+        found = [f"{group}={name}" for name in group_options(group) if has_key(group, name, rest)]
+        if found:
+            return f"{', '.join(found)} {'has' if len(found) == 1 else 'have'} it"
+    top = parts[0]
+    if len(parts) > 1 and top in groups() and not any(name.startswith(f"{top}.") for name in known_keys):
+        return f"there is no {top} yet; choose {top}=NAME (one of {', '.join(group_options(top))})"
+    return ""

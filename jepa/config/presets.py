@@ -33,10 +33,16 @@ def overview() -> str:
 
 def unknown_preset(name: str) -> ConfigError:
     """The error for ``reproduce=<name>`` if there is no such preset."""
-    parts = [option.split("/") for option in group_options(PRESET_GROUP)]
-    hint = nearest(name, ("/".join(option) for option in parts))
-    kinds = ", ".join(sorted({option[0] for option in parts}))
-    words = f"; did you mean {hint!r}?" if hint else ""
-    return ConfigError(
-        f"{PRESET_GROUP}={name}: must be KIND/COEFFICIENT/METHOD with a kind of {kinds}{words} ({HELP} lists all)"
-    )
+    given = name.split("/")
+    known = [option.split("/") for option in group_options(PRESET_GROUP)]
+    hint = nearest(name, ("/".join(option) for option in known))
+    close = f"; did you mean {hint!r}?" if hint else ""
+    for place, what in enumerate(("kind", "coefficient", "method")):
+        fitting = [option for option in known if option[:place] == given[:place]]
+        allowed = list(dict.fromkeys(option[place] for option in fitting))
+        if given[place : place + 1] and given[place] in allowed:
+            continue
+        allowed.sort(key=float if what == "coefficient" else str)
+        must = f"must be KIND/COEFFICIENT/METHOD with a {what} of {', '.join(allowed)}"
+        return ConfigError(f"{PRESET_GROUP}={name}: {must}{close} ({HELP} lists all)")
+    return ConfigError(f"{PRESET_GROUP}={name}: must be KIND/COEFFICIENT/METHOD{close} ({HELP} lists all)")

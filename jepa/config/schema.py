@@ -12,7 +12,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -210,7 +210,12 @@ def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
         known = None
     close = difflib.get_close_matches(last[:_LONGEST_NAME], by_last, n=1, cutoff=0.75)
     hint = (
-        known or flat.get(key) or by_last.get(last) or nearest(key, siblings) or (by_last[close[0]] if close else None)
+        known
+        or flat.get(key)
+        or (None if siblings else _part_by_part(key, names))
+        or by_last.get(last)
+        or nearest(key, siblings)
+        or (by_last[close[0]] if close else None)
     )
     text = f"{key if len(key) <= 2 * _LONGEST_NAME else shown(key)}: no such key" + (
         f"; did you mean {hint!r}?" if hint else ""
@@ -219,6 +224,18 @@ def unknown_key(key: str, allowed: Iterable[str]) -> ConfigError:
         listed = ", ".join(name.rpartition(".")[2] for name in siblings)
         text += f" (keys of {parent or 'the top level'}: {listed})"
     return ConfigError(text)
+
+
+def _part_by_part(key: str, names: Sequence[str]) -> str | None:
+    """The name of ``names`` whose every part is that of ``key`` or the nearest to it; None if a part has no such."""
+    found = ""
+    for part in key.split("."):
+        children = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == found]
+        near = part if part in children else nearest(part, children)
+        if near is None:
+            return None
+        found = join(found, near)
+    return found
 
 
 def join(path: str, key: str) -> str:

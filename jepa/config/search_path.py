@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from hydra.core.config_search_path import ConfigSearchPath
@@ -163,6 +164,20 @@ def group_options(group: str) -> list[str]:
     top, _, below = group.partition("/")
     folder = sweeps_dir() / below if top == SWEEP_GROUP else config_dir() / group
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def has_key(group: str, option: str, key: str) -> bool:
+    """Whether the file of an option sets ``key``, itself or through the options of its group that it starts from."""
+    file = config_dir() / group / f"{option}.yaml"
+    if not file.is_file():
+        return False
+    node: Any = read_mapping(file, like="defaults: [_self_]")[1]
+    inherited = [str(name) for name in node.get("defaults", []) if isinstance(name, str) and name != "_self_"]
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or part not in node or node._is_none():
+            return any(has_key(group, name, key) for name in inherited)
+        node = node._get_node(part)
+    return True
 
 
 def parts(group: str, option: str) -> set[str]:

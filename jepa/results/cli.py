@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from jepa.errors import nearest
+from jepa.flags import FlagParser
 from jepa.results.archiving import archive_runs
 from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
@@ -76,13 +77,13 @@ def _main(argv: Sequence[str]) -> int:
     try:
         _answer(arguments)
     except ResultsError as error:
-        print(f"jepa.results: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> FlagParser:
+    parser = FlagParser(
         prog="python -m jepa.results",
         description="Look at runs, while they run or after: a table, one row for each combination of what varies.",
         epilog=_EXAMPLES,

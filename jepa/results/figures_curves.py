@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jepa.config.names import short_names
+from jepa.errors import nearest
 from jepa.results.drawing import Series, lines_figure
 from jepa.results.figures import also_vary, by_words, curves_along, line_label
 from jepa.results.intervals import summarize
@@ -128,8 +129,10 @@ def _metric(records: dict[str, list[dict[str, Any]]], x: str, asked: str | None,
     try:
         name = Names([Run("", "finished", metrics=dict.fromkeys(counts, 0.0))]).resolve(asked)
     except ResultsError as error:
+        close = nearest(asked, counts)
+        hint = f"; did you mean {close!r}?" if close else ""
         raise ResultsError(
-            f"--plot {x} --metric {asked}: not recorded {where}; {', '.join(sorted(counts))} are"
+            f"--plot {x} --metric {asked}: not recorded {where}{hint} (recorded: {', '.join(sorted(counts))})"
         ) from error
     if x != FRAME and counts.get(name, 2) < 2:
         raise ResultsError(

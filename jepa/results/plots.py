@@ -174,10 +174,11 @@ def _plotted(names: Names, asked: str) -> str:
     try:
         return names.resolve(asked)
     except ResultsError:
-        close = nearest(asked, PLOTS)
+        close = nearest(asked, (*PLOTS, *names.short()))
         if close is None:
             raise
-        raise ResultsError(f"--plot {asked}: no such key or figure; did you mean {close}?") from None
+        figures = ", ".join(PLOTS)
+        raise ResultsError(f"--plot {asked}: no such key or figure ({figures}); did you mean {close!r}?") from None
 
 
 def _chosen_keys(runs: Sequence[Run], arguments: argparse.Namespace) -> tuple[Names, str | None, list[str]]:

@@ -151,6 +151,10 @@ class Names:
                 return found[0]
         raise ResultsError(f"no run has a key {name!r}{self._hint(name)}")
 
+    def short(self) -> list[str]:
+        """The last part of every full name."""
+        return sorted({re.split(r"[./]", full)[-1] for full in self.known})
+
     def _hint(self, name: str) -> str:
         last = re.split(r"[./]", name)[-1]
         tails: dict[str, str] = {}

@@ -32,7 +32,7 @@ def guarded(answer: Callable[[], int]) -> int:
         code = 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else "standard output: "
-        print(f"jepa.results: {where}{error.strerror or type(error).__name__}", file=sys.stderr)
+        print(f"error: {where}{error.strerror or type(error).__name__}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130

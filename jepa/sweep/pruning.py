@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import logging
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jepa.errors import ConfigError, check_choice
+from jepa.errors import ConfigError, check_choice, nearest
 from jepa.store.result import objective_value
 from jepa.sweep import records
 from jepa.sweep.study import open_storage
@@ -202,7 +203,21 @@ def make_pruner(name: str, options: Mapping[str, Any]) -> Any:
     check_choice("sweep.pruner", name, PRUNERS)
     if name == "none":
         return optuna.pruners.NopPruner()
+    made_by = getattr(optuna.pruners, _CLASSES[name])
     try:
-        return getattr(optuna.pruners, _CLASSES[name])(**options)
+        return made_by(**options)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"sweep.pruner_options={dict(options)}: {name} does not take them ({error})") from error
+        raise options_error("pruner", name, options, made_by, error) from error
+
+
+def options_error(
+    kind: str, name: str, options: Mapping[str, Any], made_by: Callable[..., Any], error: Exception
+) -> ConfigError:
+    """The error for ``sweep.<kind>_options`` that Optuna's class ``made_by`` refuses with ``error``."""
+    known = [parameter for parameter in inspect.signature(made_by).parameters if parameter != "seed"]
+    for option in options:
+        if option not in known:
+            close = nearest(option, known)
+            hint = f"; did you mean {close!r}?" if close else ""
+            return ConfigError(f"sweep.{kind}_options.{option}: no option of {name}{hint} ({', '.join(known)})")
+    return ConfigError(f"sweep.{kind}_options={dict(options)}: {name} does not take them ({error})")

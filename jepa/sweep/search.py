@@ -22,10 +22,10 @@ from jepa.errors import ConfigError, check_choice
 from jepa.store import layout, locks
 from jepa.sweep import records
 from jepa.sweep.jobs import Job
-from jepa.sweep.pruning import TrialView, make_pruner, tell, tell_results
+from jepa.sweep.pruning import TrialView, make_pruner, options_error, tell, tell_results
 from jepa.sweep.space import Space, difference, suggest
 from jepa.sweep.spec import SweepConfig
-from jepa.sweep.study import JOURNAL, name_study, open_storage
+from jepa.sweep.study import JOURNAL, check_storage, name_study, open_storage
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -251,14 +251,16 @@ class Search:
 
 
 def check_settings(settings: SweepConfig) -> None:
-    """Check the sampler and the pruner.
+    """Check the sampler, the pruner and the storage.
 
     Raises:
-        ConfigError: the name is unknown, a package is missing, or the options are not accepted.
+        ConfigError: a name is unknown, a package is missing, or the options are not accepted.
     """
     check_choice("sweep.sampler", settings.sampler, SAMPLERS)
     make_pruner(settings.pruner, settings.pruner_options)
     make_sampler(settings.sampler, settings.sampler_options, 0)
+    if settings.storage is not None:
+        check_storage(settings.storage)
 
 
 def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
@@ -271,12 +273,13 @@ def make_sampler(name: str, options: Mapping[str, Any], seed: int) -> BaseSample
 
     if (package := PACKAGES.get(name)) is not None and importlib.util.find_spec(package) is None:
         raise ConfigError(f"sweep.sampler={name}: needs the package {package}; pip install {package}")
+    made_by = getattr(optuna.samplers, SAMPLERS[name])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks several samplers and options as experimental
         try:
-            return getattr(optuna.samplers, SAMPLERS[name])(seed=seed, **options)  # type: ignore[no-any-return]
+            return made_by(seed=seed, **options)  # type: ignore[no-any-return]
         except (TypeError, ValueError, ImportError) as error:
-            raise ConfigError(f"sweep.sampler_options={dict(options)}: {name} does not take them ({error})") from error
+            raise options_error("sampler", name, options, made_by, error) from error
 
 
 def batch_size(settings: SweepConfig, parallel: int) -> int:

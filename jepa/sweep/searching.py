@@ -16,7 +16,7 @@ from jepa.sweep.final import final_grid, final_points
 from jepa.sweep.jobs import Job, kind_of, objective_of, workload_of
 from jepa.sweep.points import Grid
 from jepa.sweep.search import Ask, Search, batch_size, check_settings, together
-from jepa.sweep.space import as_overrides, build_space, fingerprint, in_words
+from jepa.sweep.space import as_overrides, build_space, check_models, fingerprint, in_words
 from jepa.sweep.spec import scientific
 from jepa.sweep.study import known_trials
 
@@ -41,6 +41,7 @@ class SearchWork:
         self.point = point
         self.settings = spec
         check_settings(spec)
+        check_models(spec.space, sweep.context.hydra_context.config_loader.get_group_options("model"))
         self.final = final_grid(spec.final)
         self.base = sweep.composer.compose(grid.overrides(point))
         self.metric = objective_of(self.base) or "objective"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from jepa.errors import ConfigError, choice_error
+from jepa.errors import ConfigError, choice_error, nearest
 from jepa.sweep.arguments import Arguments, bare, parsed
 from jepa.sweep.points import flat, override_value
 
@@ -58,6 +58,21 @@ def build_space(spaces: Mapping[str, Any], model: str, arguments: Arguments) -> 
     if not space:
         raise ConfigError("sweep.space: nothing to search; every dimension is fixed on the command line")
     return dict(sorted(space.items()))
+
+
+def check_models(spaces: Mapping[str, Any], models: Collection[str]) -> None:
+    """Check that ``sweep.space`` has dimensions of ``models`` alone, besides those of all and of other models.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    for name in spaces:
+        if name not in (EVERY_MODEL, OTHER_MODELS, *models):
+            close = nearest(name, (*models, EVERY_MODEL, OTHER_MODELS))
+            hint = f"; did you mean 'sweep.space.{close}'?" if close else ""
+            raise ConfigError(
+                f"sweep.space.{name}: no such model{hint} ({EVERY_MODEL}, {OTHER_MODELS}, {', '.join(models)})"
+            )
 
 
 def searched_keys(spaces: Mapping[str, Any]) -> set[str]:

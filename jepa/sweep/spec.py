@@ -17,6 +17,7 @@ from jepa.config.schema import check_text, closed
 from jepa.config.search_path import SCALE_GROUP
 from jepa.errors import ConfigError, check_choice, check_count, check_flag, check_path, shown, shown_path
 from jepa.files import Damaged
+from jepa.store import layout
 from jepa.store.archive import read_archive
 from jepa.sweep.arguments import Arguments, bare
 from jepa.sweep.leaving_out import COLLECTIONS
@@ -89,9 +90,31 @@ class Switches:
             if not os.path.isdir(folder):
                 raise ConfigError(f"reuse={shown_path(folder)}: no such folder")
             try:
-                read_archive(folder)
+                if not read_archive(folder):
+                    _check_reused(folder)
             except Damaged as damage:
                 raise ConfigError(f"reuse={shown_path(folder)}: {damage}") from damage
+
+
+def _check_reused(folder: str) -> None:
+    """Check that ``folder``, which holds no archive, is a sweep's.
+
+    Raises:
+        ConfigError: names the folders in it that are.
+    """
+    if _is_sweep(folder):
+        return
+    inner = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    found = [path for path in inner if os.path.isdir(path) and _is_sweep(path)]
+    hint = f"; name one of {', '.join(found)}, or several as [a,b]" if found else ""
+    raise ConfigError(f"reuse={shown_path(folder)}: holds no sweep and no archive{hint}")
+
+
+def _is_sweep(folder: str) -> bool:
+    if os.path.isfile(os.path.join(folder, layout.SWEEP)) or read_archive(folder):
+        return True
+    jobs = (os.path.join(folder, name, layout.RESULT) for name in os.listdir(folder))
+    return any(map(os.path.isfile, jobs))
 
 
 def read_sweep(config: DictConfig) -> tuple[SweepConfig, Switches]:

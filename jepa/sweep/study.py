@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, shown
 from jepa.files import Damaged, read_json, write_json_atomic
 from jepa.store import layout
 from jepa.store.locks import Lock
@@ -23,6 +23,23 @@ log = logging.getLogger(__name__)
 JOURNAL = "journal:"
 OPENINGS = 20  # attempts to open a database that another process is creating
 PATIENCE_S = 60.0  # how long sqlite waits for a lock of another process
+
+
+def check_storage(name: str) -> None:
+    """Check that ``name`` is a journal or a url of a database that can be opened here, without opening it.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    from sqlalchemy.engine import make_url
+
+    if name.startswith(JOURNAL):
+        return
+    try:
+        make_url(name).get_dialect()
+    except Exception as error:  # an unknown kind of database raises an error of SQLAlchemy, a plain word another
+        words = "must be the url of a database, such as sqlite:///x.db, or null: a journal in the sweep's folder"
+        raise ConfigError(f"sweep.storage={shown(name)}: {words} ({str(error).splitlines()[0]})") from error
 
 
 def open_storage(name: str, study: str = "search") -> Any:

@@ -116,7 +116,7 @@ def test_one_line_and_exit_code_2(
 ) -> None:
     code, out, err = ask(grid, *arguments, capsys=capsys)
     assert (code, out) == (2, "")
-    assert err.startswith("jepa.results: ") and err.count("\n") == 1 and message in err
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
 
 
 def test_folders_that_are_not_there(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,7 +255,7 @@ def test_an_output_that_takes_nothing(grid: Path, arguments: str, redirection: s
         shell=True, executable="/bin/bash", cwd=grid.parent.parent,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == code and done.stderr in (words, f"jepa.results: {words}")
+    assert done.returncode == code and done.stderr in (words, f"error: {words}")
 
 
 def test_a_terminal_without_the_characters(grid: Path) -> None:

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "jepa"
 # do not know each other. A unit is a top-level module or package of jepa/; a trailing * stands for any ending.
 LAYERS: list[list[set[str]]] = [
     [{"errors"}, {"files"}, {"terminal"}, {"estimate"}],
-    [{"provenance"}],
+    [{"provenance"}, {"flags"}],
     [{"config"}, {"types", "seeding"}, {"hyperparameters"}],
     [{"store"}],
     [{"results"}],

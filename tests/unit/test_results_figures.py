@@ -372,7 +372,7 @@ def test_errors_by_frame_have_reference_curves(tmp_path: Path) -> None:
     assert dashed(mixed.axes[0]) == [] and "no reference lines" in mixed.legends[0].get_title().get_text()
     panels = curves_figure(table_in(tmp_path), x="frame", by=both[1:], panel="model", metric=METRIC, objective=METRIC)
     assert [len(dashed(axis)) for axis in panels.axes] == [5, 5, 5]
-    with pytest.raises(ResultsError, match="total: not recorded by frame; prediction_rmse_px are"):
+    with pytest.raises(ResultsError, match="total: not recorded by frame.* .recorded: prediction_rmse_px."):
         curves_figure(table_in(tmp_path), x="frame", by=both, panel=None, metric="total", objective=METRIC)
 
 
@@ -395,7 +395,7 @@ def test_learning_curves_that_cannot_be_drawn(tmp_path: Path) -> None:
     for metric, by, message in (
         ("total", [], "model also varies"),
         ("rmse", ["model"], "recorded once, at the end"),
-        ("nothing", ["model"], "not recorded on the way; loss/total, prediction_rmse_px are"),
+        ("nothing", ["model"], "not recorded on the way (recorded: loss/total, prediction_rmse_px)"),
     ):
         with pytest.raises(ResultsError, match=message):
             curves_figure(table, x="epoch", by=by, panel=None, metric=metric, objective=METRIC)
