@@ -97,12 +97,12 @@ class Switches:
 
 
 def _check_reused(folder: str) -> None:
-    """Check that ``folder``, which holds no archive, is a sweep's.
+    """Check that ``folder``, which holds no archive, is a sweep's, or is empty: the folder of a sweep to come.
 
     Raises:
         ConfigError: names the folders in it that are.
     """
-    if _is_sweep(folder):
+    if _is_sweep(folder) or not os.listdir(folder):
         return
     inner = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
     found = [path for path in inner if os.path.isdir(path) and _is_sweep(path)]

@@ -115,6 +115,7 @@ def test_results_are_reused_from_a_folder_that_has_some(tmp_path: Path) -> None:
     for name in ("quick", "notes"):
         (tmp_path / name).mkdir()
     (tmp_path / "quick" / "sweep.json").write_text("{}")
+    (tmp_path / "notes" / "x.txt").touch()
     assert Switches(reuse=[str(tmp_path / "quick")], **switches)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="holds no sweep and no archive$"):
         Switches(reuse=[str(tmp_path / "notes")], **switches)  # type: ignore[arg-type]
@@ -125,11 +126,11 @@ def test_results_are_reused_from_a_folder_that_has_some(tmp_path: Path) -> None:
 def test_a_folder_of_runs_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "runs" / "idm").mkdir(parents=True)
     (tmp_path / "runs" / "idm" / "config.yaml").touch()
-    jepa.plan._check_folder(str(tmp_path / "runs" / "idm"))
+    jepa.plan._check_run(str(tmp_path / "runs" / "idm"))
     with pytest.raises(ConfigError, match=rf"it holds the runs {tmp_path}/runs/idm$"):
-        jepa.plan._check_folder(str(tmp_path / "runs"))
+        jepa.plan._check_run(str(tmp_path / "runs"))
     with pytest.raises(ConfigError, match=rf"did you mean '{tmp_path}/runs/idm'"):
-        jepa.plan._check_folder(str(tmp_path / "runs" / "idn"))
+        jepa.plan._check_run(str(tmp_path / "runs" / "idn"))
 
 
 def test_an_axis_to_draw_has_a_nearest_spelling() -> None:
