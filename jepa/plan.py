@@ -121,7 +121,7 @@ def _told(words: Sequence[str], own: str | None) -> tuple[list[str], list[str], 
         if not key.startswith(("plan.", "plan/")) and key != "extensions":
             close = nearest(key, ("planner", "extensions"))
             hint = f"; did you mean '{close}={value}'?" if close else ""
-            raise ConfigError(f"{word}: must be planner=NAME or a key of plan, such as plan.num_episodes=60{hint}")
+            raise ConfigError(f"{word}: must be a key of plan, such as plan.num_episodes=60, or planner=NAME{hint}")
     for folder in folders:
         _check_run(folder)
     options = group_options("plan")

@@ -96,7 +96,7 @@ def test_a_space_is_of_models() -> None:
 def test_options_of_optuna_are_named() -> None:
     with pytest.raises(ConfigError, match=r"^sweep\.pruner_options\.n_startup: .* did you mean 'n_startup_trials'"):
         make_pruner("median", {"n_startup": 3})
-    with pytest.raises(ConfigError, match=r"^sweep\.sampler_options\.n_ei_candidate: .* did you mean 'n_ei_candidates'"):
+    with pytest.raises(ConfigError, match=r"sampler_options\.n_ei_candidate: .* did you mean 'n_ei_candidates'"):
         make_sampler("tpe", {"n_ei_candidate": 3}, 0)
     with pytest.raises(ConfigError, match=r"^sweep\.pruner_options=.*: median does not take them"):
         make_pruner("median", {"n_startup_trials": -1})
