@@ -141,8 +141,9 @@ def replace_file(path: str, write: Callable[[str], object]) -> None:
     try:
         with atomic_path(Path(path)) as temporary:
             write(str(temporary))
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: the path has no name, as in "/"
+        reason = getattr(error, "strerror", None) or error
+        raise ResultsError(f"{path}: cannot be written: {reason}") from error
 
 
 def check_ending(option: str, path: str, allowed: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ archives are read too.
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,9 @@ from typing import Any
 from jepa.config.names import short_names
 from jepa.results.axes import axis_value
 from jepa.results.collect import Collection
-from jepa.results.records import Run, is_operational, parse_override
+from jepa.results.records import Run, parse_override
 from jepa.results.reference import HARDLY, HARDLY_TRAINED
+from jepa.results.searches import cell_name
 from jepa.results.tables import COUNT, Row, Table, metric_names, sign_of, sort_rows
 from jepa.store.result import is_number
 
@@ -60,7 +60,7 @@ def protocol_cells(found: Collection, runs: Sequence[Run], metric: str) -> list[
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         if run.config:
-            groups.setdefault(_cell_name(run, planned), []).append(run)
+            groups.setdefault(cell_name(run, planned), []).append(run)
     cells = []
     for name, group in groups.items():
         trials = [run for run in group if run.value(STREAM) == "validation"]
@@ -139,17 +139,6 @@ def _told(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
         "winner": f"{' '.join(winner)} ({best.name})",
         **({"remark": ", ".join(remarks)} if remarks else {}),
     }
-
-
-def _cell_name(run: Run, searched: dict[str, None]) -> tuple[Any, ...]:
-    """What the trials of a cell have in common: the sweep's folder, the choices of groups, and the data set."""
-    data = [
-        (key, str(value))
-        for key, value in sorted(run.config.items())
-        if key.startswith("dataset.") and key not in searched and not is_operational(key)
-    ]
-    choices = [(group, option) for group, option in sorted(run.choices.items()) if not is_operational(group)]
-    return os.path.dirname(run.folder), str(run.config.get("scale")), *choices, *data
 
 
 def _order(run: Run, metric: str) -> tuple[bool, float]:

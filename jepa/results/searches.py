@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jepa.config.names import short_names
 from jepa.results.axes import axis_value, varying_axes
 from jepa.results.collect import Collection
-from jepa.results.records import Run
+from jepa.results.records import Run, is_operational
 from jepa.results.render import format_cell
 from jepa.results.tables import sign_of
 from jepa.store.result import is_number
@@ -39,7 +39,8 @@ class SearchRuns:
 def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:
     """Group the runs by their parent folder. If any folder is of a search, folders of grids are left out.
 
-    The axes of a search are only the keys that vary within the search. Final runs of the best trial are left out.
+    The axes of a search are only the keys that vary within the search. Final runs of the best trial are left out. An
+    archive may hold the trials of several searches; they are told apart by what a search keeps fixed.
     """
     folders: dict[str, list[Run]] = {}
     for run in runs:
@@ -50,10 +51,31 @@ def searches_in(found: Collection, runs: Sequence[Run]) -> list[SearchRuns]:
     searches = []
     for folder, runs_of in folders.items():
         plan = plans[folder]
-        group = [run for run in runs_of if run.value("probe.judge_stream") == "validation"] or runs_of
-        axes = varying_axes(group, plan.axes if plan else ())
-        searches.append(SearchRuns(_shortened(folder), tuple(sorted(group, key=trial_order)), tuple(axes)))
+        planned = plan.axes if plan else ()
+        group = [run for run in runs_of if run.value("probe.judge_stream") == "validation"]
+        one_search = not group or (plan is not None and plan.search)  # trials without files have no configuration
+        for trials in [group or runs_of] if one_search else _cells(group, planned):
+            axes = varying_axes(trials, planned)
+            searches.append(SearchRuns(_shortened(folder), tuple(sorted(trials, key=trial_order)), tuple(axes)))
     return _told_apart(searches) if len(searches) > 1 else searches
+
+
+def cell_name(run: Run, searched: Container[str]) -> tuple[Any, ...]:
+    """What the trials of a cell have in common: the sweep's folder, the choices of groups, and the data set."""
+    data = [
+        (key, str(value))
+        for key, value in sorted(run.config.items())
+        if key.startswith("dataset.") and key not in searched and not is_operational(key)
+    ]
+    choices = [(group, option) for group, option in sorted(run.choices.items()) if not is_operational(group)]
+    return os.path.dirname(run.folder), str(run.config.get("scale")), *choices, *data
+
+
+def _cells(trials: Sequence[Run], searched: Sequence[str]) -> list[list[Run]]:
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in trials:
+        groups.setdefault(cell_name(run, searched), []).append(run)
+    return list(groups.values())
 
 
 def trial_order(run: Run) -> tuple[int, Any]:

@@ -14,6 +14,7 @@ from jepa.results.cli import main
 from jepa.results.collect import collect
 from jepa.results.intervals import summarize
 from jepa.results.protocol import protocol_table
+from jepa.results.searches import searches_in
 from jepa.results.tables import Table
 
 METRIC = "prediction_rmse_px"
@@ -116,3 +117,21 @@ def test_runs_beside_the_cells_are_counted(tmp_path: Path, capsys: pytest.Captur
     assert "not shown: 1 run is neither" in capsys.readouterr().err
     assert main([str(tmp_path / "grid")]) == 0
     assert "not shown" not in capsys.readouterr().out
+
+
+def test_the_searches_of_an_archive_are_not_pooled(tmp_path: Path) -> None:
+    folders = write_cells(tmp_path)
+    assert main([*folders, "--archive", str(tmp_path / "archive")]) == 0
+    for asked in (folders, [str(tmp_path / "archive")]):
+        found = collect(asked)
+        searches = sorted(searches_in(found, found.runs), key=lambda search: search.title)
+        assert [search.title for search in searches] == ["static_noise=0", "static_noise=1.25"]
+        assert [search.axes for search in searches] == [("optimizer.base_lr",)] * 2
+        best = [search.best(METRIC) for search in searches]
+        assert [run and run.value(METRIC) for run in best] == [2.0, 7.0]
+
+
+def test_a_path_that_names_no_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, ["seed=0"])
+    assert main([str(tmp_path), "--csv", "/"]) == 2
+    assert capsys.readouterr().err.startswith("error: /: cannot be written")
