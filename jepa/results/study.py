@@ -27,6 +27,8 @@ PUBLISHED: Mapping[str, tuple[float | None, float | None, float | None]] = {
     "rssm": (0.021, None, 0.026),
     "supervised": (0.010, None, 0.005),
 }
+_WORLD = "MovingDots"
+_TEXTURES = {"Uniform": "uniform", "Cifar10": "structured", "Photos": "structured"}
 _DATASET = re.compile(r"single_(changing|fixed)_(uniform|structured)")
 
 
@@ -58,7 +60,14 @@ def scale_words(runs: Sequence[Run]) -> str:
 
 
 def noise_of(run: Run) -> tuple[str, float] | None:
-    """The panel of a run and its strength of noise; None if the run has three dots, two kinds of noise, or neither."""
+    """The panel of a run and its strength of noise; None for another world or noise than those of the study.
+
+    That is a run with three dots, with two kinds of noise or neither, with another law of motion, with further
+    distractors, with an overlay that rolls, or with another texture.
+    """
+    texture = _texture(run)
+    if texture is None or _is_of_another_world(run):
+        return None
     changing, fixed = (run.config.get(f"dataset.{key}") for key in ("noise", "static_noise"))
     if run.config.get("dataset.num_dots") != 1 or not is_number(changing) or not is_number(fixed):
         return None
@@ -68,8 +77,21 @@ def noise_of(run: Run) -> tuple[str, float] | None:
     motion = "changing" if changing else "fixed" if fixed else match[1] if match else None
     if motion is None:
         return None
-    texture = "structured" if run.config.get("dataset.structured_noise") else "uniform"
     return f"{motion} {texture}", float(changing if is_number(changing) and changing else fixed or 0.0)
+
+
+def _texture(run: Run) -> str | None:
+    """"uniform" or "structured"; None for another texture."""
+    chosen = run.config.get("dataset.texture._target_")
+    if chosen is None:
+        return "structured" if run.config.get("dataset.structured_noise") else "uniform"
+    return _TEXTURES.get(str(chosen).rpartition(".")[2])
+
+
+def _is_of_another_world(run: Run) -> bool:
+    world = str(run.config.get("dataset._target_") or _WORLD).rpartition(".")[2]
+    further = any(key.startswith("dataset.distractors.") for key in run.config)
+    return world != _WORLD or further or bool(run.config.get("dataset.static_noise_speed"))
 
 
 def cells(runs: Sequence[Run], metric: str) -> list[Cell]:
@@ -185,7 +207,7 @@ def centre_over_image(runs: Sequence[Run]) -> list[float | None]:
 
 
 def _noisy(run: Run) -> bool:
-    return bool(run.config.get("dataset.noise") or run.config.get("dataset.static_noise"))
+    return bool(run.config.get("dataset.noise") or run.config.get("dataset.static_noise")) or _is_of_another_world(run)
 
 
 def _row_place(scale: str, method: str) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from results_samples import compose, result_of, rmse_of, write_run
 from jepa.results.cli import main
 from jepa.results.collect import collect
 from jepa.results.figures_study import noise_figure
-from jepa.results.records import ResultsError
+from jepa.results.records import ResultsError, Run
 from jepa.results.study import PANELS, cells, dots_rows, noise_of, scale_words
 
 METRIC = "prediction_rmse_px"
@@ -100,6 +100,26 @@ def test_runs_that_belong_to_no_panel_are_left_out(tmp_path: Path) -> None:
     assert [noise_of(run) for run in runs] == [None] * 3
     with pytest.raises(ResultsError, match="no finished run"):
         noise_figure(cells(runs, METRIC), metric=METRIC, heading="")
+
+
+@pytest.mark.parametrize(
+    ("changes", "panel_of"),
+    [
+        ({}, "fixed uniform"),
+        ({"dataset.texture._target_": "jepa.data.textures.photos.Photos"}, "fixed structured"),
+        ({"dataset.texture._target_": "jepa.data.textures.smooth.Smooth"}, None),
+        ({"dataset._target_": "jepa.data.two_rooms.TwoRooms"}, None),
+        ({"dataset.distractors.tag.coeff": 1.0}, None),
+        ({"dataset.static_noise_speed": 2.0}, None),
+    ],
+)
+def test_other_worlds_and_noises_are_not_drawn_as_those_of_the_study(
+    changes: dict[str, Any], panel_of: str | None
+) -> None:
+    usual = {"num_dots": 1, "noise": 0.0, "static_noise": 1.0, "static_noise_speed": 0.0}
+    usual = {f"dataset.{key}": value for key, value in usual.items()}
+    run = Run("x", "finished", {**usual, **changes}, {"dataset": "single"})
+    assert noise_of(run) == (None if panel_of is None else (panel_of, 1.0))
 
 
 def test_the_command_draws_an_unfinished_study_and_writes_its_data(
