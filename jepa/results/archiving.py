@@ -21,6 +21,8 @@ _HASH = "config_hash"
 def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
     """Write every run of ``runs`` that has a result. Runs that the archive of ``folder`` holds already are replaced.
 
+    A finished run of the archive is not replaced by one that failed or was pruned.
+
     Returns:
         A line that reports the number of runs.
 
@@ -34,7 +36,9 @@ def archive_runs(found: Collection, runs: Sequence[Run], folder: str) -> str:
         before = read_archive(folder) or Archive(found.title)
         axes = dict.fromkeys((*before.axes, *(axis for plan in found.plans.values() for axis in plan.axes)))
         named = _named(ended, {name: run.result.get(_HASH) for name, run in before.runs.items()})
-        added = {name: archived for name, run in named.items() if (archived := _whole(run)) is not None}
+        better = {name for name, run in before.runs.items() if run.result["status"] == "finished"}
+        wanted = {name: run for name, run in named.items() if run.status == "finished" or name not in better}
+        added = {name: archived for name, run in wanted.items() if (archived := _whole(run)) is not None}
         path = write_archive(Path(folder), Archive(before.title, tuple(axes), {**before.runs, **added}))
     except Damaged as damage:
         raise ResultsError(f"--archive {folder}: {damage}") from damage

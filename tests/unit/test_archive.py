@@ -202,3 +202,16 @@ def test_runs_of_one_name_are_all_archived(tmp_path: Path) -> None:
         assert archive is not None
         assert sorted(run.result["seed"] for run in archive.runs.values()) == [0, 1]
         assert {run.result["status"] for run in archive.runs.values()} == {"finished"}
+
+
+def test_a_failed_run_does_not_replace_a_finished_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "sweep", ["model=idm"])
+    words = [str(tmp_path / "sweep"), "--archive", str(tmp_path / "archive")]
+    assert main(words) == 0
+    failed = {**json.loads((run / "result.json").read_text()), "status": "failed", "metrics": {}, "error": "x"}
+    (run / "result.json").write_text(json.dumps(failed))
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "1 runs" in (said := capsys.readouterr().out) and "(0 from here" in said
+    [found] = collect([str(tmp_path / "archive")]).runs
+    assert found.status == "finished"
