@@ -268,7 +268,8 @@ class RunEnvironment(NamedTuple):
 
         Args:
             num_sequences: B.
-            seed: the seed of the draws; None: the sequences that the run's probes are judged on.
+            seed: the seed of the draws; None: that of the run. The random stream is the one that probes are judged on,
+                so the run's own seed and batch size give the first sequences that its probes were judged on.
 
         Returns:
             ``states`` [T, B, C, H, W], ``actions`` [T-1, B, A], ``locations`` [T, B, K, 2], and ``targets`` by name.
