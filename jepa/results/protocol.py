@@ -56,22 +56,27 @@ class Cell:
 
 def protocol_cells(found: Collection, runs: Sequence[Run], metric: str) -> list[Cell]:
     """The cells among ``runs``; empty if no run was judged on the validation stream."""
-    planned = dict.fromkeys(axis for plan in found.plans.values() for axis in plan.axes)
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         if run.config:
-            groups.setdefault(cell_name(run, planned), []).append(run)
+            groups.setdefault(cell_name(run, _planned(found, run)), []).append(run)
     cells = []
     for name, group in groups.items():
         trials = [run for run in group if run.value(STREAM) == "validation"]
         if not trials:
             continue
-        searched = tuple(key for key in planned if len({str(axis_value(run, key)) for run in trials}) > 1)
+        searched = tuple(key for key in _planned(found, trials[0]) if len({str(axis_value(run, key)) for run in trials}) > 1)
         ordered = tuple(sorted(trials, key=lambda run: _order(run, metric)))
         best = ordered[0]
         finals = [run for run in group if run.value(STREAM) == "test" and _same(run, best, searched)]
         cells.append(Cell(name, ordered, tuple(finals), searched, metric))
     return cells
+
+
+def _planned(found: Collection, run: Run) -> tuple[str, ...]:
+    """The axes of the sweep that ``run`` is a job of; those of other sweeps are fixed here."""
+    plan = found.plans.get(os.path.dirname(run.folder))
+    return () if plan is None else tuple(dict.fromkeys(plan.axes))
 
 
 def protocol_table(found: Collection, runs: Sequence[Run], metric: str) -> Table | None:

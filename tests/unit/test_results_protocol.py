@@ -100,6 +100,16 @@ def test_cells_without_final_runs_or_finished_trials_are_shown(tmp_path: Path) -
     assert cells_of(table, "validation_best") == [3.0] and cells_of(table, METRIC) == [None]
 
 
+def test_axes_of_another_sweep_join_no_cells(tmp_path: Path) -> None:
+    folders = write_cells(tmp_path)
+    grid = tmp_path / "grid"
+    write_run(grid, ["dataset.static_noise=0.5"])
+    (grid / "sweep.json").write_text(json.dumps({"axes": {"dataset.static_noise": []}, "jobs": {}}))
+    table = table_of([*folders, str(grid)])
+    assert cells_of(table, "dataset.static_noise") == [0.0, 1.25]
+    assert cells_of(table, "trials") == ["4", "3"]
+
+
 def test_other_runs_have_no_such_report(tmp_path: Path) -> None:
     write_run(tmp_path, ["seed=0"])
     found = collect([str(tmp_path)])
