@@ -7,6 +7,7 @@ archives are read too.
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +66,8 @@ def protocol_cells(found: Collection, runs: Sequence[Run], metric: str) -> list[
         trials = [run for run in group if run.value(STREAM) == "validation"]
         if not trials:
             continue
-        searched = tuple(key for key in _planned(found, trials[0]) if len({str(axis_value(run, key)) for run in trials}) > 1)
+        planned = _planned(found, trials[0])
+        searched = tuple(key for key in planned if len({str(axis_value(run, key)) for run in trials}) > 1)
         ordered = tuple(sorted(trials, key=lambda run: _order(run, metric)))
         best = ordered[0]
         finals = [run for run in group if run.value(STREAM) == "test" and _same(run, best, searched)]
