@@ -103,7 +103,7 @@ def test_questions(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--out", "x.png"], "say what to draw with --plot"),
         (["--plot", "static_noise", "--out", "x.gif"], "must end in .png, .pdf, .svg"),
         (["--plot", "momentum", "--out", "x.png"], "does not vary here; what varies: model, dataset.static_noise"),
-        (["--plot", "trails", "--out", "x.png"], "did you mean trials?"),
+        (["--plot", "trails", "--out", "x.png"], "did you mean 'trials'?"),
         (["--plot", "static_nois", "--out", "x.png"], "did you mean 'dataset.static_noise'?"),
         (["--plot", "static_noise", "--by", "rmse", "--out", "x.png"], "chosen with --metric"),
         (["--plot", "static_noise", "--metric", "verdict", "--out", "x.png"], "not a number that runs measure"),
