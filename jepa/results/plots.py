@@ -175,8 +175,8 @@ def _plotted(names: Names, asked: str) -> str:
         return names.resolve(asked)
     except ResultsError:
         close = nearest(asked, (*PLOTS, *names.short()))
-        if close is None:
-            raise
+        if close not in PLOTS:
+            raise  # it names the nearest key
         figures = ", ".join(PLOTS)
         raise ResultsError(f"--plot {asked}: no such key or figure ({figures}); did you mean {close!r}?") from None
 
