@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, Node
 
+from jepa.config.conditions import KEY as CONDITIONS_KEY
 from jepa.config.conditions import condition_nodes, in_condition, training_node
 from jepa.config.extensions import OWN, allowed_packages
 from jepa.config.schema import join, unknown_key
@@ -20,6 +21,7 @@ from jepa.errors import ConfigError, shown
 COLLECTIONS = ("model.terms", "dataset.distractors", "probe.targets", "logger")
 # Collections whose options are composed under a name of the user's own, with the config group of those options.
 NAMED_GROUPS = {"model.terms": "model/term", "dataset.distractors": "dataset/distractor"}
+CONDITION_GROUP = "dataset/condition"  # noise under one name, composed into the data set or one of its conditions
 # Maps a configuration key to a base class. The component at this key must derive from it; at a key of COLLECTIONS, each
 # entry must. ``jepa.prepare`` provides the mapping, because this module must not import the components.
 Bases = Mapping[str, type]
@@ -55,6 +57,8 @@ def check_open(plain: Mapping[str, Any], bases: Bases, references: Mapping[str, 
         for path, group in NAMED_GROUPS.items():
             if group.replace("/", ".").removeprefix(f"{name}.") in plain[name]:
                 raise needs_name(path, group)
+        if name == "dataset" and CONDITION_GROUP.partition("/")[2] in plain[name]:
+            raise needs_place()
         if "_target_" not in plain[name] and name not in COLLECTIONS:
             raise ConfigError(f"{name}._target_: is missing; choose an option, for example by {name}=...")
         _check_collections(plain[name], name, bases)
@@ -108,6 +112,14 @@ def needs_name(collection: str, group: str, option: str = "NAME") -> ConfigError
     return ConfigError(
         f"{group}={option}: needs an entry of {collection}; write +{group}@{collection}.{option}={option}"
         + ("" if option != "NAME" else f" (one of {options})")
+    )
+
+
+def needs_place() -> ConfigError:
+    """The error for a condition without the place where it is composed."""
+    return ConfigError(
+        f"{CONDITION_GROUP}=NAME: needs a place; to train under it write +{CONDITION_GROUP}@dataset=NAME, to be probed "
+        f"under it +{CONDITION_GROUP}@dataset.eval.NAME=NAME (one of {', '.join(group_options(CONDITION_GROUP))})"
     )
 
 
@@ -206,7 +218,7 @@ def _check_keys(
                 raise ConfigError(f"{join(path, name)}: is missing")
     for key in node:
         if key not in parameters and key not in _CONTROL_KEYS and join(path, str(key)) not in referred_to:
-            given = [name for name in parameters if name != "self"]
+            given = [name for name in parameters if name != "self"] + ([CONDITIONS_KEY] if path == "dataset" else [])
             if path in {name.partition(".")[0] for name in referred_to} and not isinstance(node[key], Mapping):
                 raise ConfigError(
                     f"{join(path, str(key))}: no part of {path} takes its value from this key any more; set "

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.arguments import quoted
-from jepa.config.check import COLLECTIONS, NAMED_GROUPS, needs_name
+from jepa.config.check import COLLECTIONS, CONDITION_GROUP, NAMED_GROUPS, needs_name, needs_place
 from jepa.config.presets import unknown_preset
 from jepa.config.schema import unknown_key
 from jepa.config.search_path import PRESET_GROUP, SCALE_GROUP, group_options, groups, has_key, parts
@@ -160,6 +160,8 @@ def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
             return needs_name(collection, named_group)
         if key.startswith(f"{named_group}@"):
             return ConfigError(f"{key}: nothing stands there yet; add it by +{key}=NAME")
+    if key == CONDITION_GROUP:
+        return needs_place()
     if "/" in key:
         known = [name for name in groups() if not name.startswith("hydra/")]
         if key in known:
@@ -170,11 +172,17 @@ def no_such_key(key: str, known_keys: Iterable[str]) -> ConfigError:
     known_keys = list(known_keys)
     if group in COLLECTIONS and option in group_options(group) and f"{group}.{option}" not in known_keys:
         return ConfigError(f"{key}: no such key; {group}={option} brings it")
+    collection, _, entry = key.rpartition(".")
+    if collection in NAMED_GROUPS:
+        named = NAMED_GROUPS[collection]
+        options = ", ".join(group_options(named))
+        return ConfigError(f"{key}: nothing has this name; add it by +{named}@{key}=OPTION (one of {options})")
     if bringing := _options_with(key, known_keys):
         return ConfigError(f"{key}: no such key; {bringing}")
     # Keys deep in the sweep are what the command line gave; a wrong one must not be suggested.
-    hidden = tuple(name for name in ("hydra.", "sweep.space.", "sweep.final.") if not key.startswith(name[:5]))
-    return unknown_key(key, (name for name in known_keys if not name.startswith(hidden)))
+    given = [name for name in known_keys if name.startswith("sweep.") and name.count(".") > 1]
+    hidden = {name for name in known_keys if name.startswith("hydra.")} | {*given}
+    return unknown_key(key, (name for name in known_keys if key.startswith(("hydra", "sweep")) or name not in hidden))
 
 
 def _options_with(key: str, known_keys: list[str]) -> str:

@@ -16,11 +16,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, check_choice, check_count
 from jepa.store import locks
 from jepa.store.metrics import recorded_bytes
 from jepa.sweep import devices, records
 from jepa.sweep.jobs import Job
+from jepa.sweep.packed import EXECUTORS
 from jepa.sweep.sitting import Sitting
 from jepa.sweep.task import JobTask, locate
 
@@ -73,6 +74,9 @@ def launcher_kind(config: DictConfig) -> LauncherKind:
     if "packed" in target:
         if (workers := _whole(node, "num_workers")) < 1:
             raise ConfigError(f"hydra.launcher.num_workers={workers}: must be at least 1")
+        check_count("hydra.launcher.pack_size", _whole(node, "pack_size", 1))
+        if node.get("executor") is not None:
+            check_choice("hydra.launcher.executor", node.executor, EXECUTORS)
         return LauncherKind("packed", workers, isolate=False, tied=True, deals_gpus=False)
     if "basic" in target:
         return LauncherKind("basic", 1, isolate=False, tied=True, deals_gpus=True)

@@ -12,6 +12,7 @@ import jepa.run
 from jepa import import_config
 from jepa.config.compose import compose, config_hash
 from jepa.config.conditions import condition_nodes
+from jepa.config.messages import no_such_key
 from jepa.config.presets import unknown_preset
 from jepa.config.search_path import group_options
 from jepa.errors import ConfigError
@@ -19,6 +20,7 @@ from jepa.prepare import make_plan
 from jepa.results import cli
 from jepa.results.plots import _plotted
 from jepa.results.records import Names, ResultsError, Run
+from jepa.sweep.execution import launcher_kind
 from jepa.sweep.pruning import make_pruner
 from jepa.sweep.search import make_sampler
 from jepa.sweep.space import check_models
@@ -54,6 +56,8 @@ def line(capsys: pytest.CaptureFixture[str]) -> str:
         (jepa.run.command_line, ["model.encoder.base_width=3"], "model/encoder=resnet18 has it"),
         (jepa.run.command_line, ["plan.num_episodes=3"], "there is no plan yet; choose plan=NAME (one of cem, "),
         (jepa.run.command_line, ["model.terms.varianc.coeff=2"], "did you mean 'model.terms.variance.coeff'?"),
+        (jepa.run.command_line, ["dataset/condition=clean"], "write +dataset/condition@dataset=NAME"),
+        (jepa.run.command_line, ["dataset.distractors.t=tag"], "+dataset/distractor@dataset.distractors.t=OPTION"),
         (jepa.run.command_line, ["optimizer.lr=2"], "did you mean 'optimizer.base_lr'?"),
     ],
 )
@@ -61,6 +65,32 @@ def test_a_command_ends_in_one_line(program, words, said, in_tmp: Path, capsys) 
     assert program(words) == 2
     assert said in line(capsys)
     assert not list(in_tmp.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["+dataset/condition=clean"], r"under it \+dataset/condition@dataset\.eval\.NAME=NAME \(one of ar1"),
+        (["+dataset.evall.clean.noise=0"], r"dataset\.evall: no such key; did you mean 'dataset\.eval'"),
+    ],
+)
+def test_a_condition_stands_in_its_place(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_plan(compose(words))
+
+
+def test_an_axis_that_the_command_line_misspells_is_not_suggested() -> None:
+    found = str(no_such_key("sed", ["seed", "sweep.axes.sed", "sweep.n_trials"]))
+    assert "did you mean 'seed'" in found
+    assert "'sweep.n_trials'" in str(no_such_key("n_trials", ["seed", "sweep.n_trials"]))
+
+
+def test_a_launcher_is_checked_before_a_dry_run() -> None:
+    packed = ["+sweep=quick", "hydra/launcher=packed"]
+    with pytest.raises(ConfigError, match=r"^hydra\.launcher\.executor='vmapp': must be one of .* did you mean 'vmap'"):
+        launcher_kind(compose([*packed, "hydra.launcher.executor=vmapp"], with_hydra=True))
+    with pytest.raises(ConfigError, match=r"^hydra\.launcher\.pack_size=0: must be at least 1"):
+        launcher_kind(compose([*packed, "hydra.launcher.pack_size=0"], with_hydra=True))
 
 
 def test_a_deleted_key_is_named() -> None:
