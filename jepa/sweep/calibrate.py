@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LIMIT_S = 2.0  # stop timing a model after this time
+LIMIT_S = 1.0  # stop timing a model after this time
 FEWEST_STEPS = 2  # steps that are timed in any case, besides the slower first one
 LARGEST_BATCH = 64  # the time for one sequence hardly changes in larger batches
 
