@@ -87,8 +87,8 @@ def standings(runs: Sequence[Run]) -> list[Standing]:
     """
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        if run.status == "finished" and run.value("benchmark") and run.value("probe.judge_stream") != "validation":
-            version = str(run.value("benchmark")).partition("/")[0]
+        if run.status == "finished" and _entry(run) != ("", "") and run.value("probe.judge_stream") != "validation":
+            version = _entry(run)[0]
             groups.setdefault((version, str(run.value("scale") or "none"), _model(run), _science(run)), []).append(run)
     if not groups:
         raise ResultsError("--leaderboard: no finished run is of the benchmark (+sweep=benchmark)")
@@ -158,19 +158,24 @@ def _science(run: Run) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((key, str(run.config[key])) for key in keys if not is_operational(key)))
 
 
+def _entry(run: Run) -> tuple[str, str]:
+    """The version and the condition that a run's configuration names, as in ``v1/clean``; empty without a name."""
+    version, _, condition = str(run.config.get("benchmark") or "").partition("/")  # the option of the group is "clean"
+    return version, condition
+
+
 def _of(runs: Sequence[Run], condition: str) -> tuple[Run, ...]:
     """The runs of ``condition``, one for each seed: the latest."""
     by_seed: dict[Any, Run] = {}
     for run in sorted(runs, key=lambda run: str(run.value("started"))):
-        if str(run.value("benchmark")).partition("/")[2] == condition:
+        if _entry(run)[1] == condition:
             by_seed[run.value("seed")] = run
     return tuple(by_seed.values())
 
 
 def _conditions(runs: Sequence[Run], version: str) -> list[str]:
     """The conditions of ``version`` among the runs, in the order of the protocol."""
-    parts = [str(run.value("benchmark")).partition("/") for run in runs if run.value("benchmark")]
-    found = dict.fromkeys(name for of, _, name in parts if of == version)
+    found = dict.fromkeys(name for of, name in map(_entry, runs) if of == version)
     return [name for name in ORDER if name in found] + sorted(name for name in found if name not in ORDER)
 
 

@@ -20,7 +20,7 @@ def run(model: str, condition: str, seed: int, error: float, **more: Any) -> Run
     metrics = {"prediction_rmse_px": error, **more.pop("metrics", {})}
     fields = {"seed": seed, "train_seconds": 30.0, **more.pop("fields", {})}
     folder, status = f"x/{model}-{condition}-{seed}", more.pop("status", "finished")
-    return Run(folder, status, config, {"model": model}, metrics, (), fields)
+    return Run(folder, status, config, {"model": model, "benchmark": condition}, metrics, (), fields)
 
 
 def board() -> list[Run]:
