@@ -23,7 +23,7 @@ from jepa.results.render import format_cell
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
-# What every figure is read against: the untrained encoder, and training with the true locations, a bound of the others.
+# What figures are read against: the untrained encoder, and training with the true locations, which bounds the errors.
 OWN_STYLE: Mapping[str, Mapping[str, Any]] = {
     "random": {"color": GREY, "marker": "x"},
     "supervised": {"color": "black", "marker": "_"},
@@ -83,7 +83,8 @@ def lines_figure(
         if differ:
             figure.set_figwidth(figure.get_figwidth() + 1.8 * (columns - 1))  # names beside each panel
     else:
-        scale_y(axes[0], [point.mean for lines in panels.values() for series in lines for _, point in series.points])
+        means = [point.mean for lines in panels.values() for series in lines for _, point in series.points]
+        scale_y(axes[0], means, metric)
     no_lines = NO_LINES if None in curves else ""
     notes = " · ".join(filter(None, (words[0], _interval_words(panels, bool(ticks)), no_lines)))
     heading = "\n".join(filter(None, (notes, words[1])))
@@ -108,6 +109,11 @@ def axis_label(metric: str) -> str:
 def is_rmse(metric: str) -> bool:
     """Whether a metric is an RMSE in px, which the environment's reference lines apply to."""
     return "_rmse_px" in metric
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share between 0 and 1: of episodes, of answers, or of a variance."""
+    return metric.startswith(("planning_success", "planning_failure")) or metric.endswith(("_accuracy", "_share"))
 
 
 def x_values(lines: Sequence[Series]) -> list[Any]:
@@ -153,8 +159,11 @@ def wants_log(values: Sequence[float]) -> bool:
     return len(values) > 1 and min(values) > 0 and max(values) / min(values) >= _LOG_RATIO
 
 
-def scale_y(axis: Axes, values: Sequence[float]) -> None:
-    if wants_log(values):
+def scale_y(axis: Axes, values: Sequence[float], metric: str) -> None:
+    """Choose the axis of ``metric``: 0 to 1 for a share, else logarithmic where ``values`` span much."""
+    if is_share(metric):
+        axis.set_ylim(-0.03, 1.03)
+    elif wants_log(values):
         axis.set_yscale("log")
 
 

@@ -68,5 +68,5 @@ def _draw_spectrum(axis: Axes, spectrum: Sequence[float], metrics: Mapping[str, 
     axis.set_xlabel("principal component of the encodings")
     axis.set_ylabel("share of their variance")
     rank = f"; RankMe {metrics['rankme']:.3g}" if _positive(metrics.get("rankme")) else ""
-    axis.set_title(f"Over how many directions it spreads{rank}", fontsize=10)
+    axis.set_title(f"Over how many directions the encodings spread{rank}", fontsize=10)
     axis.grid(alpha=0.25)

@@ -129,7 +129,7 @@ def _draw_slices(grid: Any, search: SearchRuns, keys: Sequence[str], metric: str
     for axis in grid[:, 0]:
         axis.set_ylabel(axis_label(metric))
     panels[0].margins(y=0.15)  # room for the marks at the lower edge
-    scale_y(panels[0], [float(run.value(metric)) for run in search.finished(metric)])
+    scale_y(panels[0], [float(run.value(metric)) for run in search.finished(metric)], metric)
     part = panels[0].figure
     bar = part.colorbar(ScalarMappable(colours, "viridis"), ax=panels, label="trial", fraction=0.03)
     bar.locator = MaxNLocator(6, integer=True)
@@ -182,7 +182,7 @@ def _dress(axes: Sequence[Axes], searches: Sequence[SearchRuns], metric: str) ->
         labelled = [not alike or axis is axes[-1] for axis in axes]
         draw_reference(axes, [horizontal(levels) for levels in lines], labelled)
     else:
-        scale_y(axes[0], [float(run.value(metric)) for runs in finished for run in runs])
+        scale_y(axes[0], [float(run.value(metric)) for runs in finished for run in runs], metric)
 
 
 def _draw_ends(axis: Axes, runs: Sequence[Run], xs: Sequence[float]) -> None:

@@ -14,7 +14,7 @@ from results_samples import job_name, write_grid, write_run
 
 from jepa.results.axes import varying_axes
 from jepa.results.collect import collect
-from jepa.results.drawing import axis_label
+from jepa.results.drawing import axis_label, scale_y
 from jepa.results.figures import metric_figure
 from jepa.results.figures_curves import curves_figure
 from jepa.results.figures_search import importance_figure, parallel_figure, slice_figure, trials_figure
@@ -434,3 +434,14 @@ def test_a_legend_stays_inside_its_figure(tmp_path: Path, count: int) -> None:
     assert len(labels(figure)) == count
     assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 + 1
     assert box.y0 >= frame.y1 - 5 and frame.height > 0.45 * figure.bbox.height
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale", "low"),
+    [("planning_success", "linear", -0.03), ("encoder_finite_accuracy", "linear", -0.03), ("loss/total", "log", None)],
+)
+def test_a_share_is_drawn_from_0_to_1(metric: str, scale: str, low: float | None) -> None:
+    axis = Figure().subplots()
+    axis.plot([1, 2], [0.01, 1.0])
+    scale_y(axis, [0.01, 1.0], metric)
+    assert axis.get_yscale() == scale and (low is None or axis.get_ylim() == (low, 1.03))
