@@ -36,7 +36,7 @@ def at_random(examples: int) -> Callable[[Any], Any]:
 @pytest.fixture(autouse=True)
 def _untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run without earlier results times a few real steps; here nothing is trained."""
-    monkeypatch.setattr("jepa.sweep.calibrate.seconds_per_sequence", lambda configs, *, threads: {})
+    monkeypatch.setattr("jepa.sweep.report.seconds_per_sequence", lambda configs, *, threads: {})
 
 
 @pytest.fixture(autouse=True)
