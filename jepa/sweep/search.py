@@ -66,6 +66,7 @@ class Search:
         fingerprint: dict[str, str],
         settings: SweepConfig,
         metric: str,
+        first: Mapping[str, Any] | None = None,
     ):
         """Open the study, or create it.
 
@@ -76,6 +77,7 @@ class Search:
             fingerprint: the settings that must be equal in all sittings, from :func:`jepa.sweep.space.fingerprint`.
             settings: the settings of the search, checked by :func:`check_settings`.
             metric: the metric to minimise.
+            first: the parameters of the first trial of a new study; None: they are drawn.
 
         Raises:
             ConfigError: the existing study has another fingerprint (the message shows the difference), or the storage
@@ -97,6 +99,8 @@ class Search:
             )
             before = self.study.user_attrs.get("fingerprint")
             if before is None:
+                if first is not None:
+                    self.study.enqueue_trial(dict(first), skip_if_exists=True)
                 self.study.set_user_attr("fingerprint", fingerprint)
             elif changed := difference(before, fingerprint):
                 raise ConfigError(

@@ -14,9 +14,9 @@ from jepa.sweep import folders, points, records, report
 from jepa.sweep.arguments import Point, bare
 from jepa.sweep.final import final_grid, final_points
 from jepa.sweep.jobs import Job, kind_of, objective_of, workload_of
-from jepa.sweep.points import Grid
+from jepa.sweep.points import Grid, override_value
 from jepa.sweep.search import Ask, Search, batch_size, check_settings, together
-from jepa.sweep.space import as_overrides, build_space, check_models, fingerprint, in_words
+from jepa.sweep.space import as_overrides, build_space, check_models, fingerprint, in_words, own_values
 from jepa.sweep.spec import scientific
 from jepa.sweep.study import known_trials
 
@@ -48,6 +48,7 @@ class SearchWork:
         self.model = str(self.base.hydra.runtime.choices.get("model"))
         self.kind = kind_of(self.base.hydra.runtime.choices)  # for estimates of time
         self.space = build_space(spec.space, self.model, sweep.arguments)
+        self.first = own_values(self.base, self.space) if spec.try_preset else None
         self.work = sweep.work(sweep.arguments_at(point), {key: [] for key in self.space})
         self._jobs: dict[str, list[Ask]] = {}
         self._check_corners()
@@ -60,14 +61,16 @@ class SearchWork:
             self._print_plan()
             return []
         work = self.work
+        fixed = scientific({**self.grid.fixed, **self.point})
         folders.make(work.folder)
         self.search = Search(
             folder=work.folder,
             name=work.name,
             space=self.space,
-            fingerprint=fingerprint(self.space, scientific({**self.grid.fixed, **self.point}), self.metric),
+            fingerprint=fingerprint(self.space, fixed, self.metric, self.first),
             settings=self.settings,
             metric=self.metric,
+            first=self.first,
         )
         work.overview.expect(self.settings.total + self._num_finals)
         with work.sitting(self.sweep.composer.launch_config(self.base, work.folder), on_result=self._tell):
@@ -231,7 +234,8 @@ class SearchWork:
         """Print the plan of the search, for a dry run."""
         folder, total, kind = self.work.folder, self.settings.total, self.work.kind
         for key, distribution in self.space.items():
-            print(f"  {key}: {in_words(distribution)}")
+            own = f"; first {override_value(self.first[key])}" if self.first is not None else ""
+            print(f"  {key}: {in_words(distribution)}{own}")
         trials = known_trials(folder, self.settings.storage)
         done = [trial for trial in trials if trial.state.is_finished()]
         begun = len(trials) - len(done)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -17,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from jepa.errors import ConfigError, choice_error, nearest
+from jepa.errors import ConfigError, choice_error, nearest, shown
 from jepa.sweep.arguments import Arguments, bare, parsed
 from jepa.sweep.points import flat, override_value
 
@@ -161,6 +162,30 @@ def _number(words: str, name: str, value: Any, whole: bool) -> float:
     return number
 
 
+def own_values(config: DictConfig, space: Space) -> dict[str, Any]:
+    """The values that ``config`` has for the dimensions of ``space``.
+
+    Raises:
+        ConfigError: a value lies outside its dimension.
+    """
+    values = {key: OmegaConf.select(config, key) for key in space}
+    for key, distribution in space.items():
+        if not _holds(distribution, values[key]):
+            raise ConfigError(
+                f"{key}={shown(values[key])}: the preset's own value, outside the search's {in_words(distribution)}; "
+                "widen the range, or sweep.try_preset=false"
+            )
+    return values
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return distribution._contains(distribution.to_internal_repr(value))
+
+
 def in_words(distribution: BaseDistribution) -> str:
     """A distribution in words, for example ``1e-05 … 10, logarithmic`` or ``64, 128, 256``."""
     if isinstance(distribution, CategoricalDistribution):
@@ -196,12 +221,17 @@ def as_overrides(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: override_value(value) for key, value in values.items()}
 
 
-def fingerprint(space: Space, fixed: Mapping[str, str], objective: str) -> dict[str, str]:
+def fingerprint(
+    space: Space, fixed: Mapping[str, str], objective: str, first: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """The settings that must be equal in all sittings of a search.
 
-    These are the dimensions, the fixed values that all trials share, and the objective, as text by key.
+    These are the dimensions, the fixed values that all trials share, the objective, and the values of the first trial
+    if they are given, as text by key.
     """
     lines = {key: json.dumps(json.loads(distribution_to_json(value)), sort_keys=True) for key, value in space.items()}
+    if first is not None:
+        lines["first trial"] = " ".join(f"{key}={value}" for key, value in as_overrides(first).items())
     return {**lines, **{bare(key): value for key, value in sorted(fixed.items())}, "objective": objective}
 
 

@@ -43,6 +43,7 @@ class SweepConfig:
     retries: int
     n_trials: int | None
     space: dict[str, Any]
+    try_preset: bool
     sampler: str
     sampler_options: dict[str, Any]
     sampler_seed: int
@@ -58,6 +59,7 @@ class SweepConfig:
         if self.n_trials is not None:
             check_count("sweep.n_trials", self.n_trials, maximum=10**6)
         check_count("sweep.sampler_seed", self.sampler_seed, minimum=0, maximum=2**32 - 1)
+        check_flag("sweep.try_preset", self.try_preset)
         for key in ("name", "axes", "zipped", "points", "overrides", "space", "storage", "final"):
             check_text(f"sweep.{key}", getattr(self, key))
         if self.leave_out is not None:
