@@ -75,6 +75,23 @@ def test_every_finished_trial_is_listed_and_the_last_line_shows_the_results(in_t
     assert done.out.splitlines()[-1] == "tables and figures: python -m jepa.results outputs/search"
 
 
+def test_the_first_trial_may_be_the_presets_own_and_survives_a_kill(in_tmp: Path) -> None:
+    own = ["sweep.try_preset=true", "optimizer.base_lr=tag(log,interval(0.5,4))", "dataset.batch_size=32,512"]
+    fixed = ["model.sim_coeff=1", "model.std_coeff=1"]
+    folder = in_tmp / "outputs" / "search"
+    process = start([*SEARCH, *own, *fixed, "sweep.n_trials=4"], in_tmp, FAKE_HOLD="1")
+    wait_held(folder, 1, jobs=1)
+    kill_hard(process)
+    assert run([*SEARCH, *own, *fixed, "sweep.n_trials=4"]).code == 0
+    found = [parameters for _, parameters, _ in trials(folder).values()]
+    assert found[0] == {"optimizer.base_lr": 1.4, "dataset.batch_size": 32}, "conf/model and conf/dataset hold these"
+    drawn = ["sweep.try_preset=false", *own[1:], *fixed, "sweep.name=drawn"]
+    assert run([*SEARCH, *drawn, "sweep.n_trials=4"]).code == 0
+    assert found[1:] == [p for _, p, _ in trials(folder.with_name("drawn")).values()][1:], "the others stay as they are"
+    refused = run([*SEARCH, "sweep.try_preset=false", *own[1:], *fixed, "sweep.n_trials=5"])
+    assert refused.code == 2 and "first trial: dataset.batch_size=32 optimizer.base_lr=1.4 -> absent" in refused.err
+
+
 def test_a_changed_space_is_refused_with_the_difference(in_tmp: Path) -> None:
     assert run([*SEARCH, "sweep.n_trials=1"]).code == 0
     changed = run([*SEARCH, "sweep.n_trials=2", "model.sim_coeff=interval(1,2)", "dataset.static_noise=1"])
@@ -95,6 +112,9 @@ def test_a_changed_space_is_refused_with_the_difference(in_tmp: Path) -> None:
         (["model=vicreg", "+sweep.space.vicreg.model.sim_coef={low:1,high:2}"], "model.sim_coeff"),
         (["model=vicreg", "+sweep.space.vicreg.seed=3"], "low and high"),
         (["model=vicreg", "sweep.n_trials=501"], "yes=true"),
+        (["model=vicreg", "sweep.try_preset=maybe"], "sweep.try_preset='maybe'"),
+        (["model=vicreg", "sweep.try_preset=true"], "dataset.batch_size=32: the preset's own value, outside"),
+        (["model=idm", "sweep.try_preset=true", "dataset.batch_size=8,32", "seed=interval(2,3)"], "seed=0: the"),
         (["model=vicreg", "sweep.storage=nosuch://x"], "sweep.storage"),
     ],
 )

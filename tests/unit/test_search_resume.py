@@ -60,13 +60,14 @@ class Machine:
 def settings(**changes: Any) -> SweepConfig:
     search = dict(n_trials=8, sampler="random", sampler_options={}, sampler_seed=0, pruner="median", pruner_options={})
     grid = dict(name=None, axes={}, zipped=[], points=[], overrides={}, max_jobs=100, retries=0, space={}, auto=[])
-    grid |= dict(leave_out=None, given={}, final={})
+    grid |= dict(leave_out=None, given={}, final={}, try_preset=False)
     return SweepConfig(**{**search, **grid, "storage": None, **changes})
 
 
 def sitting(folder: Path, chosen: SweepConfig, machine: Machine) -> None:
     """What a sweep's process does with a search, as :class:`jepa.sweep.searching.SearchWork` does it."""
-    search = Search(folder=folder, name="s", space=SPACE, fingerprint={}, settings=chosen, metric=METRIC)
+    first = {"lr": 0.5, "width": 5} if chosen.try_preset else None
+    search = Search(folder=folder, name="s", space=SPACE, fingerprint={}, settings=chosen, metric=METRIC, first=first)
     while True:
         limit = batch_size(chosen, parallel=2)
         asks = [*search.adopt(), *search.ask(limit)] if search.independent else search.adopt() or search.ask(limit)
@@ -131,6 +132,8 @@ CASES = {
     "successive_halving": (dict(pruner="successive_halving", pruner_options={"reduction_factor": 2}), 7),
     "hyperband": (dict(pruner="hyperband", pruner_options={"reduction_factor": 2}), 7),
     "tpe": (dict(sampler="tpe", sampler_options={"n_startup_trials": 2, "multivariate": True}, pruner="none"), 3),
+    "preset": (dict(try_preset=True, pruner="none"), 1),
+    "preset_tpe": (dict(try_preset=True, sampler="tpe", sampler_options={"n_startup_trials": 2}, pruner="none"), 3),
 }
 
 
@@ -144,6 +147,7 @@ def test_a_search_killed_at_any_record_ends_as_the_undisturbed_one(
     expected, total = outcome(tmp_path / "whole"), machine.written
     states = [row[0] for row in expected]
     assert len(states) == 8 and ("PRUNED" in states) == (chosen.pruner != "none")
+    assert (expected[0][1] == {"lr": 0.5, "width": 5}) == chosen.try_preset
     for kill_at in range(1, total, stride):
         folder = tmp_path / str(kill_at)
         machine.written, machine.kill_at = 0, kill_at
