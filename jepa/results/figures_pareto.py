@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from jepa.results.drawing import COLOURS, GREY, MARKERS, clear_frame, in_lines
+from jepa.results.drawing import COLOURS, GREY, MARKERS, OWN_STYLE, clear_frame, in_lines
 from jepa.results.intervals import Summary, summarize
 from jepa.results.records import ResultsError
 from jepa.results.reference import CENTRE_LINE, common_levels, run_reference
@@ -30,6 +30,7 @@ class Place(NamedTuple):
 def pareto_figure(table: Table, *, title: str = "") -> Figure:
     """Draw a point for each row of the table, and a line through the points that no other point beats in both errors.
 
+    The line leaves out the rows that others are read against: supervised, which trains with the locations, and random.
     Bars are 95 % intervals over seeds. Grey lines: the error of always answering the centre.
 
     Raises:
@@ -41,14 +42,17 @@ def pareto_figure(table: Table, *, title: str = "") -> Figure:
         raise ResultsError("--plot pareto: no finished run has three dots; dataset=multiple has (docs/verdict.md)")
     figure = Figure(figsize=(7.0, 4.8), layout="constrained")
     axis = figure.add_subplot()
-    for number, place in enumerate(found):
-        x, y = place.action, place.stationary
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+    compared = [place for place in found if place.label not in OWN_STYLE]
+    styles = {
+        place.label: {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number // len(COLOURS) % len(MARKERS)]}
+        for number, place in enumerate(compared)
+    }
+    for place in found:
+        x, y, style = place.action, place.stationary, {**styles, **OWN_STYLE}[place.label]
         axis.errorbar(
-            x.mean, y.mean, xerr=x.half_width, yerr=y.half_width,
-            fmt=marker, color=colour, capsize=3, label=place.label, zorder=3,
-        )  # fmt: skip
-    best = front([(place.action.mean, place.stationary.mean) for place in found])
+            x.mean, y.mean, xerr=x.half_width, yerr=y.half_width, ls="none", capsize=3, label=place.label, zorder=3, **style
+        )
+    best = front([(place.action.mean, place.stationary.mean) for place in compared or found])
     axis.plot(*zip(*best, strict=True), color=GREY, lw=1, ls=":", zorder=2)
     references = [run_reference(run) for row, _ in rows for run in row.finished]
     for key, line in ((ACTION, axis.axvline), (STATIONARY, axis.axhline)):
@@ -61,7 +65,7 @@ def pareto_figure(table: Table, *, title: str = "") -> Figure:
     axis.set_ylabel("stationary dot: prediction RMSE [px]")
     clear_frame(axis)
     words = " · ".join(filter(None, (title, "grey: always the centre; dotted: the points that none beats in both")))
-    figure.suptitle(in_lines(words, 7.0, 9), fontsize=9)
+    axis.set_title(in_lines(words, 5.4, 9), fontsize=9, loc="left")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
