@@ -178,7 +178,7 @@ def _check_metrics(plan: Plan, method: Method) -> None:
     planned = [] if plan.planner is None else METRIC_NAMES
     dots = plan.dataset.shapes.num_dots
     by_dot = [f"{probe}_rmse_px_per_dot.{dot}" for probe in ("prediction", "encoder") for dot in range(dots)]
-    _refuse_success(plan.config.objective)
+    _refuse_gain(plan.config.objective)
     terms_known = bool(method.loss_weights()) or not trained
     known = [*errors, *by_dot, *losses, *planned, "train_seconds"]
     _check_metric("objective", plan.config.objective, known, terms_known)
@@ -187,9 +187,12 @@ def _check_metrics(plan: Plan, method: Method) -> None:
         _check_metric("on_probe.objective", watched, [*errors, *losses], terms_known)
 
 
-def _refuse_success(name: str) -> None:
+def _refuse_gain(name: str) -> None:
+    """Refuse a metric that is the better the larger it is: an objective is minimised."""
     if name.startswith("planning_success"):
         raise ConfigError(f"objective={name}: an objective is minimised; take planning_failure, which is 1 - success")
+    if re.search(r"_(r2|accuracy)(_on_|$)", name):
+        raise ConfigError(f"objective={name}: an objective is minimised, and more is better here; take an error (_rmse)")
 
 
 def _check_metric(key: str, name: str, measured: list[str], terms_known: bool) -> None:

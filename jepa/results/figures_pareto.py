@@ -50,8 +50,9 @@ def pareto_figure(table: Table, *, title: str = "") -> Figure:
     for place in found:
         x, y, style = place.action, place.stationary, {**styles, **OWN_STYLE}[place.label]
         axis.errorbar(
-            x.mean, y.mean, xerr=x.half_width, yerr=y.half_width, ls="none", capsize=3, label=place.label, zorder=3, **style
-        )
+            x.mean, y.mean, xerr=x.half_width, yerr=y.half_width,
+            ls="none", capsize=3, label=place.label, zorder=3, **style,
+        )  # fmt: skip
     best = front([(place.action.mean, place.stationary.mean) for place in compared or found])
     axis.plot(*zip(*best, strict=True), color=GREY, lw=1, ls=":", zorder=2)
     references = [run_reference(run) for row, _ in rows for run in row.finished]

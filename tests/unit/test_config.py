@@ -253,6 +253,7 @@ REFUSED: list[tuple[Sequence[str], Sequence[str]]] = [
     (["device=cdua"], ["device='cdua'", "did you mean 'cuda'?"]),
     (["precision=bf61"], ["precision='bf61'", "did you mean 'bf16'?"]),
     (["objective=prediction_rmse"], ["did you mean 'prediction_rmse_px'?"]),
+    (["probe/targets=start", "objective=encoder_start_r2"], ["objective=encoder_start_r2: an objective is minimised"]),
     (["progress=line"], ["did you mean 'lines'?"]),
     (["resume=maybe"], ["resume='maybe'", "auto, true, false"]),
     (["folder=''"], ["folder=''"]),
