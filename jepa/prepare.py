@@ -192,7 +192,7 @@ def _refuse_gain(name: str) -> None:
     if name.startswith("planning_success"):
         raise ConfigError(f"objective={name}: an objective is minimised; take planning_failure, which is 1 - success")
     if re.search(r"_(r2|accuracy)(_on_|$)", name):
-        raise ConfigError(f"objective={name}: an objective is minimised, and more is better here; take an error (_rmse)")
+        raise ConfigError(f"objective={name}: an objective is minimised, and more is better here; take an _rmse")
 
 
 def _check_metric(key: str, name: str, measured: list[str], terms_known: bool) -> None:

@@ -87,6 +87,15 @@ def write_failure(
     )
 
 
+def place_in(folder: str, job_hash: str) -> Path:
+    """Where ``folder`` has the run with this hash, if it has it.
+
+    A sweep and an archive name runs by the hash. Single runs, as in outputs/runs, have the model's name before it.
+    """
+    named = Path(folder) / job_hash
+    return named if named.is_dir() else next(iter(sorted(Path(folder).glob(f"*-{job_hash}"))), named)
+
+
 def earlier_result(source: Path, job_hash: str, metric: str | None = None) -> dict[str, Any] | None:
     """As :func:`done_result`. If there is no folder ``source``, look for a run of this name in an archive beside it."""
     if source.is_dir():

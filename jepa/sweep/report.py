@@ -131,7 +131,9 @@ def _state(job: Job, reuse: Sequence[str]) -> str:
     state = records.status(job.folder, job.hash, job.metric)
     if state in ("new", "interrupted", "failed") and job.damage:
         return "damaged"
-    if state not in DONE and any(records.earlier_result(Path(f) / job.hash, job.hash, job.metric) for f in reuse):
+    if state not in DONE and any(
+        records.earlier_result(records.place_in(folder, job.hash), job.hash, job.metric) for folder in reuse
+    ):
         return "reused"
     return state
 

@@ -98,7 +98,7 @@ class Work:
         return True
 
     def _reused(self, job: Job) -> bool:
-        for source in (Path(folder) / job.hash for folder in self.switches.reuse):
+        for source in (records.place_in(folder, job.hash) for folder in self.switches.reuse):
             if records.reuse_result(source, job.folder, job.hash, job.metric, job.names):
                 return True
             if records.earlier_result(source, job.hash) is not None:

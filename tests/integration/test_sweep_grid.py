@@ -110,6 +110,11 @@ def test_results_of_another_sweep_are_reused(in_tmp: Path) -> None:
     assert len(results(folder)) == 3 and len(starts(folder)) == 1
     origins = [json.loads(path.read_text()).get("reused_from") for path in folder.glob("*/result.json")]
     assert sum(origin is not None for origin in origins) == 2
+    for path in (in_tmp / "outputs" / "grid").glob("*/result.json"):
+        path.parent.rename(in_tmp / "outputs" / "empty" / f"vicreg-{path.parent.name}")  # as single runs are named
+    third = run([*other[:-1], "sweep.name=third", "reuse=outputs/empty"])
+    assert third.code == 0 and len(starts(in_tmp / "outputs" / "third")) == 1, third
+    assert len(results(in_tmp / "outputs" / "third")) == 3
     common = set(results(folder)) & set(results(in_tmp / "outputs" / "grid"))
     assert all(results(folder)[key] == results(in_tmp / "outputs" / "grid")[key] for key in common)
 
