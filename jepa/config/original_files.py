@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from jepa.config.messages import one_line
 from jepa.config.original import KEYS, SECTIONS, known
 from jepa.config.search_path import read_mapping
-from jepa.errors import ConfigError, shown, shown_path
+from jepa.errors import ConfigError, nearest, shown, shown_path
 
 
 def read(files: Sequence[Path], pairs: Sequence[str] = (), *, ignored: Sequence[str] = ()) -> dict[str, Any]:
@@ -25,11 +25,14 @@ def read(files: Sequence[Path], pairs: Sequence[str] = (), *, ignored: Sequence[
         ignored: keys to skip without reading them.
 
     Raises:
-        ConfigError: a file is missing or damaged, a key is unknown, or a value has a wrong type; names the place.
+        ConfigError: a file is missing or damaged, a key is unknown, a value has a wrong type, or no file has a key to
+            skip; names the place.
     """
     raw: dict[str, Any] = {}
     places: dict[str, str] = {}
-    for place, node in [*((shown_path(path), _file(path)) for path in files), *(_pair(text) for text in pairs)]:
+    nodes = [*((shown_path(path), _file(path)) for path in files), *(_pair(text) for text in pairs)]
+    _check_ignored(ignored, [node for _, node in nodes])
+    for place, node in nodes:
         found: dict[str, Any] = {}
         for name, value in _entries(node, place, ignored):
             if name in found and found[name] != value:
@@ -77,6 +80,21 @@ def _entries(node: DictConfig, place: str, ignored: Sequence[str]) -> Iterator[t
         for full, item in entries:
             if name not in ignored and full not in ignored:
                 yield _known(full, place), item
+
+
+def _check_ignored(ignored: Sequence[str], nodes: Sequence[DictConfig]) -> None:
+    """Refuse a key to skip that no file and no pair has."""
+    written: list[str] = []
+    for node in nodes:
+        plain = OmegaConf.to_container(node, resolve=False)
+        assert isinstance(plain, Mapping)
+        for key, value in plain.items():
+            written += [str(key), *(f"{key}.{name}" for name in (value if isinstance(value, Mapping) else ()))]
+    for name in ignored:
+        if name not in written:
+            close = nearest(name, written)
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise ConfigError(f"--ignore {shown_path(name)}: no file has it{hint}")
 
 
 def _known(name: str, place: str) -> str:

@@ -358,6 +358,9 @@ def test_unknown_keys_are_left_out_on_demand(tmp_path: Path, capsys: pytest.Capt
     path = written(tmp_path, {**VICREG, "unheard_of": 3, "hjepa": {"a": 1}})
     words, _ = command(capsys, str(path), "--ignore", "unheard_of", "hjepa")
     assert words[0] == "model=vicreg"
+    shorter, _ = command(capsys, str(path), "--ignore", "unheard_of", "hjepa", "vicreg.sim_coeff", "base_lr")
+    assert len(shorter) < len(words)
+    refused(capsys, [str(path), "--ignore", "unheard_off"], ["unheard_off: no file has it; did you mean 'unheard_of'?"])
 
 
 # --- files that are written, and runs --------------------------------------------------------------------------------
