@@ -89,7 +89,8 @@ def _check_ignored(ignored: Sequence[str], nodes: Sequence[DictConfig]) -> None:
         plain = OmegaConf.to_container(node, resolve=False)
         assert isinstance(plain, Mapping)
         for key, value in plain.items():
-            written += [str(key), *(f"{key}.{name}" for name in (value if isinstance(value, Mapping) else ()))]
+            written.append(str(key))
+            written += [f"{key!s}.{name!s}" for name in value] if isinstance(value, Mapping) else []
     for name in ignored:
         if name not in written:
             close = nearest(name, written)
