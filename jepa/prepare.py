@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from jepa.config.arguments import prepare as prepare_words
 from jepa.config.check import check_open, qualified, references
 from jepa.config.compose import TRUSTED_TARGETS, check_closed, compose, config_hash, resolved, scientific_config
-from jepa.config.conditions import condition_nodes, in_condition, training_node
+from jepa.config.conditions import check_benchmark, condition_nodes, in_condition, training_node
 from jepa.config.extensions import whitelist
 from jepa.config.messages import one_line
 from jepa.config.schema import RunConfig, check_device
@@ -91,6 +91,7 @@ def make_plan(cfg: DictConfig) -> Plan:
         raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
     _check_init_from(config)
     _check_left_out(plain)
+    check_benchmark(config.benchmark, plain["dataset"])
     dataset: Environment = _component({**plain, "dataset": training_node(plain["dataset"])}, "dataset")
     probe: Probe = _component(plain, "probe")
     probe.asked(dataset)

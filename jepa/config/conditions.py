@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from jepa.config.schema import unknown_key
+from jepa.config.search_path import config_dir
 from jepa.errors import ConfigError, shown
 
 KEY = "eval"
 UNNAMED = "eval"  # the name of the condition whose keys stand in dataset.eval itself
 # A model and its normalisation fit one kind of motion and one shape of batch; a condition changes only the noise.
+STRENGTHS = ("noise", "static_noise", "structured_noise")  # the keys that begin so are the noise of every condition
 FIXED_KEYS = ("_target_", "num_dots", "channels", "num_steps", "dot_std", "batch_size", "size", "normalize")
 
 
@@ -52,6 +56,43 @@ def condition_nodes(dataset: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 raise unknown_key(f"{path}.{key}", (f"{path}.{known}" for known in changing))
         nodes[name] = {**base, **changes}
     return nodes
+
+
+def check_benchmark(benchmark: str | None, dataset: Mapping[str, Any]) -> None:
+    """Refuse noise that differs from the condition that ``benchmark`` names, such as ``v1/fixed_125``.
+
+    A condition without a file in conf/dataset/condition is the user's own, and is not checked.
+    """
+    name = str(benchmark or "").partition("/")[2]
+    folder = config_dir() / "dataset" / "condition"
+    if not re.fullmatch(r"\w+", name) or not (folder / f"{name}.yaml").is_file():
+        return
+    wanted = {**_flat(OmegaConf.load(folder / "clean.yaml")), **_flat(OmegaConf.load(folder / f"{name}.yaml"))}
+    given = _flat(OmegaConf.create(dict(dataset)))
+    names = {key.split(".")[1] for key in wanted if key.startswith("distractors.")}
+    for further in sorted(set(dataset.get("distractors") or {}) - names):
+        raise ConfigError(f"dataset.distractors.{further}: the benchmark's condition {name} has no such distractor")
+    for key, value in wanted.items():
+        if key.startswith((*STRENGTHS, "distractors.")) and given.get(key) != value:
+            raise ConfigError(
+                f"dataset.{key}={shown(given.get(key))}: the benchmark's condition {name} has {shown(value)}; "
+                "leave out benchmark= or the key"
+            )
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    """The leaves of ``config`` by their full names."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, Mapping)
+    return dict(_leaves(plain, ""))
+
+
+def _leaves(node: Mapping[Any, Any], before: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{before}{key!s}.")
+        else:
+            yield f"{before}{key!s}", value
 
 
 def path_of(name: str, own: Mapping[str, Any] | None = None) -> str:
