@@ -208,7 +208,7 @@ def known_keys(arguments: Sequence[str]) -> list[str]:
 
 
 def _shown_again(plan: Plan, earlier: Earlier) -> float:
-    from jepa.loggers.display import summary_lines
+    from jepa.results.run_summary import summary_lines
 
     assert earlier.result is not None
     print(f"{plan.folder} holds the finished result of this configuration (rerun=true runs it again)")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import jepa
-from jepa.loggers.display import summary_lines
+from jepa.results.run_summary import summary_lines
 from jepa.run import command_line
 
 SMALL = [

@@ -18,10 +18,11 @@ from environment_samples import reference_lines
 from jepa.errors import ConfigError
 from jepa.files import atomic_path, to_plain, write_json_atomic, write_text_atomic
 from jepa.loggers.base import Logger, RunInfo
-from jepa.loggers.display import ProgressDisplay, summary_lines
+from jepa.loggers.display import ProgressDisplay
 from jepa.loggers.files import FilesLogger
 from jepa.results import reference
 from jepa.results.reference import common_levels, levels, reference_of, verdict
+from jepa.results.run_summary import summary_lines
 from jepa.store.layout import METRICS
 from jepa.store.metrics import latest_metrics, metrics_tail, read_metrics, recorded_bytes
 

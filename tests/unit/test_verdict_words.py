@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from results_samples import write_run
 
-from jepa.loggers.display import summary_lines
 from jepa.results import cli
+from jepa.results.run_summary import summary_lines
 from jepa.results.verdict import background_words, learnt_lines, shortcut_words
 
 NAMES = ("allocation_ratio", "final_loss", "shuffled_actions_loss", "trivial_loss", "collapsed_loss")
