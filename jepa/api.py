@@ -135,7 +135,7 @@ class Run:
     @functools.cached_property
     def device(self) -> torch.device:
         """The device of the model and the data."""
-        from jepa.prepare import resolve_device
+        from jepa.training.device import resolve_device
 
         return resolve_device(self._device_name)
 

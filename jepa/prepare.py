@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
@@ -20,7 +19,7 @@ from jepa.config.compose import TRUSTED_TARGETS, check_closed, compose, config_h
 from jepa.config.conditions import check_benchmark, condition_nodes, in_condition, training_node
 from jepa.config.extensions import whitelist
 from jepa.config.messages import one_line
-from jepa.config.schema import RunConfig, check_device
+from jepa.config.schema import RunConfig
 from jepa.data.distractors.base import Distractor
 from jepa.data.environment import Environment
 from jepa.data.textures.base import Texture
@@ -38,12 +37,10 @@ from jepa.optim.base import Optimizer
 from jepa.optim.schedules import Schedule
 from jepa.planning.costs import Cost
 from jepa.planning.planner import Planner
-from jepa.planning.report import METRIC_NAMES
 from jepa.planning.solvers.base import Solver
 from jepa.probes import Probe
-from jepa.probes.conditions import condition_metric_names
 from jepa.probes.targets.base import ProbeTarget
-from jepa.store import checkpoint
+from jepa.training.device import check_cuda_settings, resolve_device
 from jepa.training.plan import Plan
 from jepa.types import DataShapes
 
@@ -69,12 +66,10 @@ BASES: dict[str, type] = {
     "plan.cost": Cost,
     "plan.solver": Solver,
 }
-MAX_PARAMETERS = 2**31  # with gradients and the optimizer's state, such a model takes 26 to 34 GB
-MAX_STEPS = 10**8  # training takes years, and the table of learning rates would fill the memory
 
 
 def make_plan(cfg: DictConfig) -> Plan:
-    """Check ``cfg`` and make the components, except the model, which ``check_model`` builds.
+    """Check ``cfg`` and make the components, except the model, which ``jepa.training.check_model`` builds.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -85,10 +80,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     referred = references(cfg, "model")
     check_open(plain, BASES, referred)
     device = resolve_device(config.device)
-    if config.precision == "tf32" and device.type != "cuda":
-        raise ConfigError(f"precision=tf32: needs a CUDA device, this run is on {device}; use fp32 or bf16")
-    if config.trainer.cuda_graph and device.type != "cuda":
-        raise ConfigError(f"trainer.cuda_graph=true: needs a CUDA device, this run is on {device}")
+    check_cuda_settings(config, device)
     _check_init_from(config)
     _check_left_out(plain)
     check_benchmark(config.benchmark, plain["dataset"])
@@ -114,92 +106,6 @@ def make_plan(cfg: DictConfig) -> Plan:
         short_keys=frozenset(referred.values()),
         on_probe=_on_probe(config),
     )
-
-
-def check_model(plan: Plan) -> int:
-    """Build the model without weights, and check what depends on the model.
-
-    These are: the number of parameters and of steps, the schedule, ``init_from``, the batch size, and the metrics that
-    ``objective`` and ``on_probe`` name.
-
-    Returns:
-        The number of parameters.
-
-    Raises:
-        ConfigError: one of them does not fit.
-    """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        method = plan.build_method()
-    num_parameters = sum(parameter.numel() for parameter in method.parameters())
-    if num_parameters > MAX_PARAMETERS:
-        raise ConfigError(f"model: has {num_parameters:,} parameters; at most {MAX_PARAMETERS:,} are allowed")
-    num_steps = plan.config.trainer.epochs * plan.dataset.steps_per_epoch
-    if num_steps > MAX_STEPS:
-        raise ConfigError(
-            f"trainer.epochs={plan.config.trainer.epochs}: makes {num_steps:,} steps with dataset.size="
-            f"{plan.dataset.size} and dataset.batch_size={plan.dataset.batch_size}; at most {MAX_STEPS:,} are allowed"
-        )
-    if method.trainable:
-        _check_schedule(plan, num_steps)
-    if plan.config.init_from is not None:
-        checkpoint.check_initial_model(Path(plan.config.init_from), method.state_dict())
-    if plan.planner is not None:
-        plan.planner.check(plan.dataset, method, f"model={plan.config.choices.get('model')}")
-    _check_batch(plan, method)
-    _check_metrics(plan, method)
-    return num_parameters
-
-
-def _check_schedule(plan: Plan, num_steps: int) -> None:
-    """Check the warm-up. The error names ``trainer.warmup_epochs``, unless the user set the schedule's own key."""
-    try:
-        plan.optimizer.schedule.check(num_steps, plan.dataset.steps_per_epoch)
-    except ConfigError as error:
-        told = {text.lstrip("+").partition("=")[0] for text in plan.overrides}
-        key = "optimizer.schedule.warmup_epochs"
-        if key in told or not str(error).startswith(key):
-            raise
-        raise ConfigError(f"trainer.warmup_epochs{str(error)[len(key) :]}") from error
-
-
-def _check_batch(plan: Plan, method: Method) -> None:
-    if method.trainable and plan.dataset.batch_size < method.smallest_batch:
-        raise ConfigError(
-            f"dataset.batch_size={plan.dataset.batch_size}: must be at least {method.smallest_batch} for "
-            f"model={plan.config.choices.get('model')}, whose loss compares the sequences of a batch"
-        )
-
-
-def _check_metrics(plan: Plan, method: Method) -> None:
-    """Refuse an ``objective`` or ``on_probe.objective`` that names a metric the run does not measure."""
-    trained = method.trainable and plan.config.trainer.epochs > 0
-    losses = [f"loss/{name}" for name in ("total", *method.loss_weights())] if trained else []
-    errors = [*plan.probe.metric_names, *(["head_rmse_px"] if method.has_location_head else [])]
-    errors += condition_metric_names(plan.conditions)
-    planned = [] if plan.planner is None else METRIC_NAMES
-    dots = plan.dataset.shapes.num_dots
-    by_dot = [f"{probe}_rmse_px_per_dot.{dot}" for probe in ("prediction", "encoder") for dot in range(dots)]
-    _refuse_gain(plan.config.objective)
-    terms_known = bool(method.loss_weights()) or not trained
-    known = [*errors, *by_dot, *losses, *planned, "train_seconds"]
-    _check_metric("objective", plan.config.objective, known, terms_known)
-    watched = getattr(plan.on_probe, "objective", None)
-    if isinstance(watched, str):
-        _check_metric("on_probe.objective", watched, [*errors, *losses], terms_known)
-
-
-def _refuse_gain(name: str) -> None:
-    """Refuse a metric that is the better the larger it is: an objective is minimised."""
-    if name.startswith("planning_success"):
-        raise ConfigError(f"objective={name}: an objective is minimised; take planning_failure, which is 1 - success")
-    if re.search(r"_(r2|accuracy)(_on_|$)", name):
-        raise ConfigError(f"objective={name}: an objective is minimised, and more is better here; take an _rmse")
-
-
-def _check_metric(key: str, name: str, measured: list[str], terms_known: bool) -> None:
-    if not terms_known and name.startswith("loss/"):
-        return
-    check_choice(key, name, measured)
 
 
 def _check_left_out(plain: Mapping[str, Any]) -> None:
@@ -250,27 +156,6 @@ def make_planner(
     check_open(plain, BASES, references(cfg, "model"))
     planner: Planner = _component(plain, "plan")
     return planner, plain["plan"]
-
-
-def resolve_device(name: str) -> torch.device:
-    """The torch device for ``device=name``; "auto" is the first there is of cuda, mps and cpu.
-
-    Raises:
-        ConfigError: there is no such device, or this machine does not have it.
-    """
-    check_device(name)
-    # Let torch ask NVML for the devices. Asking CUDA would initialise it, and forked processes could not use it then.
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}: torch finds no CUDA device here; device=auto takes what there is")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(f"device={name}: torch finds no MPS device here; device=auto takes what there is")
-    return device
 
 
 # --- pieces --------------------------------------------------------------------------------------------------------

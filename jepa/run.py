@@ -54,9 +54,10 @@ def run(cfg: DictConfig) -> float:
         KeyboardInterrupt: a signal asked to stop; the checkpoint is saved, and the same command continues.
     """
     others = openmp.OtherProcesses()
-    from jepa.prepare import check_model, make_loggers, make_plan
+    from jepa.prepare import make_loggers, make_plan
     from jepa.store.run_folder import Earlier, inspect, occupied
     from jepa.store.run_log import RunLog
+    from jepa.training.check_model import check_model
     from jepa.training.loop import Trainer
     from jepa.training.runtime import prepare as prepare_torch
 
@@ -97,8 +98,9 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: the configuration cannot be run.
     """
-    from jepa.prepare import check_model, make_plan
+    from jepa.prepare import make_plan
     from jepa.store.run_folder import inspect
+    from jepa.training.check_model import check_model
 
     plan = make_plan(cfg)
     if not plan.config.rerun:
@@ -237,7 +239,7 @@ def _say_if_busy(others: openmp.OtherProcesses) -> None:
 
 def _announced(plan: Plan, earlier: Earlier) -> float:
     """Print what the run would do (``dry_run=true``). Nothing is written."""
-    from jepa.prepare import check_model
+    from jepa.training.check_model import check_model
 
     if earlier.status != "finished":
         _check_resume(plan, earlier)

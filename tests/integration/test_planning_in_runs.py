@@ -186,7 +186,7 @@ def test_a_damaged_file_is_named_before_planning(
 
 
 def test_a_search_may_minimise_the_failures() -> None:
-    from jepa.prepare import check_model
+    from jepa.training.check_model import check_model
 
     plan = make_plan(compose([*TINY, *FEW, "objective=planning_failure"], with_hydra=True))
     check_model(plan)

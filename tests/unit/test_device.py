@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jepa.errors import ConfigError
-from jepa.prepare import resolve_device
+from jepa.training.device import resolve_device
 
 BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
