@@ -20,7 +20,7 @@ from jepa.store.result import is_number
 METRIC = "prediction_rmse_px"
 BACKGROUND = "encoder_finite_accuracy"
 SEARCHED = "fixed_125"  # the condition of the search, and of the verdict
-BOUND = "supervised"  # the method whose error bounds the others
+BOUND = "supervised"  # the method that the others are read against
 ORDER = ("clean", "changing_100", "fixed_050", "fixed_125", "fixed_200", "changing_photos_100", "fixed_photos_100")
 # Keys that begin so make a method, or say how it is judged. A condition sets the other keys of the data set.
 _PARTS = (
@@ -126,7 +126,7 @@ def notes(rows: Sequence[Standing]) -> list[str]:
         f"benchmark {', '.join(versions)}, scale {', '.join(scales)}; px, prediction probe on the test stream, mean ±"
         f" half of the 95 % interval over {counts} seeds",
         f"mean: over the conditions; background: accuracy of the encoder's probe among 16; {BOUND}: trained with the"
-        " true locations, a bound for the others",
+        " true locations for as many sequences",
     ]
 
 
