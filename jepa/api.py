@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jepa.config.arguments import prepare
-from jepa.config.compose import compose, config_hash, scientific_config
+from jepa.config.compose import compose
 from jepa.errors import ConfigError, check_choice
 from jepa.files import Damaged
 from jepa.store import checkpoint, layout
-from jepa.store.config import flat, read_config, read_overrides
+from jepa.store.config import read_config, read_overrides
 from jepa.store.metrics import read_metrics
+from jepa.store.recompose import compose_again, moved_to
 from jepa.store.result import read_result
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from omegaconf import DictConfig
     from torch import Tensor
 
     from jepa.data.environment import Environment
@@ -143,8 +143,8 @@ class Run:
     def _plan(self) -> Plan:
         from jepa.prepare import make_plan
 
-        cfg = _as_it_was(self.config, self._overrides(), self._config_dir)
-        return make_plan(_on_device(cfg, self._device_name, is_cuda=self.device.type == "cuda"))
+        cfg = compose_again(self.config, self._overrides(), self._config_dir)
+        return make_plan(moved_to(cfg, self._device_name, is_cuda=self.device.type == "cuda"))
 
     def _overrides(self) -> list[str]:
         found = _read(read_overrides, self.folder) or []
@@ -312,34 +312,6 @@ class ProbeMaps:
         flat = fitted(embeddings.reshape(1, -1, embeddings.shape[-1]))
         answers = self._target.read(flat.reshape(*embeddings.shape[:-1], -1))
         return answers.float() if answers.is_floating_point() else answers
-
-
-def _as_it_was(config: Mapping[str, Any], overrides: Sequence[str], config_dir: PathLike | None) -> DictConfig:
-    """Compose the configuration of an earlier run again. Where defaults have changed, the run's own values are kept."""
-    from omegaconf import OmegaConf
-
-    cfg = compose(prepare(list(overrides)), with_hydra=True, further=config_dir)
-    stored = OmegaConf.create(dict(config))
-    if config_hash(stored) != config_hash(cfg):
-        known = flat(scientific_config(cfg))
-        for key, value in flat(scientific_config(stored)).items():
-            if key in known and known[key] != value and not key.endswith("_target_"):
-                OmegaConf.update(cfg, key, value)
-    return cfg
-
-
-def _on_device(cfg: DictConfig, device: str, *, is_cuda: bool) -> DictConfig:
-    """``cfg`` for a model that was trained before and is used on ``device``, which may differ from that of training."""
-    from omegaconf import OmegaConf
-
-    changes: dict[str, Any] = {"device": device, "init_from": None}
-    if not is_cuda:
-        changes["trainer.cuda_graph"] = False
-        if cfg.precision == "tf32":
-            changes["precision"] = "fp32"
-    for key, value in changes.items():
-        OmegaConf.update(cfg, key, value)
-    return cfg
 
 
 def _read(read: Callable[[Path], Value], folder: Path) -> Value:

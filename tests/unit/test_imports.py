@@ -34,7 +34,7 @@ LAYERS: list[list[set[str]]] = [
 ]
 MAY_KNOW = {
     "hydra": {"run", "prepare", "config", "sweep"},
-    "omegaconf": {"run", "prepare", "config", "sweep", "api", "store"},
+    "omegaconf": {"run", "prepare", "config", "sweep", "store"},
     "hydra_plugins": {"sweep"},
     "wandb": {"loggers"},
     "optuna": {"sweep", "results"},
