@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from jepa.errors import nearest
-from jepa.flags import FlagParser
 from jepa.results.archiving import archive_runs
+from jepa.results.arguments import check_arguments, parse_arguments
 from jepa.results.axes import varying_axes
 from jepa.results.collect import Collection, collect
-from jepa.results.export import check_ending, export_rows, run_mapping, write_csv, write_json, write_parquet, write_text
+from jepa.results.export import export_rows, run_mapping, write_csv, write_json, write_parquet, write_text
 from jepa.results.notes import (
     aside_line,
     code_line,
@@ -24,14 +24,14 @@ from jepa.results.notes import (
     summary_line,
     warning_lines,
 )
-from jepa.results.plots import CURVE_PLOTS, PLOTS, draw
+from jepa.results.plots import CURVE_PLOTS, draw
 from jepa.results.protocol import FOOTNOTE, left_out_line, protocol_table
 from jepa.results.query import compile_condition
 from jepa.results.records import Names, ResultsError, Run
 from jepa.results.render import format_cell, print_lines, print_table, table_lines, text_columns
 from jepa.results.show import find_run, run_lines
 from jepa.results.streams import guarded
-from jepa.results.study_output import TABLES, draw_study, tabulate_study
+from jepa.results.study_output import draw_study, tabulate_study
 from jepa.results.tables import (
     COUNT,
     METRICS,
@@ -45,20 +45,6 @@ from jepa.results.tables import (
     without_constants,
 )
 
-PICTURES = ("png", "pdf", "svg")
-_EXAMPLES = """\
-examples:
-  python -m jepa.results outputs/fixed_uniform --where "model in (vicreg, simclr) and static_noise>=1" --sort -rmse
-  python -m jepa.results outputs/fixed_uniform --runs --csv runs.csv
-  python -m jepa.results outputs/fixed_uniform --plot static_noise --out rmse.png --out rmse.pdf
-  python -m jepa.results outputs/fixed_uniform --plot epoch --metric loss/total --out curves.png
-  python -m jepa.results outputs/search --plot trials --out trials.png
-  python -m jepa.results outputs/figure3 --figure figure3
-  python -m jepa.results outputs/table1 --table table1 --markdown table1.md
-  python -m jepa.results outputs/runs --show 3fa2
-  python -m jepa.results outputs/fixed_uniform --archive studies/fixed_uniform
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line.
@@ -71,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     try:
-        arguments = _parser().parse_args(_joined_sort(argv))
+        arguments = parse_arguments(argv)
     except SystemExit as end:  # argparse has printed the error or the help
         return int(end.code or 0)
     try:
@@ -82,63 +68,8 @@ def _main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> FlagParser:
-    parser = FlagParser(
-        prog="python -m jepa.results",
-        description="Look at runs, while they run or after: a table, one row for each combination of what varies.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add(
-        "folders",
-        nargs="*",
-        default=["outputs"],
-        metavar="FOLDER",
-        help="a sweep's folder, one that holds several, or a run's (default: outputs)",
-    )
-    rows = parser.add_argument_group("rows and columns").add_argument
-    rows("--where", metavar="EXPR", help='only runs that match, e.g. "model=vicreg and (noise>1 or seed in (0, 1))"')
-    rows("--runs", "--seeds", action="store_true", help="one row a run, instead of means over seeds")
-    rows("--sort", metavar="KEY", help="order of rows: key[,key...]; -KEY descends")
-    rows("--best", metavar="KEYS", help="for each combination of these axes only the row with the best --metric")
-    rows("--columns", metavar="KEYS", help="what to show beside the axes: key[,key...]; +KEY adds to the usual ones")
-    rows("--show", metavar="HASH", help="everything on one run: the beginning of its hash or of its folder's name")
-    files = parser.add_argument_group("files ('-' is standard output)").add_argument
-    files("--csv", metavar="FILE", help="write the rows as csv")
-    files("--json", metavar="FILE", help="write the rows (with --show: the run) as json")
-    files("--markdown", metavar="FILE", help="write the table in Markdown")
-    files("--parquet", metavar="FILE", help="write the rows as parquet (needs pyarrow)")
-    files(
-        "--archive",
-        metavar="FOLDER",
-        help="write the results into FOLDER/archive.jsonl, a few kB a run; they are added to those that are there",
-    )
-    figures = parser.add_argument_group("figures").add_argument
-    figures("--plot", metavar="KEY", help=f"draw the metric against an axis, or one of {', '.join(PLOTS)}")
-    figures("--figure", choices=["figure3"], help="a figure of the study and its csv, into FOLDER or --out")
-    figures("--table", choices=[*TABLES], help="a table of the study, beside the published numbers, or the leaderboard")
-    figures("--leaderboard", dest="table", action="store_const", const="leaderboard", help="the benchmark's table")
-    figures("--metric", metavar="KEY", help="what is drawn, and what is best (default: what the runs minimise)")
-    figures("--by", metavar="KEYS", help="one line for each value (default: the model)")
-    figures("--panel", metavar="KEY", help="one panel for each value")
-    figures("--out", metavar="FILE", action="append", default=[], help=".png, .pdf or .svg; may be given again")
-    return parser
-
-
-def _joined_sort(argv: Sequence[str]) -> list[str]:
-    """Rewrite ``--sort -KEY`` as ``--sort=-KEY``, because argparse takes ``-KEY`` for an option."""
-    joined: list[str] = []
-    for word in argv:
-        if joined and joined[-1] == "--sort":
-            joined[-1] = f"--sort={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
 def _answer(arguments: argparse.Namespace) -> None:
-    _check(arguments)
+    check_arguments(arguments)
     found = collect(arguments.folders)
     runs = _chosen(found.runs, arguments.where)
     if arguments.archive:
@@ -168,17 +99,6 @@ def _makes_files(arguments: argparse.Namespace) -> bool:
 def _warn(lines: Sequence[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.plot and not arguments.out:
-        raise ResultsError(f"--plot {arguments.plot}: name the file with --out, e.g. --out figure.png")
-    if sum(map(bool, (arguments.plot, arguments.figure, arguments.table))) > 1:
-        raise ResultsError("--plot, --figure and --table: choose one")
-    for path in arguments.out:
-        if not (arguments.plot or arguments.figure):
-            raise ResultsError(f"--out {path}: say what to draw with --plot, e.g. --plot static_noise")
-        check_ending("--out", path, PICTURES)
 
 
 def _chosen(runs: Sequence[Run], where: str | None) -> list[Run]:
