@@ -147,15 +147,6 @@ class PackedProgram:
         self.template.train()
         return train_step(self._model, self.state, batch, latent_noise, learning_rate, precision=self.precision)
 
-    def gradients(self, batch: Batch, latent_noise: Tensor | None) -> tuple[Losses, dict[str, Tensor]]:
-        """Losses, and gradients by parameter name, in training mode and without an update (for tests)."""
-        self.template.train()
-        losses = self._model(batch, latent_noise)
-        grads = torch.autograd.grad(
-            losses.total.sum(), self.state.leaves, allow_unused=True, materialize_grads=True
-        )
-        return losses, dict(zip(self.leaves, grads, strict=True))
-
     def gradient_norms(self, batch: Batch, latent_noise: Tensor | None) -> dict[str, Tensor]:
         """See :func:`jepa.training.gradient_norms.gradient_norms`; each [J]."""
         self.template.train()

@@ -53,7 +53,7 @@ class Judge:
                 answered = with_jobs(own, 5, true.shape[0])[:, self._first_judged :, : true.shape[2]].flatten(3)
                 self._accumulate(name, "head", target.errors(target.read(answered), true))
             if name == LOCATION and not self._samples:
-                self._keep_samples(batch, target, predicted, encoded)
+                self._keep_samples(batch, target, predicted)
 
     def reports(self) -> list[ProbeReport]:
         """One report for each job."""
@@ -75,12 +75,11 @@ class Judge:
         self._sums[key] = total if key not in self._sums else self._sums[key] + total
         self._counts[key] = self._counts.get(key, 0) + errors.shape[2]
 
-    def _keep_samples(self, batch: Batch, target: ProbeTarget, predicted: Tensor, encoded: Tensor) -> None:
+    def _keep_samples(self, batch: Batch, target: ProbeTarget, predicted: Tensor) -> None:
         num_jobs, _, count = predicted.shape[:3]
         true = target.true(with_jobs(target.values(batch), 4, num_jobs))
         kept = min(self._num_samples, count)
-        answers = [_padded(tensor, self._first_judged) for tensor in (predicted, encoded)]
-        tensors = (with_jobs(batch.states, 6, num_jobs), true, *answers)
+        tensors = (with_jobs(batch.states, 6, num_jobs), true, _padded(predicted, self._first_judged))
         arrays = [tensor[:, :, :kept].float().cpu().numpy() for tensor in tensors]
         self._samples = [ProbeSamples(*(array[job] for array in arrays)) for job in range(num_jobs)]
 

@@ -24,7 +24,6 @@ class ProbeSamples:
     frames: FloatArray  # [T, n, C, H, W], as the model sees them (normalised, with their noise)
     true_px: FloatArray  # [T, n, K, 2]
     predicted_px: FloatArray  # [T, n, K, 2], the prediction probe on z_0 and the predictions of z_1 ... z_{T-1}
-    encoded_px: FloatArray  # [E, n, K, 2], the encoder probe on z_0 ... z_{E-1}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def pareto_figure(table: Table, *, title: str = "") -> Figure:
     Raises:
         ResultsError: no finished run has three dots.
     """
-    rows = [(row, place) for row in table.rows if (place := _place(table, row)) is not None]
+    rows = [(row, place) for row in table.rows if (place := _place(row)) is not None]
     found = [place for _, place in rows]
     if not found:
         raise ResultsError("--plot pareto: no finished run has three dots; dataset=multiple has (docs/verdict.md)")
@@ -80,7 +80,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-def _place(table: Table, row: Row) -> Place | None:
+def _place(row: Row) -> Place | None:
     errors: Mapping[str, Summary | None] = {
         key: summarize([run.value(key) for run in row.finished if is_number(run.value(key))])
         for key in (ACTION, STATIONARY)

@@ -86,7 +86,7 @@ def test_report_names_its_metrics_and_keeps_samples() -> None:
     samples = report.samples
     np.testing.assert_allclose(samples.frames, batch.states[:, :3])
     np.testing.assert_allclose(samples.true_px, batch.locations[:, :3] * SCALE_PX + CENTRE_PX, rtol=1e-6)
-    assert samples.predicted_px.shape == samples.encoded_px.shape == (T, 3, K, 2)
+    assert samples.predicted_px.shape == (T, 3, K, 2)
     assert run(least_squares(num_samples=0)).samples.frames.shape[1] == 0
     assert run(least_squares(num_samples=99)).samples.frames.shape[1] == B
 
