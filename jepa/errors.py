@@ -151,6 +151,11 @@ def check_folder(key: str, folder: Path) -> Path:
     return folder
 
 
+def error_words(error: BaseException) -> str:
+    """The kind of ``error`` and its message, for example "OSError: no space"; for errors of any kind."""
+    return f"{type(error).__name__}: {error}"
+
+
 def printable(text: str) -> str:
     """``text`` on one line, without control characters, shortened to 1000 characters."""
     line = "".join(c if c.isprintable() else _escaped(c) for c in text.replace("\n", "; "))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from jepa.data.stream import Stream
-from jepa.errors import ConfigError
+from jepa.errors import ConfigError, error_words
 from jepa.kernels import install
 from jepa.packing.executors import MEASURED
 from jepa.packing.trainer import PackTrainer
@@ -29,8 +29,8 @@ from jepa.store.config import flat
 from jepa.store.run_folder import Earlier, inspect, occupied
 from jepa.store.run_log import RunLog
 from jepa.training.loop import Trainer
+from jepa.training.outcome import Outcome
 from jepa.training.plan import Plan
-from jepa.training.run_state import Outcome
 from jepa.training.step import autocast
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:
     except Exception as error:
         if len(plans) == 1:
             raise
-        raise PackFailed(f"{type(error).__name__}: {error}") from error
+        raise PackFailed(error_words(error)) from error
 
 
 def _run_pack(plans: Sequence[Plan], options: PackOptions) -> list[Outcome]:

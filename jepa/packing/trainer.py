@@ -20,8 +20,9 @@ from jepa.probes.report import FloatArray, Metrics
 from jepa.training.diagnosis import diagnose
 from jepa.training.interrupts import StopRequest
 from jepa.training.loop import Trainee, as_arrays, first_sequences, is_to_be_compiled, train
+from jepa.training.outcome import Outcome
 from jepa.training.plan import Plan
-from jepa.training.run_state import Outcome, RunState
+from jepa.training.run_state import RunState
 from jepa.training.tally import Tally, tally_state
 from jepa.types import Batch, Rollout
 

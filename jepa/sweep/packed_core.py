@@ -22,6 +22,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from jepa.errors import error_words
 from jepa.packing.pack import PackFailed, PackOptions, automatic_pack_size, group, run_pack
 from jepa.prepare import make_plan
 from jepa.store import locks
@@ -212,7 +213,7 @@ def _train(pack: list[PackedJob], options: PackOptions, threads: int, task: JobT
                 records.write_failure(
                     plan.folder,
                     job_hash=plan.config_hash,
-                    error=f"{type(error).__name__}: {error}",
+                    error=error_words(error),
                     overrides=plan.overrides,
                     traceback=traceback.format_exc(),
                 )

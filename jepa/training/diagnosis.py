@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from jepa.errors import error_words
 from jepa.methods.base import Method
 from jepa.probes import diagnostics
 from jepa.probes.features import with_jobs
@@ -67,7 +68,7 @@ def diagnose(
     try:
         return _Diagnosis(program, method, draw, generators).of(source, num_sequences)
     except Exception as error:
-        log.warning("no diagnostics, the run goes on without them: %s: %s", type(error).__name__, error)
+        log.warning("no diagnostics, the run goes on without them: %s", error_words(error))
         return [{} for _ in generators]
 
 

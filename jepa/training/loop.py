@@ -19,9 +19,10 @@ from jepa.probes.report import FloatArray, Metrics
 from jepa.training import runtime
 from jepa.training.diagnosis import diagnose
 from jepa.training.interrupts import StopRequest
+from jepa.training.outcome import Outcome
 from jepa.training.plan import Plan
 from jepa.training.program import Program
-from jepa.training.run_state import Outcome, RunState
+from jepa.training.run_state import RunState
 from jepa.training.tally import Tally
 from jepa.types import Batch, Rollout
 

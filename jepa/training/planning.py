@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from jepa.data.normalization import Normalizer
+from jepa.errors import error_words
 from jepa.methods.base import Method
 from jepa.planning.frozen import FrozenModel
 from jepa.planning.planner import Planned, Planner
@@ -43,7 +44,7 @@ def draw(folder: Path, planned: Planned) -> list[Path]:
 
         return draw_planning(folder / layout.PLOTS, planned.played, planned.record["solver"])
     except Exception as error:
-        log.warning("the pictures of planning could not be drawn: %s: %s", type(error).__name__, error)
+        log.warning("the pictures of planning could not be drawn: %s", error_words(error))
         return []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,39 +13,26 @@ from torch import Tensor
 
 from jepa.data.normalization import Normalizer
 from jepa.data.stream import Stream
+from jepa.errors import error_words
 from jepa.files import is_disk_full
 from jepa.loggers.base import Logger, RunInfo
+from jepa.loggers.group import LoggerGroup
 from jepa.methods.base import Method
 from jepa.probes import ProbeReport
 from jepa.probes.report import FloatArray
-from jepa.provenance import made_by, other_code, timestamp
+from jepa.provenance import made_by, other_code
 from jepa.results.backend import prepare_matplotlib
-from jepa.results.reference import training_words, verdict
-from jepa.results.verdict import background_words, shortcut_words
 from jepa.seeding import generator
 from jepa.store import checkpoint, layout
 from jepa.store.metrics import read_metrics
 from jepa.store.result import metric_value, write_result
 from jepa.training.moved import weights_moved
+from jepa.training.outcome import Outcome, reference_lines, result_of
 from jepa.training.plan import Plan
 
 log = logging.getLogger(__name__)
 
 Decode = Callable[[], Mapping[str, FloatArray]]  # images by what they are decoded from, each [T, n, C, H, W]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its status (finished, failed, pruned), its metrics, and the number that a search minimises.
-
-    error, reason: why the run failed: a line for people, and a word for programs ("not_finite", "disk_full", "error").
-    """
-
-    status: str
-    objective: float
-    metrics: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
-    reason: str | None = None
 
 
 class Restored(NamedTuple):
@@ -62,7 +48,7 @@ class RunState:
     def __init__(self, plan: Plan, *, loggers: Sequence[Logger] = (), resume: bool) -> None:
         """loggers: they receive the run's numbers. resume: continue from the folder's checkpoint, if there is one."""
         self.plan = plan
-        self.loggers = list(loggers)
+        self._loggers = LoggerGroup(loggers)
         self.record = plan.record()  # provenance, copied into result.json
         self.found = checkpoint.latest(plan.folder, plan.config_hash) if resume else None
         self.step = 0
@@ -171,7 +157,7 @@ class RunState:
             steps_per_epoch=self.plan.dataset.steps_per_epoch,
             sweep=self.plan.sweep_name,
         )
-        self._tell(lambda logger: logger.start(run))
+        self._loggers.tell(lambda logger: logger.start(run))
 
     def log(self, means: Mapping[str, float], num_steps: int, learning_rate: float) -> None:
         """Record the losses' means over the last ``num_steps`` steps. A total that is not finite fails the run."""
@@ -225,7 +211,7 @@ class RunState:
             self._plan(report, model)
         if self.plan.config.plots:
             for path in self._draw(report, decode):
-                self._tell(lambda logger, path=path: logger.plot(path.stem, path))  # type: ignore[misc]
+                self._show(path)
         if report.broken:
             error = f"the probe's result is not finite: {', '.join(report.broken)}"
             self.finish("failed", error=error, reason="not_finite")
@@ -244,7 +230,7 @@ class RunState:
             log.info("warning: %s", text)
         if self.plan.config.plots:
             for path in draw(self.plan.folder, planned):
-                self._tell(lambda logger, path=path: logger.plot(path.stem, path))  # type: ignore[misc]
+                self._show(path)
 
     def _keep_maps(self, report: ProbeReport) -> None:
         """Save the fitted maps, with which ``run.probe`` reads locations out. Nothing else reads the file."""
@@ -270,32 +256,11 @@ class RunState:
                 decode=decode,
             )
         except Exception as error:
-            log.warning("the plots could not be drawn, the run goes on without them: %s", _words(error))
+            log.warning("the plots could not be drawn, the run goes on without them: %s", error_words(error))
             return []
 
-    def _tell(self, act: Callable[[Logger], None]) -> None:
-        """Call every logger. A logger that raises is not called again; the error of an essential logger is raised."""
-        for logger in list(self.loggers):
-            try:
-                act(logger)
-            except Exception as error:
-                if logger.essential:
-                    raise
-                self.loggers.remove(logger)
-                log.warning("%s: the run goes on without it: %s", type(logger).__name__, _words(error))
-
     def _reference(self) -> Mapping[str, Any] | None:
-        """The environment's reference lines; None where there are none, or no location error to compare with them."""
-        if "prediction_rmse_px" not in self.metrics:
-            return None
-        try:
-            lines = self.plan.dataset.reference_lines()
-        except Exception as error:  # the result is kept without its reference lines
-            log.warning("the reference lines could not be computed, the run goes on without them: %s", _words(error))
-            return None
-        if lines is not None and self._context_frames is not None and self._context_frames > 1:
-            lines["no_verdict"] = f"the predictor is shown {self._context_frames} frames, the lines hold for one"
-        return lines
+        return reference_lines(self.plan, self.metrics, self._context_frames)
 
     def _take(self, report: ProbeReport) -> None:
         self._warnings = report.warnings
@@ -304,8 +269,13 @@ class RunState:
         self._record("probe", {name: value for name, value in metrics.items() if isinstance(value, float)})
 
     def _record(self, kind: str, values: Mapping[str, float]) -> None:
-        place = {"step": self.step, "epoch": self.step / self.plan.dataset.steps_per_epoch}
-        self._tell(lambda logger: logger.record({**place, "kind": kind, "time_s": self.train_seconds, **values}))
+        epoch = self.step / self.plan.dataset.steps_per_epoch
+        place = {"step": self.step, "epoch": epoch, "kind": kind, "time_s": self.train_seconds}
+        self._loggers.tell(lambda logger: logger.record({**place, **values}))
+
+    def _show(self, path: Path) -> None:
+        """Tell the loggers of a plot."""
+        self._loggers.tell(lambda logger: logger.plot(path.stem, path))
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -319,33 +289,15 @@ class RunState:
         if self.train_seconds > 0:
             metrics["sequences_per_second"] = self.step * plan.dataset.batch_size / self.train_seconds
         measured = metric_value(metrics, plan.config.objective) if error is None else None
-        objective = math.nan if measured is None else measured
-        reference = self._reference()
-        words, no_verdict = verdict(metrics, reference, self._warnings)
-        result = {
-            "status": status,
-            "objective": objective,
-            "objective_metric": plan.config.objective,
-            "verdict": words,
-            "verdict_reason": no_verdict,
-            "background": background_words(metrics),
-            "shortcut": shortcut_words(metrics),
-            "training": training_words(metrics),
-            "warnings": list(self._warnings),
-            "metrics": metrics,
-            "reference": reference,
-            **self.record,
-            "epochs_trained": self.step / plan.dataset.steps_per_epoch,
-            "epochs_total": plan.config.trainer.epochs,
-            "finished": timestamp(),
-            "error": error,
-            "reason": reason,
-        }
+        outcome = Outcome(status, math.nan if measured is None else measured, metrics, error, reason)
+        result = result_of(
+            plan, outcome, self.record, step=self.step, reference=self._reference(), warnings=self._warnings
+        )
         if status == "finished":  # before the result is written: nothing would delete it after a kill in between
             checkpoint.drop_previous(plan.folder)
         write_result(plan.folder, result)
-        self.outcome = Outcome(status, objective, metrics, error, reason)
-        self._tell(lambda logger: logger.finish(result))
+        self.outcome = outcome
+        self._loggers.tell(lambda logger: logger.finish(result))
 
     def abandon(self, error: BaseException, *, packed: bool = False) -> None:
         """End the run after ``error``: a KeyboardInterrupt leaves it unfinished; any other error makes it failed.
@@ -356,14 +308,10 @@ class RunState:
         if self.outcome is not None:
             return
         if packed or isinstance(error, KeyboardInterrupt):
-            self._tell(lambda logger: logger.finish({"status": "interrupted"}))
+            self._loggers.tell(lambda logger: logger.finish({"status": "interrupted"}))
             return
         try:
-            self.finish("failed", error=_words(error), reason="disk_full" if is_disk_full(error) else "error")
+            self.finish("failed", error=error_words(error), reason="disk_full" if is_disk_full(error) else "error")
         except OSError as second:  # the disk is too full for a result; the run can be continued
             log.warning("%s: the failure could not be recorded: %s", self.plan.folder, second)
-            self._tell(lambda logger: logger.finish({"status": "interrupted"}))
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+            self._loggers.tell(lambda logger: logger.finish({"status": "interrupted"}))

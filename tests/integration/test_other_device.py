@@ -22,7 +22,7 @@ from jepa.packing.program import EXECUTORS
 from jepa.packing.trainer import PackTrainer
 from jepa.prepare import make_plan
 from jepa.training.loop import Trainer
-from jepa.training.run_state import Outcome
+from jepa.training.outcome import Outcome
 
 META = torch.device("meta")
 TINY = [
