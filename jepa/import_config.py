@@ -14,6 +14,7 @@ from jepa import run
 from jepa.config.arguments import prepare
 from jepa.config.compose import check_closed, compose
 from jepa.config.importing import Translation, translate
+from jepa.config.keys import known_keys
 from jepa.config.messages import explain
 from jepa.config.original_files import read
 from jepa.config.search_path import groups
@@ -109,7 +110,7 @@ def _check(words: Sequence[str]) -> None:
     try:
         check_closed(compose(prepare(words), with_hydra=True))
     except Exception as error:
-        explained = explain(error, run.known_keys(words), words)
+        explained = explain(error, known_keys(words), words)
         if explained is None:
             raise
         raise explained from error

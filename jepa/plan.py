@@ -155,7 +155,7 @@ def _named_planners(words: Sequence[str]) -> list[str]:
 
 def _known_keys(words: Sequence[str]) -> list[str]:
     """The keys of the planners that ``words`` name, for hints; of ``planner=cem`` if they name none."""
-    from jepa.run import known_keys
+    from jepa.config.keys import known_keys
 
     known = set(group_options("plan"))
     planners = [name for name in _named_planners(words) if name in known] or ["cem"]

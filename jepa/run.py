@@ -24,9 +24,9 @@ from omegaconf import DictConfig
 from jepa import provenance
 from jepa.config import presets
 from jepa.config.arguments import deferred, prepare
-from jepa.config.compose import TRUSTED_TARGETS, compose, config_dir, prepare_arguments, register
-from jepa.config.messages import all_keys, explain, missing_key, one_line
-from jepa.config.search_path import groups
+from jepa.config.compose import TRUSTED_TARGETS, config_dir, prepare_arguments, register
+from jepa.config.keys import known_keys
+from jepa.config.messages import explain, missing_key, one_line
 from jepa.errors import ConfigError, RunFailed, choice_error, printable
 from jepa.files import disk_full_words, is_disk_full
 from jepa.terminal import forgive
@@ -190,23 +190,6 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
         return 1
     print(f"error: {printable(str(explained))}", file=sys.stderr)
     return 2
-
-
-@functools.lru_cache(maxsize=32)
-def _composed_keys(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(all_keys(compose(list(overrides), with_hydra=True)))
-
-
-def known_keys(arguments: Sequence[str]) -> list[str]:
-    """The full names of all keys of the configuration, with the groups that ``arguments`` choose."""
-    words = (text for text in arguments if text.lstrip("+").partition("=")[0].partition("@")[0] in groups())
-    chosen = [text if "=[" in text else text.split(",")[0] for text in words]
-    for overrides in (tuple(chosen), ()):
-        try:
-            return list(_composed_keys(overrides))
-        except Exception:  # the chosen groups themselves may be wrong
-            log.debug("cannot compose %s", overrides, exc_info=True)
-    return []
 
 
 def _shown_again(plan: Plan, earlier: Earlier) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import yaml  # type: ignore[import-untyped]
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.arguments import quoted
@@ -76,23 +75,6 @@ def missing_key(error: BaseException) -> str | None:
     """The key that Hydra could not set because the configuration lacks it."""
     found = _NO_SUCH_KEY.search(str(error))
     return found["key"] if found else None
-
-
-def all_keys(cfg: DictConfig) -> list[str]:
-    """The full names of every key of ``cfg``, groups of keys included."""
-    found: list[str] = []
-
-    def walk(node: DictConfig, path: str) -> None:
-        for key in node:
-            name = f"{path}{key!s}"
-            found.append(name)
-            child = node._get_node(key)
-            if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
-                walk(child, f"{name}.")
-
-    if OmegaConf.is_dict(cfg):
-        walk(cfg, "")
-    return found
 
 
 def one_line(error: BaseException) -> str:

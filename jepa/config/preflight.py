@@ -13,7 +13,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from jepa.config.messages import all_keys, explain
+from jepa.config.keys import all_keys
+from jepa.config.messages import explain
 from jepa.config.operational import says_how, top
 from jepa.errors import ConfigError, printable
 

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from jepa.config.compose import config_hash, scientific_config
-from jepa.config.messages import all_keys, explain
+from jepa.config.keys import all_keys
+from jepa.config.messages import explain
 from jepa.config.search_path import groups
 from jepa.errors import ConfigError
 from jepa.estimate import Workload

@@ -24,12 +24,13 @@ from jepa.config.compose import (
     resolved,
     scientific_config,
 )
-from jepa.config.messages import all_keys, explain
+from jepa.config.keys import all_keys, known_keys
+from jepa.config.messages import explain
 from jepa.config.schema import typed
 from jepa.config.search_path import PRESET_GROUP, SWEEP_GROUP, config_dir, group_options, groups, sweeps_dir
 from jepa.errors import ConfigError
 from jepa.prepare import BASES
-from jepa.run import check, known_keys
+from jepa.run import check
 
 OPTIONS = [(group, option) for group in groups() if group != PRESET_GROUP for option in group_options(group)]
 PRESETS = config_dir() / PRESET_GROUP  # short, of keys that have their comments elsewhere; see test_presets.py
