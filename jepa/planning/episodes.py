@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 
@@ -123,27 +124,6 @@ class Player:
         before = _stacked(past, world.starts)
         horizon = min(self.horizon, world.num_steps - step)
         latent_noise = model.latent_noise(len(before) + horizon, len(world.starts), noise)
-
-        def imagined(actions: Tensor) -> Tensor:
-            assert context is not None and goal is not None
-            costs = []
-            size = model.episodes_at_once(actions.shape[2])
-            for first in range(0, actions.shape[1], size):
-                part = slice(first, first + size)
-                own = None if latent_noise is None else latent_noise[:, part]
-                predicted = model.predict(context[:, part], before[:, part], actions[:, part], own)
-                costs.append(self.cost(model, predicted, Goal(*(known[part] for known in goal))))
-            return torch.cat(costs)
-
-        def true(actions: Tensor) -> Tensor:
-            self._true_evaluations += actions.shape[0] * actions.shape[1] * actions.shape[2]
-            moved = states.unsqueeze(1).expand(-1, actions.shape[2], -1)
-            distances = []
-            for action in actions:
-                moved = world.step(moved, action)
-                distances.append(world.distance(moved, world.goals.unsqueeze(1)).square())
-            return torch.stack(distances).mean(0)
-
         return View(
             horizon=horizon,
             steps_left=world.num_steps - step,
@@ -154,9 +134,41 @@ class Player:
             device=world.device,
             embeddings=None if context is None else context[-1],
             goal_embeddings=None if goal is None else goal.embeddings,
-            imagined=imagined,
-            true=true,
+            imagined=functools.partial(self._imagined_costs, goal, context, before, latent_noise),
+            true=functools.partial(self._true_costs, states),
         )
+
+    def _imagined_costs(
+        self, goal: Goal | None, context: Tensor | None, before: Tensor, latent_noise: Tensor | None, actions: Tensor
+    ) -> Tensor:
+        """The costs [B, N] of actions [H, B, N, A], px, by the predictions of the model.
+
+        Args:
+            goal: the goals of all episodes. None, like ``context``, for a solver that does not use the encoder; such a
+                solver must not ask for these costs.
+            context: [S, B, D], embeddings of the latest frames.
+            before: [S-1, B, A], px, the actions between these frames.
+            latent_noise: [S-1+H or more, B, ...]; None: the model needs none.
+        """
+        assert context is not None and goal is not None
+        costs = []
+        size = self.model.episodes_at_once(actions.shape[2])
+        for first in range(0, actions.shape[1], size):
+            part = slice(first, first + size)
+            own = None if latent_noise is None else latent_noise[:, part]
+            predicted = self.model.predict(context[:, part], before[:, part], actions[:, part], own)
+            costs.append(self.cost(self.model, predicted, Goal(*(known[part] for known in goal))))
+        return torch.cat(costs)
+
+    def _true_costs(self, states: Tensor, actions: Tensor) -> Tensor:
+        """The costs [B, N] of actions [H, B, N, A], px, in the true environment from ``states`` [B, S] on."""
+        self._true_evaluations += actions.shape[0] * actions.shape[1] * actions.shape[2]
+        moved = states.unsqueeze(1).expand(-1, actions.shape[2], -1)
+        distances = []
+        for action in actions:
+            moved = self.world.step(moved, action)
+            distances.append(self.world.distance(moved, self.world.goals.unsqueeze(1)).square())
+        return torch.stack(distances).mean(0)
 
     @torch.no_grad()
     def _imagined(
