@@ -195,13 +195,9 @@ class Probe(ABC):
             judge.add(features, fitted, batch=judged.batch, own=own)
         [(num_steps, num_features)] = sizes
         warnings = self._warnings(num_steps, num_features)
-        further: list[dict[str, Metrics]] = [{} for _ in judge.reports()]
-        for name, (fit_on, judge_on) in (conditions or {}).items():
-            probing = Probing(
-                self, rollout, targets[LOCATION], generators, predict_locations, context_frames, first_judged
-            )
-            for metrics, found in zip(further, probing.under(name, fit_on, judge_on, fitted[LOCATION]), strict=True):
-                metrics[f"{LOCATION} under {name}"] = found
+        reports = judge.reports()
+        probing = Probing(self, rollout, targets[LOCATION], generators, predict_locations, context_frames, first_judged)
+        further = _under_conditions(probing, conditions or {}, fitted[LOCATION], num_jobs=len(reports))
         return [
             replace(
                 report,
@@ -209,7 +205,7 @@ class Probe(ABC):
                 warnings=warnings,
                 maps={name: _states(maps, job) for name, maps in fitted.items()},
             )
-            for job, report in enumerate(judge.reports())
+            for job, report in enumerate(reports)
         ]
 
     @property
@@ -251,6 +247,20 @@ class Probe(ABC):
         Returns:
             The two maps of each target, by name.
         """
+
+
+def _under_conditions(
+    probing: Probing, conditions: Mapping[str, tuple[BatchStream, BatchStream]], kept: FittedMaps, *, num_jobs: int
+) -> list[dict[str, Metrics]]:
+    """For each job, the location's metrics under each condition, as entries of a report's ``metrics``.
+
+    conditions: as for :meth:`Probe.run_jobs`. kept: the maps that were fitted under the noise of training.
+    """
+    entries: list[dict[str, Metrics]] = [{} for _ in range(num_jobs)]
+    for name, (fit_on, judge_on) in conditions.items():
+        for own, metrics in zip(entries, probing.under(name, fit_on, judge_on, kept), strict=True):
+            own[f"{LOCATION} under {name}"] = metrics
+    return entries
 
 
 def _states(maps: FittedMaps, job: int) -> dict[str, MapState]:
