@@ -74,11 +74,7 @@ def collect(folders: Iterable[str]) -> Collection:
                 nothing = False
                 continue
             found, aside[os.path.realpath(group.folder)] = _read_group(group)
-            try:
-                plan = read_plan(group.folder)
-            except Damaged as damage:
-                plan = None
-                notes[f"{damage.path} {damage.reason}: {_WITHOUT_PLAN}"] = None
+            plan = _plan_of(group.folder, notes)
             if plan:
                 plans[group.folder] = plan
                 found = _with_plan(group.folder, plan, found)
@@ -94,6 +90,15 @@ def collect(folders: Iterable[str]) -> Collection:
         notes.update(dict.fromkeys(unreadable))
     single = len(asked) == len(runs) == 1 and asked[0] == next(iter(runs.values())).folder
     return Collection(asked, tuple(runs.values()), plans, single, sum(aside.values()), tuple(notes))
+
+
+def _plan_of(folder: str, notes: dict[str, None]) -> SweepPlan | None:
+    """The plan of the sweep in ``folder``; None if there is none or it is damaged, which is added to ``notes``."""
+    try:
+        return read_plan(folder)
+    except Damaged as damage:
+        notes[f"{damage.path} {damage.reason}: {_WITHOUT_PLAN}"] = None
+        return None
 
 
 def _check_folder(folder: str) -> None:
