@@ -322,7 +322,6 @@ class DotWorld(Environment):
 
     # --- units, and what probes are compared with --------------------------------------------------------------------
 
-
     def unnormalize_locations(self, locations: Tensor) -> Tensor:
         return self.area.unnormalize(locations) if self.normalize else locations
 
