@@ -183,7 +183,6 @@ def estimate_seconds(
     jobs: Mapping[str, Job],
     parallel: int,
     *,
-    pack_size: int = 1,
     measured: Mapping[str, float] | None = None,
 ) -> float | None:
     """Estimate the seconds that the jobs ``rest`` take, training and judging included, ``parallel`` programs at a time.
@@ -193,7 +192,6 @@ def estimate_seconds(
         results: finished results, by job hash.
         jobs: the jobs of those results, by hash.
         parallel: the number of concurrent programs.
-        pack_size: jobs of one program.
         measured: seconds of training for one sequence, by model, for models without a result.
 
     Returns:
@@ -202,7 +200,7 @@ def estimate_seconds(
     samples = [sample_of(jobs[key], result) for key, result in results.items() if key in jobs]
     costs = Costs([sample for sample in samples if sample is not None], measured)
     charged = _charged(rest, costs)
-    return None if charged is None else makespan([], packs(charged, pack_size), max(1, parallel))
+    return None if charged is None else makespan([], charged, max(1, parallel))
 
 
 def charged_seconds(
