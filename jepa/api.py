@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jepa.data.normalization import Normalizer
     from jepa.methods.base import Method
     from jepa.planning.planner import Planned, Planner
-    from jepa.probes.targets.base import ProbeTarget
+    from jepa.probes.maps import ProbeMaps
     from jepa.training.plan import Plan
     from jepa.types import Batch
 
@@ -242,7 +242,7 @@ class Run:
             ConfigError: the run has no such target, has not been judged yet, or was made by a version that did not
                 save its probes.
         """
-        from jepa.probes.maps import load_map
+        from jepa.probes.maps import ProbeMaps, load_map
 
         targets = self._plan.probe.asked(self._plan.dataset)
         check_choice("target", target, targets)
@@ -286,32 +286,6 @@ class RunEnvironment(NamedTuple):
     def reference_lines(self) -> dict[str, Any] | None:
         """Errors of simple guesses of the location, in px; None if the environment has no reference lines."""
         return self.dataset.reference_lines()
-
-
-class ProbeMaps:
-    """The two fitted probes of a run for one target, such as the location."""
-
-    def __init__(self, target: ProbeTarget, *, prediction: Any, encoder: Any) -> None:
-        """prediction, encoder: maps of one run, see ``jepa.probes.maps``."""
-        self._target = target
-        self._prediction, self._encoder = prediction, encoder
-
-    def prediction(self, embeddings: Tensor) -> Tensor:
-        """The prediction probe's answers, for z_0 or predicted embeddings [..., D].
-
-        Returns:
-            Locations [..., K, 2] in px. For another target: values in the unit of the target, or classes [...].
-        """
-        return self._read(self._prediction, embeddings)
-
-    def encoder(self, embeddings: Tensor) -> Tensor:
-        """The encoder probe's answers, for encodings [..., D]; returned as by ``prediction``. It was fitted on z_0."""
-        return self._read(self._encoder, embeddings)
-
-    def _read(self, fitted: Any, embeddings: Tensor) -> Tensor:
-        flat = fitted(embeddings.reshape(1, -1, embeddings.shape[-1]))
-        answers = self._target.read(flat.reshape(*embeddings.shape[:-1], -1))
-        return answers.float() if answers.is_floating_point() else answers
 
 
 def _read(read: Callable[[Path], Value], folder: Path) -> Value:

@@ -1,4 +1,4 @@
-"""Fitted maps from embeddings to targets: applied to J jobs at once, saved one job at a time."""
+"""Fitted maps from embeddings to targets: applied to J jobs at once, saved and read out one job at a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jepa.probes.features import to_float64
+from jepa.probes.targets.base import ProbeTarget
 
 MapState = dict[str, Any]  # for torch.save: strings, and tensors or lists of tensors without the axis J
 
@@ -115,3 +116,29 @@ def load_map(state: Mapping[str, Any], device: torch.device | str) -> FittedMap:
     names = ("weights", "gains", "offsets", "means", "variances")
     weights, gains, offsets, means, variances = ([p.to(device).unsqueeze(0) for p in state[name]] for name in names)
     return FrozenMLP(weights, gains, offsets, means, variances, constant)
+
+
+class ProbeMaps:
+    """The two fitted probes of a run for one target, such as the location."""
+
+    def __init__(self, target: ProbeTarget, *, prediction: FittedMap, encoder: FittedMap) -> None:
+        """prediction, encoder: maps of one run (J = 1), as :func:`load_map` returns them."""
+        self._target = target
+        self._prediction, self._encoder = prediction, encoder
+
+    def prediction(self, embeddings: Tensor) -> Tensor:
+        """The prediction probe's answers, for z_0 or predicted embeddings [..., D].
+
+        Returns:
+            Locations [..., K, 2] in px. For another target: values in the unit of the target, or classes [...].
+        """
+        return self._read(self._prediction, embeddings)
+
+    def encoder(self, embeddings: Tensor) -> Tensor:
+        """The encoder probe's answers, for encodings [..., D]; returned as by ``prediction``. It was fitted on z_0."""
+        return self._read(self._encoder, embeddings)
+
+    def _read(self, fitted: FittedMap, embeddings: Tensor) -> Tensor:
+        flat = fitted(embeddings.reshape(1, -1, embeddings.shape[-1]))
+        answers = self._target.read(flat.reshape(*embeddings.shape[:-1], -1))
+        return answers.float() if answers.is_floating_point() else answers
