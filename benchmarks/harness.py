@@ -20,7 +20,8 @@ from jepa.config.compose import compose
 from jepa.packing.trainer import PackTrainer
 from jepa.prepare import make_plan
 from jepa.training import runtime
-from jepa.training.loop import Trainee, Trainer
+from jepa.training.loop import Trainee
+from jepa.training.trainer import Trainer
 
 MODELS = ("vicreg", "simclr", "idm", "supervised", "rssm")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -24,7 +24,7 @@ from harness import Case, Timings, arguments, make_trainer, measure, start, tabl
 from jepa.kernels import KERNELS, install
 from jepa.packing.trainer import PackTrainer
 from jepa.training import processor
-from jepa.training.loop import Trainer
+from jepa.training.trainer import Trainer
 
 MODELS = ("vicreg", "simclr", "idm", "rssm")
 ALL, PLAIN = "all kernels", "plain"

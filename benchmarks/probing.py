@@ -17,7 +17,7 @@ import torch
 from harness import make_single, table, train_step
 
 from jepa.probes import ProbeReport
-from jepa.training.loop import Trainer
+from jepa.training.trainer import Trainer
 
 PROBES = {
     "least squares": ["probe=least_squares"],

@@ -14,7 +14,7 @@ import math
 
 from harness import Case, arguments, make_single, measure, start, table, train_step
 
-from jepa.training.loop import Trainer
+from jepa.training.trainer import Trainer
 
 BASE = {"J": 1, "B": 32, "T": 17, "D": 512}
 KEYS = {"B": "dataset.batch_size", "T": "dataset.num_steps", "D": "model.encoder.embedding_size"}

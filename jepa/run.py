@@ -34,8 +34,8 @@ from jepa.training import openmp
 
 if TYPE_CHECKING:
     from jepa.store.run_folder import Earlier
-    from jepa.training.loop import Trainer
     from jepa.training.plan import Plan
+    from jepa.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ def run(cfg: DictConfig) -> float:
     from jepa.store.run_folder import Earlier, inspect, occupied
     from jepa.store.run_log import RunLog
     from jepa.training.check_model import check_model
-    from jepa.training.loop import Trainer
     from jepa.training.runtime import prepare as prepare_torch
+    from jepa.training.trainer import Trainer
 
     plan = make_plan(cfg)
     rerun = plan.config.rerun

@@ -26,7 +26,7 @@ from file_operations import watch
 # What a run, a search and their launchers import while they work. None of them starts a thread.
 PRELOADED = (
     *("torch", "optuna", "numpy", "matplotlib.figure", "rich.progress", "hydra.core.plugins", "jepa.run"),
-    *("jepa.training.loop", "jepa.prepare", "jepa.sweep.searching", "jepa.sweep.packed_core", "jepa.results.cli"),
+    *("jepa.training.trainer", "jepa.prepare", "jepa.sweep.searching", "jepa.sweep.packed_core", "jepa.results.cli"),
     "jepa.import_config",
 )
 ENTRIES = {

@@ -28,10 +28,10 @@ from jepa.store import checkpoint
 from jepa.store.config import flat
 from jepa.store.run_folder import Earlier, inspect, occupied
 from jepa.store.run_log import RunLog
-from jepa.training.loop import Trainer
 from jepa.training.outcome import Outcome
 from jepa.training.plan import Plan
 from jepa.training.step import autocast
+from jepa.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,12 @@ from jepa.probes.diagnostics import NUM_SEQUENCES
 from jepa.probes.report import FloatArray, Metrics
 from jepa.training.diagnosis import diagnose
 from jepa.training.interrupts import StopRequest
-from jepa.training.loop import Trainee, as_arrays, first_sequences, is_to_be_compiled, train
+from jepa.training.loop import Trainee, train
 from jepa.training.outcome import Outcome
 from jepa.training.plan import Plan
 from jepa.training.run_state import RunState
 from jepa.training.tally import Tally, tally_state
+from jepa.training.trainer import as_arrays, first_sequences, is_to_be_compiled
 from jepa.types import Batch, Rollout
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class PackTrainer(Trainee):
             common_random_numbers: all jobs are given the draws of the first job, each with its own coefficients.
 
         Raises:
-            ConfigError: as for :class:`jepa.training.loop.Trainer`.
+            ConfigError: as for :class:`jepa.training.trainer.Trainer`.
             StepsDiffer: the jobs' checkpoints were saved at different steps.
         """
         self.plan = plans[0]
@@ -251,7 +252,7 @@ class PackTrainer(Trainee):
         return reports
 
     def _diagnose(self) -> list[Metrics]:
-        """As :meth:`jepa.training.loop.Trainer._diagnose`, for every job."""
+        """As :meth:`jepa.training.trainer.Trainer._diagnose`, for every job."""
         model_generators = [job.generator("diagnostics/model") for job in self.jobs]
         batch_size = self.plan.dataset.batch_size
         return diagnose(
@@ -264,7 +265,7 @@ class PackTrainer(Trainee):
         )
 
     def _decode(self) -> dict[str, FloatArray]:
-        """As :meth:`jepa.training.loop.Trainer._decode`, each [J, T, n, C, H, W]."""
+        """As :meth:`jepa.training.trainer.Trainer._decode`, each [J, T, n, C, H, W]."""
         judged = self._streams_for(self.plan.probe.judging_purpose)
         states, actions = first_sequences(judged.next(), self.plan)
         generators = [job.generator("probe/decoder") for job in self.jobs]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from jepa.training.loop import Trainer
+    from jepa.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ def _measured(config: DictConfig, threads: int) -> float:
     import torch
 
     from jepa.prepare import make_plan
-    from jepa.training.loop import Trainer
     from jepa.training.runtime import prepare
+    from jepa.training.trainer import Trainer
 
     with open_dict(config):
         config.dataset.batch_size = min(LARGEST_BATCH, int(config.dataset.batch_size))

@@ -273,7 +273,7 @@ def _warm_up() -> None:
     """Import the training code once in each worker, so that its forked children need not import it."""
     if "torch" not in sys.modules and "jepa.run" in sys.modules:
         with contextlib.suppress(ImportError):
-            importlib.import_module("jepa.training.loop")
+            importlib.import_module("jepa.training.trainer")
 
 
 def _say_into(path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_crash_is_one_line_and_a_traceback_in_the_log(
     def crash(*_: object) -> None:
         raise RuntimeError("out of\nmemory")
 
-    monkeypatch.setattr("jepa.training.loop.Trainer.advance", crash)
+    monkeypatch.setattr("jepa.training.trainer.Trainer.advance", crash)
     assert jepa_run("folder=here") == 1
     assert capsys.readouterr().err == "error: the run failed: RuntimeError: out of; memory; see here/run.log\n"
     assert "Traceback" in (in_tmp / "here" / "run.log").read_text()

@@ -17,7 +17,7 @@ from jepa.packing.trainer import PackTrainer
 from jepa.plan import command_line as plan_command
 from jepa.run import command_line
 from jepa.store import checkpoint
-from jepa.training.loop import Trainer
+from jepa.training.trainer import Trainer
 
 PAGE = REPOSITORY / "docs" / "extending.md"
 TINY = [

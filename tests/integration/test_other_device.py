@@ -21,8 +21,8 @@ from jepa.config.compose import compose, register
 from jepa.packing.program import EXECUTORS
 from jepa.packing.trainer import PackTrainer
 from jepa.prepare import make_plan
-from jepa.training.loop import Trainer
 from jepa.training.outcome import Outcome
+from jepa.training.trainer import Trainer
 
 META = torch.device("meta")
 TINY = [

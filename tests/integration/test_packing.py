@@ -32,9 +32,9 @@ from jepa.store import checkpoint
 from jepa.sweep import packed as packed_launcher
 from jepa.sweep import packed_core
 from jepa.training import loop, runtime
-from jepa.training.loop import Trainer
 from jepa.training.plan import Plan
 from jepa.training.program import Program
+from jepa.training.trainer import Trainer
 from jepa.types import Losses
 
 TINY = [

@@ -15,7 +15,7 @@ import torch
 
 import jepa
 from jepa.run import command_line
-from jepa.training.loop import Trainer
+from jepa.training.trainer import Trainer
 
 THREE = [
     "dataset=backgrounds",

@@ -18,7 +18,7 @@ from jepa.errors import ConfigError
 from jepa.loggers.base import Logger
 from jepa.run import run
 from jepa.store import checkpoint
-from jepa.training.loop import Trainer
+from jepa.training.trainer import Trainer
 
 TINY = [
     "dataset.size=48",

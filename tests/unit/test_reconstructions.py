@@ -20,7 +20,7 @@ from jepa.packing.pack import PackOptions, run_pack
 from jepa.prepare import make_plan
 from jepa.results.reconstructions import reconstructions_figure
 from jepa.run import run
-from jepa.training.loop import Trainer
+from jepa.training.trainer import Trainer
 
 DECODER = partial(Decoder, width_factor=1)
 
