@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 import jepa.run
 from jepa.config.compose import compose
-from jepa.config.messages import all_keys
+from jepa.config.keys import all_keys
 from jepa.config.search_path import SWEEP_GROUP, group_options, groups
 
 SECONDS = 5.0  # of the processor, for one command
