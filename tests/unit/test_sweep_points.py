@@ -29,6 +29,7 @@ NOTHING: dict[str, Any] = {
     "retries": 2,
     "n_trials": None,
     "space": {},
+    "try_preset": False,
     "final": {},
     "sampler": "random",
     "sampler_options": {},
