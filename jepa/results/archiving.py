@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jepa.files import Damaged
 from jepa.results.collect import Collection
@@ -69,4 +70,19 @@ def _named(runs: Sequence[Run], taken: Mapping[str, str | None]) -> dict[str, Ru
 def _whole(run: Run) -> ArchivedRun | None:
     """The run's result and records, from its folder, else from the archive that holds it."""
     result = read_result(run.folder)
-    return archived_run(run.folder) if result is None else ArchivedRun(result, read_metrics(run.folder))
+    whole = archived_run(run.folder) if result is None else ArchivedRun(result, read_metrics(run.folder))
+    return whole and ArchivedRun(_without_paths(whole.result), whole.records)
+
+
+def _without_paths(result: dict[str, Any]) -> dict[str, Any]:
+    """``result`` without the machine's paths: a run's folder is shortened to the names of the sweep and the run."""
+    kept = dict(result)
+    if isinstance(folder := result.get("config", {}).get("folder"), str):
+        kept["config"] = {**result["config"], "folder": _last_names(folder)}
+    if isinstance(folder := result.get("reused_from"), str):
+        kept["reused_from"] = _last_names(folder)
+    return kept
+
+
+def _last_names(folder: str) -> str:
+    return "/".join(Path(folder).parts[-2:])

@@ -14,7 +14,7 @@ from jepa.results.cli import main
 from jepa.results.collect import collect
 from jepa.run import command_line
 from jepa.store.archive import MOST_RECORDS, archived_run, read_archive, thinned
-from jepa.store.result import read_result
+from jepa.store.result import read_result, write_result
 from jepa.sweep import records
 
 TRAIN = [{"step": step, "epoch": step / 10, "kind": "train", "loss/total": 1 / 3 + step} for step in range(1, 201)]
@@ -42,6 +42,19 @@ def test_an_archive_holds_every_result_whole(study: Path, tmp_path: Path) -> Non
         trained = [record for record in run.records if record["kind"] == "train"]
         assert 12 <= len(trained) <= MOST_RECORDS and trained[-1]["step"] == 200
         assert trained[-1]["loss/total"] == pytest.approx(TRAIN[-1]["loss/total"], rel=1e-5)
+
+
+def test_an_archive_has_no_path_of_the_machine(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "grid", ["model=idm"])
+    result = read_result(run)
+    assert result is not None
+    config, origin = {**result["config"], "folder": str(run)}, str(tmp_path / "old" / run.name)
+    write_result(run, {**result, "config": config, "reused_from": origin})
+    for source in ("grid", "archive"):  # an archive is archived again, too
+        assert main([str(tmp_path / source), "--archive", str(tmp_path / "archive")]) == 0
+    assert str(tmp_path) not in (tmp_path / "archive" / "archive.jsonl").read_text()
+    archive = read_archive(tmp_path / "archive")
+    assert archive is not None and archive.runs[run.name].result["reused_from"] == f"old/{run.name}"
 
 
 def test_an_archive_is_small_and_a_run_more_is_a_line_more(study: Path, tmp_path: Path) -> None:
