@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jepa.errors import ConfigError, choice_error, nearest, printable, shown
 
@@ -13,7 +13,11 @@ _KINDS = {"int": "a whole number", "float": "a number"}
 
 
 class FlagParser(argparse.ArgumentParser):
-    """As argparse's, without the lines of usage in front of an error."""
+    """As argparse's, without the lines of usage in front of an error, and with line breaks as they are written."""
+
+    def __init__(self, **settings: Any) -> None:
+        """settings: as for argparse."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
         """End the program with exit code 2. message: argparse's words."""

@@ -63,7 +63,6 @@ def _parser() -> FlagParser:
         prog="python -m jepa.import_config",
         description="Print the command that does here what configuration files of the original code do there.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument

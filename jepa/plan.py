@@ -68,7 +68,6 @@ def _parser() -> FlagParser:
         prog="python -m jepa.plan",
         description="Plan with finished runs. Every run's folder gets planning.json and pictures.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("words", nargs="+", metavar="FOLDER or key=value", help="runs, planner=, and keys of plan")

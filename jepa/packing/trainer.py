@@ -24,7 +24,7 @@ from jepa.training.outcome import Outcome
 from jepa.training.plan import Plan
 from jepa.training.run_state import RunState
 from jepa.training.tally import Tally, tally_state
-from jepa.training.trainer import as_arrays, first_sequences, is_to_be_compiled
+from jepa.training.trainer import as_arrays, first_sequences, is_to_be_compiled, probe_streams
 from jepa.types import Batch, Rollout
 
 log = logging.getLogger(__name__)
@@ -231,22 +231,17 @@ class PackTrainer(Trainee):
             located: Tensor = self.program.apply_eval("predict_locations", rollout)
             return located
 
+        fitted, judged, conditions = probe_streams(self.plan, self._streams_for)
         reports = self.plan.probe.run_jobs(
             rollout,
-            self._streams_for("probe_fit"),
-            self._streams_for(self.plan.probe.judging_purpose),
+            fitted,
+            judged,
             self.plan.dataset,
             [job.generator("probe_init") for job in self.jobs],
             predict_locations if template.has_location_head else None,
             context_frames=template.context_frames,
             first_judged=template.first_judged,
-            conditions={
-                name: (
-                    self._streams_for("probe_fit", name),
-                    self._streams_for(self.plan.probe.judging_purpose, name),
-                )
-                for name in self.plan.conditions
-            },
+            conditions=conditions,
         )
         self.say_warnings(reports[0])  # the warnings depend on sizes alone, which the jobs share
         return reports

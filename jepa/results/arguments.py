@@ -56,7 +56,6 @@ def _parser() -> FlagParser:
         prog="python -m jepa.results",
         description="Look at runs, while they run or after: a table, one row for each combination of what varies.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(

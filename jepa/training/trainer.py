@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from jepa.training.tally import Tally
 from jepa.types import Batch, Rollout
 
 log = logging.getLogger(__name__)
+
+_Streams = TypeVar("_Streams")
 
 # trainer.compile=auto compiles only in bf16 on a CPU: it takes half a minute and saves a quarter of each step. In fp32
 # compiling saves nothing.
@@ -146,22 +149,17 @@ class Trainer(Trainee):
             located: Tensor = self.program.apply_eval("predict_locations", rollout)
             return located
 
+        fitted, judged, conditions = probe_streams(self.plan, run_state.separate_stream)
         report = self.plan.probe.run(
             rollout,
-            run_state.separate_stream("probe_fit"),
-            run_state.separate_stream(self.plan.probe.judging_purpose),
+            fitted,
+            judged,
             self.plan.dataset,
             run_state.generator("probe_init"),
             predict_locations if method.has_location_head else None,
             context_frames=method.context_frames,
             first_judged=method.first_judged,
-            conditions={
-                name: (
-                    run_state.separate_stream("probe_fit", name),
-                    run_state.separate_stream(self.plan.probe.judging_purpose, name),
-                )
-                for name in self.plan.conditions
-            },
+            conditions=conditions,
         )
         self.say_warnings(report)
         return report
@@ -191,6 +189,20 @@ class Trainer(Trainee):
 
     def _latent_noise(self, draw: Callable[..., Tensor | None], generator: torch.Generator) -> Tensor | None:
         return draw(generator, self.plan.dataset.batch_size, self.plan.device)
+
+
+def probe_streams(
+    plan: Plan, fresh: Callable[..., _Streams]
+) -> tuple[_Streams, _Streams, dict[str, tuple[_Streams, _Streams]]]:
+    """The streams that probes are fitted and judged on: two of the run's own noise, and two for each condition by name.
+
+    fresh: makes a stream for a purpose and, as its second argument, the name of a condition.
+    """
+
+    def pair(*condition: str) -> tuple[_Streams, _Streams]:
+        return fresh("probe_fit", *condition), fresh(plan.probe.judging_purpose, *condition)
+
+    return (*pair(), {name: pair(name) for name in plan.conditions})
 
 
 def first_sequences(batch: Batch, plan: Plan) -> tuple[Tensor, Tensor]:
