@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import statistics
 import time
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+from jepa.sweep.child import in_child
 
 if TYPE_CHECKING:
     from jepa.training.trainer import Trainer
@@ -23,10 +26,17 @@ LARGEST_BATCH = 64  # the time for one sequence hardly changes in larger batches
 def seconds_per_sequence(configs: Mapping[str, DictConfig], *, threads: int) -> dict[str, float]:
     """Measure the training time for one sequence, in seconds, by model. A model that fails to train is left out.
 
+    The measurement runs in a child process, so that CUDA stays uninitialised in this one, whose workers are forked.
+
     Args:
         configs: the configuration of one job for each model.
         threads: CPU threads of a job.
     """
+    text = in_child(lambda: json.dumps(_all_measured(configs, threads)))
+    return dict(json.loads(text)) if text else {}
+
+
+def _all_measured(configs: Mapping[str, DictConfig], threads: int) -> dict[str, float]:
     found = {}
     for model, config in configs.items():
         try:
@@ -37,8 +47,6 @@ def seconds_per_sequence(configs: Mapping[str, DictConfig], *, threads: int) -> 
 
 
 def _measured(config: DictConfig, threads: int) -> float:
-    import torch
-
     from jepa.prepare import make_plan
     from jepa.training.runtime import prepare
     from jepa.training.trainer import Trainer
@@ -48,13 +56,9 @@ def _measured(config: DictConfig, threads: int) -> float:
         config.on_probe = None
         OmegaConf.update(config, "trainer.compile", "false")
     plan = make_plan(config)
-    threads_before = torch.get_num_threads()
-    try:
-        prepare(device=plan.device, threads=plan.config.threads or threads, precision=plan.config.precision)
-        trainer = Trainer(plan)
-        return _step_seconds(trainer) / plan.dataset.batch_size if trainer.total_steps else 0.0
-    finally:
-        torch.set_num_threads(threads_before)
+    prepare(device=plan.device, threads=plan.config.threads or threads, precision=plan.config.precision)
+    trainer = Trainer(plan)
+    return _step_seconds(trainer) / plan.dataset.batch_size if trainer.total_steps else 0.0
 
 
 def _step_seconds(trainer: Trainer) -> float:

@@ -29,7 +29,8 @@ from jepa.store import locks
 from jepa.store.layout import OUTPUT_LOG
 from jepa.store.result import DONE
 from jepa.sweep import devices, folders, records
-from jepa.sweep.task import JobTask, forked
+from jepa.sweep.child import forked, in_child
+from jepa.sweep.task import JobTask
 from jepa.training.plan import Plan
 from jepa.training.runtime import prepare
 
@@ -168,22 +169,8 @@ def _fork(pack: list[PackedJob], train: Callable[[list[PackedJob]], int]) -> int
 
 
 def _measured_pack_size(plan: Plan) -> int:
-    """The number of jobs like ``plan`` that fit in memory, measured in a child process.
-
-    The child process keeps CUDA uninitialised in this process, which forks again later.
-    """
-    reading, writing = os.pipe()
-    child = forked()
-    if child == 0:
-        try:
-            os.write(writing, str(automatic_pack_size(plan)).encode())
-        except BaseException:
-            traceback.print_exc()
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
+    """The number of jobs like ``plan`` that fit in memory, measured in a child process."""
+    text = in_child(lambda: str(automatic_pack_size(plan)))
     if not text:
         log.warning(
             "hydra.launcher.pack_size=null: how many jobs fit in memory could not be found out; each is a pack of its "

@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from jepa.store import layout, locks
 from jepa.store.layout import RESULT
 from jepa.store.result import DONE
 from jepa.sweep import devices, folders, records
+from jepa.sweep.child import forked
 from jepa.sweep.jobs import objective_of
 from jepa.sweep.sitting import Sitting
 
@@ -221,15 +221,6 @@ class JobTask:
 
 
 _CODES = {"finished": 0, "failed": 1, "interrupted": 130, "busy": 75}
-
-
-def forked() -> int:
-    """Flush the output, then fork: buffered text would be printed twice. Returns the value of ``os.fork``."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads: no thread holds a lock here
-        return os.fork()
 
 
 def locate(task: Callable[[DictConfig], Any]) -> str | None:

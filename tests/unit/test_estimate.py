@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from jepa.estimate import PLOTS_S, Costs, Running, Workload, clock, makespan, packs, running_seconds
 from jepa.loggers.display import RunTimer
 from jepa.store import locks
-from jepa.sweep import report
+from jepa.sweep import calibrate, report
 from jepa.sweep.execution import LauncherKind
 from jepa.sweep.jobs import Job, kind_of
 from jepa.sweep.overview import Overview, estimate_seconds, measured
@@ -290,3 +291,21 @@ def test_the_probes_that_are_left_are_counted() -> None:
 
 def test_a_run_that_trains_nothing_has_no_estimate() -> None:
     assert RunTimer(WORKLOAD, 0, 0, START).seconds_left(START + 5.0) is None
+
+
+def test_steps_are_timed_in_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU they initialise CUDA, which the sweep's own forked workers could not use afterwards."""
+    monkeypatch.setattr(calibrate, "_measured", lambda config, threads: os.getpid())
+    found = calibrate.seconds_per_sequence({"vicreg": OmegaConf.create()}, threads=1)
+    assert found.keys() == {"vicreg"} and found["vicreg"] != os.getpid()
+
+
+def test_a_model_that_cannot_be_tried_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(config: DictConfig, threads: int) -> float:
+        if threads == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("no such model")
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    for threads in (1, 2):
+        assert calibrate.seconds_per_sequence({"vicreg": OmegaConf.create()}, threads=threads) == {}
