@@ -1,8 +1,8 @@
 """The report of ``+sweep=protocol``: for each cell the trials, and the best trial's parameters on the test stream.
 
 A cell is a method on a data set. Its trials were judged on the validation stream. Its final runs were judged on the
-test stream, and have the best trial's values of all searched keys. Configurations alone say which run is what, so
-archives are read too.
+test stream, and have the winner's values of all searched keys. The winner is the best trial that has final runs: a
+search may keep the preset's own values. Configurations alone say which run is what, so archives are read too.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ FOOTNOTE = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A method on a data set. trials: all of them, best first, unfinished last. finals: of the best trial."""
+    """A method on a data set. trials: all of them, best first, unfinished last. finals: of ``winner``."""
 
     name: tuple[Any, ...]
     trials: tuple[Run, ...]
+    winner: Run
     finals: tuple[Run, ...]
     searched: tuple[str, ...]
     metric: str
@@ -69,9 +70,10 @@ def protocol_cells(found: Collection, runs: Sequence[Run], metric: str) -> list[
         planned = _planned(found, trials[0])
         searched = tuple(key for key in planned if len({str(axis_value(run, key)) for run in trials}) > 1)
         ordered = tuple(sorted(trials, key=lambda run: _order(run, metric)))
-        best = ordered[0]
-        finals = [run for run in group if run.value(STREAM) == "test" and _same(run, best, searched)]
-        cells.append(Cell(name, ordered, tuple(finals), searched, metric))
+        tested = [run for run in group if run.value(STREAM) == "test"]
+        finals = [tuple(run for run in tested if _same(run, trial, searched)) for trial in ordered]
+        place = next((place for place, runs_of in enumerate(finals) if runs_of), 0)
+        cells.append(Cell(name, ordered, ordered[place], finals[place], searched, metric))
     return cells
 
 
@@ -123,7 +125,7 @@ def low_learning_rate(cell: Cell, cells: Sequence[Cell]) -> bool:
     model = cell.trials[0].choices.get("model")
     others = [other for other in cells if other is not cell and other.trials[0].choices.get("model") == model]
     rates = [float(rate) for other in others for run in other.better_half if is_number(rate := run.value(RATE))]
-    own: Any = cell.finished[0].value(RATE) if cell.finished else None
+    own: Any = cell.winner.value(RATE)
     return bool(rates) and is_number(own) and float(own) < FAR_BELOW * statistics.median(rates)
 
 
@@ -133,7 +135,7 @@ def _told(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
     told: dict[str, Any] = {"trials": f"{len(done)}" if len(done) == count else f"{len(done)} of {count}"}
     if not done:
         return told
-    best, values = done[0], [float(run.value(cell.metric)) for run in done]
+    best, values = cell.winner, [float(run.value(cell.metric)) for run in done]
     names = short_names(cell.searched)
     winner = [f"{names[key]}={_shown(axis_value(best, key))}" for key in cell.searched]
     moved = [float(run.metrics["weights_moved"]) for run in (best, *cell.finals) if "weights_moved" in run.metrics]

@@ -199,8 +199,11 @@ class Search:
 
     def best(self) -> FrozenTrial | None:
         """The finished trial with the smallest objective; None if no trial is finished."""
-        finished = [(trial.value, trial) for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        return min(finished, key=lambda pair: pair[0] or 0.0, default=(None, None))[1]
+        return min(self.finished(), key=lambda trial: trial.value or 0.0, default=None)
+
+    def finished(self) -> list[FrozenTrial]:
+        """The finished trials of the study, without pruned and failed ones."""
+        return [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
 
     # --- one trial -----------------------------------------------------------------------------------------------
 

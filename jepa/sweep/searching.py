@@ -10,9 +10,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from jepa.errors import ConfigError
-from jepa.sweep import folders, points, records, report
+from jepa.sweep import final, folders, points, records, report
 from jepa.sweep.arguments import Point, bare
-from jepa.sweep.final import final_grid, final_points
 from jepa.sweep.jobs import Job, kind_of, objective_of, workload_of
 from jepa.sweep.points import Grid, override_value
 from jepa.sweep.search import Ask, Search, batch_size, check_settings, together
@@ -42,7 +41,7 @@ class SearchWork:
         self.settings = spec
         check_settings(spec)
         check_models(spec.space, sweep.context.hydra_context.config_loader.get_group_options("model"))
-        self.final = final_grid(spec.final)
+        self.final = final.final_grid(spec.final)
         self.base = sweep.composer.compose(grid.overrides(point))
         self.metric = objective_of(self.base) or "objective"
         self.model = str(self.base.hydra.runtime.choices.get("model"))
@@ -95,8 +94,13 @@ class SearchWork:
         return 0 if self.final is None else len(self.final.points)
 
     def _run_finals(self, best: FrozenTrial) -> None:
-        """Run the final grid with the parameters of the best trial."""
-        jobs = [job for job, _ in self._finals(best.params, str(best.user_attrs.get("job")))]
+        """Run the final grid with the parameters of the best trial, or with the preset's own (``preset_margin``)."""
+        margin = self.settings.preset_margin
+        winner = final.winner(best, self.search.finished(), preset=self.first, margin=margin)
+        if winner.number != best.number:
+            less = f"less than {100 * margin:g} % better (sweep.preset_margin)"
+            print(f"the final runs have the preset's own values: the best trial is {less}", flush=True)
+        jobs = [job for job, _ in self._finals(winner.params, str(winner.user_attrs.get("job")))]
         self.work.add(jobs)
         self.work.overview.expect(len(self.work.jobs))
         self.work.write_state()
@@ -108,7 +112,7 @@ class SearchWork:
         told = {**self.grid.fixed, **self.point, **as_overrides(values)}
         made = []
         searched = {bare(key) for key in self.space}
-        wanted = final_points(self.final, told, searched=searched, seed=OmegaConf.select(self.base, "seed"))
+        wanted = final.final_points(self.final, told, searched=searched, seed=OmegaConf.select(self.base, "seed"))
         for own, point in zip(self.final.points, wanted, strict=True):
             overrides = [*self.grid.deletions, *(f"{key}={value}" for key, value in point.items())]
             label = f"final run: {points.label(own, list(own))}"
@@ -244,7 +248,7 @@ class SearchWork:
         print(f"{words} in {folder}: sampler {self.settings.sampler}, pruner {self.settings.pruner}")
         print(f"  {kind.name} launcher, {kind.parallel} at a time")
         if self.final is not None:
-            print(f"  then {self._num_finals} final runs with the parameters of the best trial")
+            print(f"  then {self._num_finals} final runs with the winner's parameters")
         told = [self._told_job(trial) for trial in done]
         report.say_other_code([job for job in told if job is not None], report.REMEDY_SEARCH)
         job, config = self._middle

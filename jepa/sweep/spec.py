@@ -15,7 +15,16 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from jepa.config.compose import OPERATIONAL_KEYS, OPERATIONAL_NESTED_KEYS, canonical
 from jepa.config.schema import check_text, closed
 from jepa.config.search_path import SCALE_GROUP
-from jepa.errors import ConfigError, check_choice, check_count, check_flag, check_path, shown, shown_path
+from jepa.errors import (
+    ConfigError,
+    check_choice,
+    check_count,
+    check_flag,
+    check_number,
+    check_path,
+    shown,
+    shown_path,
+)
 from jepa.files import Damaged
 from jepa.store import layout
 from jepa.store.archive import read_archive
@@ -44,6 +53,7 @@ class SweepConfig:
     n_trials: int | None
     space: dict[str, Any]
     try_preset: bool
+    preset_margin: float
     sampler: str
     sampler_options: dict[str, Any]
     sampler_seed: int
@@ -60,6 +70,9 @@ class SweepConfig:
             check_count("sweep.n_trials", self.n_trials, maximum=10**6)
         check_count("sweep.sampler_seed", self.sampler_seed, minimum=0, maximum=2**32 - 1)
         check_flag("sweep.try_preset", self.try_preset)
+        check_number("sweep.preset_margin", self.preset_margin, minimum=0, below=1)
+        if self.preset_margin and not self.try_preset:
+            raise ConfigError(f"sweep.preset_margin={self.preset_margin:g}: needs sweep.try_preset=true")
         for key in ("name", "axes", "zipped", "points", "overrides", "space", "storage", "final"):
             check_text(f"sweep.{key}", getattr(self, key))
         if self.leave_out is not None:

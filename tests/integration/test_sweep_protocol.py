@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sweep_helpers import finish, kill_hard, results, run, start, starts, wait_held
 
+from jepa.results.cli import main
+
 EPOCHS = ["trainer.epochs=4", "trainer.warmup_epochs=0"]
 PROTOCOL = ["+sweep=protocol", "model=vicreg", *EPOCHS, "sweep.name=protocol", "sweep.n_trials=4"]
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -63,9 +65,28 @@ def test_final_runs_are_a_grid_and_may_change_the_data_set(in_tmp: Path) -> None
     assert len({config["optimizer"]["base_lr"] for config in found}) == 1
 
 
+@pytest.mark.parametrize(("margin", "kept"), [(0.999, True), (0.0, False)])
+def test_the_presets_own_values_stay_unless_a_trial_is_better_by_the_margin(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], margin: float, kept: bool
+) -> None:
+    told = [f"sweep.preset_margin={margin}", "sweep.try_preset=true", "optimizer.base_lr=interval(0.01,2)"]
+    done = run([*PROTOCOL, *told, "sweep.n_trials=6"])
+    assert done.code == 0 and ("less than 99.9 % better (sweep.preset_margin)" in done.out) == kept, done
+    found = configurations(in_tmp / "outputs" / "protocol")
+    trials = [c["optimizer"]["base_lr"] for c in found if c["probe"]["judge_stream"] == "validation"]
+    best = min(trials, key=lambda rate: abs(math.log10(rate) + 1))
+    assert len(trials) == 6 and best != 1.4, "conf/optimizer/lars.yaml holds 1.4"
+    finals = {c["optimizer"]["base_lr"] for c in found if c["probe"]["judge_stream"] == "test"}
+    assert finals == {1.4 if kept else best}
+    assert main([str(in_tmp / "outputs" / "protocol"), "--json", str(in_tmp / "rows.json")]) == 0
+    assert f"base_lr={finals.pop():.4g} (" in (in_tmp / "rows.json").read_text(), "the report names the same winner"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["sweep.preset_margin=0.05"], ["sweep.preset_margin=0.05", "sweep.try_preset=true"]),
+        (["sweep.preset_margin=1"], ["sweep.preset_margin=1", "less than 1"]),
         (["sweep.final.axes={seed:[0,1]}"], ["sweep.final", "seed=0", "seeds of their own"]),
         (["+sweep.final.axis={seed:[1]}"], ["sweep.final", "'axis'", "'axes'"]),
         (["+sweep.final.overrides.optimizer.base_lr=1"], ["sweep.final", "optimizer.base_lr", "dimension"]),

@@ -60,7 +60,7 @@ class Machine:
 def settings(**changes: Any) -> SweepConfig:
     search = dict(n_trials=8, sampler="random", sampler_options={}, sampler_seed=0, pruner="median", pruner_options={})
     grid = dict(name=None, axes={}, zipped=[], points=[], overrides={}, max_jobs=100, retries=0, space={}, auto=[])
-    grid |= dict(leave_out=None, given={}, final={}, try_preset=False)
+    grid |= dict(leave_out=None, given={}, final={}, try_preset=False, preset_margin=0.0)
     return SweepConfig(**{**search, **grid, "storage": None, **changes})
 
 

@@ -30,6 +30,7 @@ NOTHING: dict[str, Any] = {
     "n_trials": None,
     "space": {},
     "try_preset": False,
+    "preset_margin": 0.0,
     "final": {},
     "sampler": "random",
     "sampler_options": {},
