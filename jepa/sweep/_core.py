@@ -112,7 +112,7 @@ class Sweep:
         if not self.switches.rerun:
             report.say_other_code(jobs, report.REMEDY_GRID)
         configs = self.to_try((job.model, config) for job, config in made)
-        report.before_start(jobs, folder=work.folder, kind=self.kind, configs=configs)
+        report.before_start(jobs, folder=work.folder, kind=self.kind, reuse=self.switches.reuse, configs=configs)
         with work.sitting(self.composer.launch_config(made[0][1], work.folder)):
             work.write_state()
             work.run(work.to_do(jobs))

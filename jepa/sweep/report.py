@@ -96,14 +96,16 @@ def estimate(
     return f"time: about {clock(seconds)}, {hours} {unit}, for the {len(rest)} jobs left{basis}"
 
 
-def before_start(jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, configs: Mapping[str, DictConfig]) -> None:
+def before_start(
+    jobs: Sequence[Job], *, folder: Path, kind: LauncherKind, reuse: Sequence[str], configs: Mapping[str, DictConfig]
+) -> None:
     """Print how long the jobs left will take, before the first one starts.
 
     A short sweep, whose jobs no result times, starts without: timing a few steps would take a good part of its time.
     """
-    rest = [job for job in jobs if records.done_result(job.folder, job.hash, job.metric) is None]
+    rest = [job for job in jobs if _state(job, reuse) not in (*DONE, "reused")]
     is_long = sum(job.workload.sequences for job in rest) >= TIMED_SEQUENCES
-    words = estimate(rest, folders=[folder], kind=kind, configs=configs if is_long else {})
+    words = estimate(rest, folders=[folder, *map(Path, reuse)], kind=kind, configs=configs if is_long else {})
     if rest and words != UNKNOWN:
         print(words, flush=True)
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from jepa.estimate import PLOTS_S, Costs, Running, Workload, clock, makespan, packs, running_seconds
 from jepa.loggers.display import RunTimer
 from jepa.store import locks
+from jepa.store.result import write_result
 from jepa.sweep import calibrate, report
 from jepa.sweep.execution import LauncherKind
 from jepa.sweep.jobs import Job, kind_of
@@ -200,14 +201,18 @@ def test_every_method_has_its_own_rate_and_a_long_sweep_is_told_its_core_hours(
     monkeypatch.setattr(report.devices, "visible_gpus", list)
     kind = LauncherKind("basic", 1, isolate=False, tied=True, deals_gpus=False)
     configs = {name: OmegaConf.create() for name in PER_SEQUENCE}
-    report.before_start(jobs, folder=tmp_path, kind=kind, configs=configs)  # an hour and three, on two cores
+    report.before_start(jobs, folder=tmp_path, kind=kind, reuse=[], configs=configs)  # an hour and three, on two cores
     said = capsys.readouterr().out
     assert said == (
         "time: about 4:00:00, 8 core-hours, for the 2 jobs left, from a few steps of rssm, vicreg just now\n"
     )
     short = [replace(job, workload=Workload(sequences=1000.0)) for job in jobs]
-    report.before_start(short, folder=tmp_path, kind=kind, configs=configs)
+    report.before_start(short, folder=tmp_path, kind=kind, reuse=[], configs=configs)
     assert capsys.readouterr().out == "", "nothing is timed before a short sweep"
+    for job in jobs:
+        write_result(tmp_path / "earlier" / job.hash, {"status": "finished", "objective": 1.0, "metrics": {}})
+    report.before_start(jobs, folder=tmp_path, kind=kind, reuse=[str(tmp_path / "earlier")], configs=configs)
+    assert capsys.readouterr().out == "", "results that will be taken over need no time"
 
 
 def test_runs_of_another_scale_say_nothing_of_this_one() -> None:
