@@ -27,6 +27,7 @@ from jepa.training import processor
 log = logging.getLogger(__name__)
 
 KEY = "hydra/launcher"
+GRAPH = "trainer.cuda_graph=true"
 
 
 def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
@@ -38,8 +39,9 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     - with several cores and joblib installed: joblib, one thread for each process;
     - otherwise: basic.
 
-    precision=bf16 is added on a GPU and on a CPU that multiplies bfloat16 matrices in hardware. trainer.compile=auto is
-    added on a CPU; it compiles long runs in bf16. A key that ``arguments`` or their sweep file set is not added.
+    precision=bf16 is added on a GPU and on a CPU that multiplies bfloat16 matrices in hardware. trainer.cuda_graph=true
+    is added on a GPU. trainer.compile=auto is added on a CPU; it compiles long runs in bf16. A key that ``arguments`` or
+    their sweep file set is not added. With device=cpu no GPU counts.
 
     A continued sweep keeps its first choice on every machine, because another precision would make other jobs.
     sweep.json holds the choice under "auto". ``sweep.auto`` passes the choice to the sweep.
@@ -51,23 +53,26 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
         return list(arguments), None
     kept = [text for text in arguments if text != f"{KEY}=auto"]
     given = {text.lstrip("+").partition("=")[0] for text in arguments} - {KEY} | _keys_of_sweeps(arguments)
-    chosen, where = _choice_here(given), ""
+    gpus = [] if "device=cpu" in arguments else devices.visible_gpus()
+    chosen, where = _choice_here(given, gpus), ""
     recorded = _recorded(kept, chosen)
     if recorded is not None:
         folder, earlier = recorded
         chosen = [_runnable(text) for text in earlier if text.partition("=")[0] not in given]
+        chosen = [text for text in chosen if gpus or text != GRAPH]
         where = f", as when the sweep began ({folder / layout.SWEEP})"
     kept += [*chosen, f"sweep.auto={override_value(chosen)}"]
     return kept, f"{KEY}=auto: {' '.join(chosen)}{where}"
 
 
-def _choice_here(given: set[str]) -> list[str]:
-    """The overrides chosen for this machine. ``given``: keys that are set already."""
-    gpus = devices.visible_gpus()
+def _choice_here(given: set[str], gpus: Sequence[str]) -> list[str]:
+    """The overrides chosen for this machine and its GPUs. ``given``: keys that are set already."""
     chosen = _launcher(len(gpus))
     if "precision" not in given and (gpus or processor.has_bf16()):
         chosen.append("precision=bf16")
-    if "trainer.compile" not in given and not gpus:
+    if gpus and "trainer.cuda_graph" not in given:
+        chosen.append(GRAPH)
+    if not gpus and "trainer.compile" not in given:
         chosen.append("trainer.compile=auto")
     return chosen
 

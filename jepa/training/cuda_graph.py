@@ -42,16 +42,32 @@ class GraphedStep:
         self._replay: Replay | None = None
 
     def __call__(self, batch: Batch, latent_noise: Tensor | None, learning_rate: Tensor) -> Losses:
-        """Take one step. The next call overwrites the losses, so read them before."""
+        """Take one step. The next call overwrites the losses, so read them before.
+
+        Raises:
+            RuntimeError: the step cannot be recorded, for example because it waits for the device.
+        """
         if self._replay is None:
             self._steps += 1
             if self._steps <= WARMUP_STEPS:
                 return self._step(batch, latent_noise, learning_rate)
             inputs = tree_map_only(Tensor, torch.clone, (batch, latent_noise, learning_rate))
             self._inputs = inputs
-            self._replay = self._record(lambda: self._step(*inputs))
+            self._replay = self._recorded(inputs)
         _copy((batch, latent_noise, learning_rate), self._inputs)
         return self._replay()
+
+    def _recorded(self, inputs: tuple[Batch, Tensor | None, Tensor]) -> Replay:
+        try:
+            return self._record(lambda: self._step(*inputs))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            first = str(error).partition("\n")[0]
+            raise RuntimeError(
+                f"trainer.cuda_graph=true: the train step cannot be recorded ({first}); trainer.cuda_graph=false "
+                "trains without a recording"
+            ) from error
 
 
 def record_cuda_graph(call: Callable[[], Losses]) -> Replay:

@@ -66,11 +66,26 @@ def test_compilation_is_left_as_it_was_given() -> None:
 
 def test_gpus_get_packs_one_process_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "visible_gpus", lambda: ["0", "1"])
-    assert auto.choose(ARGUMENTS)[0][-4:-1] == [
+    assert auto.choose(ARGUMENTS)[0][-5:-1] == [
         "hydra/launcher=packed",
         "hydra.launcher.num_workers=2",
         "precision=bf16",
+        "trainer.cuda_graph=true",
     ]
+    assert "trainer.cuda_graph=true" not in auto.choose([*ARGUMENTS, "trainer.cuda_graph=false"])[0]
+    on_cpu = auto.choose([*ARGUMENTS, "device=cpu"])[0]
+    assert "hydra/launcher=joblib" in on_cpu and "trainer.cuda_graph=true" not in on_cpu
+
+
+def test_a_sweep_begun_on_a_gpu_goes_on_without_one(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ["0"])
+    begun = ["--multirun", "seed=0,1", "hydra/launcher=auto", *EPOCHS]
+    chosen = auto.choose(begun)[0][-1].partition("=")[2]
+    assert "trainer.cuda_graph=true" in chosen
+    monkeypatch.setattr(devices, "visible_gpus", lambda: [])
+    assert run([*begun[:-3], *EPOCHS, "hydra/launcher=packed", "precision=bf16", f"sweep.auto={chosen}"]).code == 0
+    again = run(begun)
+    assert again.code == 0 and "as when the sweep began" in again.out and "cuda_graph" not in again.out, again
 
 
 EPOCHS = ["trainer.epochs=1", "trainer.warmup_epochs=0"]

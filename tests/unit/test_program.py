@@ -168,6 +168,17 @@ def test_a_recorded_step_is_recorded_anew_for_another_executor() -> None:
     assert recorded == ["vmap", "loop"]
 
 
+def test_a_step_that_cannot_be_recorded_says_which_setting_asked_for_it() -> None:
+    def record(call: Callable[[], Losses]) -> Callable[[], Losses]:
+        raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors may come later")
+
+    packed = make_program(range(2))
+    packed.replay_steps(record)
+    with pytest.raises(RuntimeError, match="cuda_graph=true: .* when stream is capturing.; trainer.cuda_graph=false"):
+        for step in range(WARMUP_STEPS + 1):
+            packed.step(stacked(range(2), step), None, learning_rates(range(2)))
+
+
 def test_jobs_that_stay_are_unchanged_when_another_leaves() -> None:
     packed = make_program(range(3))
     packed.step(stacked(range(3), 0), None, learning_rates(range(3)))
