@@ -40,8 +40,8 @@ def choose(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     - otherwise: basic.
 
     precision=bf16 is added on a GPU and on a CPU that multiplies bfloat16 matrices in hardware. trainer.cuda_graph=true
-    is added on a GPU. trainer.compile=auto is added on a CPU; it compiles long runs in bf16. A key that ``arguments`` or
-    their sweep file set is not added. With device=cpu no GPU counts.
+    is added on a GPU. trainer.compile=auto is added on a CPU; it compiles long runs in bf16. A key that ``arguments``
+    or their sweep file set is not added. With device=cpu no GPU counts.
 
     A continued sweep keeps its first choice on every machine, because another precision would make other jobs.
     sweep.json holds the choice under "auto". ``sweep.auto`` passes the choice to the sweep.
