@@ -77,6 +77,11 @@ def protocol_cells(found: Collection, runs: Sequence[Run], metric: str) -> list[
     return cells
 
 
+def _is_of_search(found: Collection, run: Run) -> bool:
+    plan = found.plans.get(os.path.dirname(run.folder))
+    return plan is not None and plan.search
+
+
 def _planned(found: Collection, run: Run) -> tuple[str, ...]:
     """The axes of the sweep that ``run`` is a job of; those of other sweeps are fixed here."""
     plan = found.plans.get(os.path.dirname(run.folder))
@@ -84,9 +89,9 @@ def _planned(found: Collection, run: Run) -> tuple[str, ...]:
 
 
 def protocol_table(found: Collection, runs: Sequence[Run], metric: str) -> Table | None:
-    """A row for each cell; None if no run was judged on the validation stream."""
+    """A row for each cell; None if the runs judged on the validation stream are those of a grid, or if there are none."""
     cells = protocol_cells(found, runs, metric)
-    if not cells:
+    if not any(cell.finals or _is_of_search(found, cell.winner) for cell in cells):
         return None
     searched = {key for cell in cells for key in cell.searched}
     overridden = dict.fromkeys(

@@ -116,6 +116,14 @@ def test_other_runs_have_no_such_report(tmp_path: Path) -> None:
     assert protocol_table(found, found.runs, METRIC) is None
 
 
+def test_a_grid_that_is_judged_on_the_validation_stream_is_a_grid(tmp_path: Path) -> None:
+    for rate in (1.0, 2.0):
+        write_trial(tmp_path, 0.5, rate, 3.0, stream="validation", seed=0, moved=0.4)
+    (tmp_path / "sweep.json").write_text(json.dumps({"axes": {"optimizer.base_lr": ["1.0", "2.0"]}, "jobs": {}}))
+    found = collect([str(tmp_path)])
+    assert protocol_table(found, found.runs, METRIC) is None
+
+
 def test_runs_beside_the_cells_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two trials of cells, their final runs, two of earlier winners, and a grid of two other methods."""
     folders = write_cells(tmp_path)
