@@ -89,7 +89,7 @@ def _planned(found: Collection, run: Run) -> tuple[str, ...]:
 
 
 def protocol_table(found: Collection, runs: Sequence[Run], metric: str) -> Table | None:
-    """A row for each cell; None if the runs judged on the validation stream are those of a grid, or if there are none."""
+    """A row for each cell; None if no run, or only those of a grid, were judged on the validation stream."""
     cells = protocol_cells(found, runs, metric)
     if not any(cell.finals or _is_of_search(found, cell.winner) for cell in cells):
         return None

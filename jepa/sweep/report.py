@@ -46,7 +46,7 @@ def plan(
         print(f"  … and {len(jobs) - PLAN_LINES} more")
     counts = Counter(states.values())
     words = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    print(f"{len(jobs)} jobs in {folder}: {words}; {kind.name} launcher, {kind.parallel} at a time")
+    print(f"{_jobs(len(jobs))} in {folder}: {words}; {kind.name} launcher, {kind.parallel} at a time")
     say_other_code(jobs, REMEDY_GRID)
     rest = [job for job in jobs if states[job.hash] not in (*DONE, "reused")]
     print("  " + estimate(rest, folders=[folder, *map(Path, reuse)], kind=kind, configs=configs))
@@ -93,7 +93,7 @@ def estimate(
     charged = charged_seconds(rest, results, known, measured=tried) or 0.0
     hours = _hours(charged * (1 if devices.visible_gpus() else threads))
     unit = "GPU-hours" if devices.visible_gpus() else "core-hours"
-    return f"time: about {clock(seconds)}, {hours} {unit}, for the {len(rest)} jobs left{basis}"
+    return f"time: about {clock(seconds)}, {hours} {unit}, for the {_jobs(len(rest))} left{basis}"
 
 
 def before_start(
@@ -108,6 +108,10 @@ def before_start(
     words = estimate(rest, folders=[folder, *map(Path, reuse)], kind=kind, configs=configs if is_long else {})
     if rest and words != UNKNOWN:
         print(words, flush=True)
+
+
+def _jobs(number: int) -> str:
+    return "1 job" if number == 1 else f"{number} jobs"
 
 
 def _hours(seconds: float) -> str:

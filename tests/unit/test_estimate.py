@@ -206,6 +206,9 @@ def test_every_method_has_its_own_rate_and_a_long_sweep_is_told_its_core_hours(
     assert said == (
         "time: about 4:00:00, 8 core-hours, for the 2 jobs left, from a few steps of rssm, vicreg just now\n"
     )
+    long = [replace(jobs[0], workload=Workload(sequences=720_000.0))]
+    report.before_start(long, folder=tmp_path, kind=kind, reuse=[], configs=configs)
+    assert " for the 1 job left, from a few steps of vicreg just now\n" in capsys.readouterr().out
     short = [replace(job, workload=Workload(sequences=1000.0)) for job in jobs]
     report.before_start(short, folder=tmp_path, kind=kind, reuse=[], configs=configs)
     assert capsys.readouterr().out == "", "nothing is timed before a short sweep"
