@@ -65,7 +65,7 @@ GRIDS = [name for name, keys in CONTENT.items() if keys & {"axes", "points"}]
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_a_model_on_the_command_line_is_never_lost(name: str) -> None:
-    model = "supervised" if name == "paper_rates" else "idm"  # which has its rate from the paper
+    model = "supervised" if name == "paper_rates" else "idm"  # it has no inverse dynamics, whose rate is published
     assert {point["model"] for point in study(name, f"model={model}")} == {model}
 
 
