@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from jepa.data.textures.cifar10 import OFFLINE
 from jepa.estimate import PLOTS_S, Costs, Running, Workload, clock, makespan, packs, running_seconds
 from jepa.loggers.display import RunTimer
 from jepa.store import locks
@@ -306,6 +307,12 @@ def test_steps_are_timed_in_a_child_process(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(calibrate, "_measured", lambda config, threads: os.getpid())
     found = calibrate.seconds_per_sequence({"vicreg": OmegaConf.create()}, threads=1)
     assert found.keys() == {"vicreg"} and found["vicreg"] != os.getpid()
+
+
+def test_nothing_is_downloaded_to_time_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_measured", lambda config, threads: float(os.environ[OFFLINE]))
+    assert calibrate.seconds_per_sequence({"vicreg": OmegaConf.create()}, threads=1) == {"vicreg": 1.0}
+    assert OFFLINE not in os.environ
 
 
 def test_a_model_that_cannot_be_tried_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

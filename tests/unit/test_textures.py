@@ -152,6 +152,19 @@ def test_downloads_once(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_bank(textures.cifar10(image_size=28, judging=True, folder=None), textures.CIFAR10_TEST_FILES)
 
 
+def test_offline_nothing_is_downloaded(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = served / "cifar-10-binary.tar.gz"
+    monkeypatch.setattr(textures, "CIFAR10_MD5", write_archive(archive))
+    monkeypatch.setenv(textures.OFFLINE, "1")
+    with pytest.raises(ConfigError, match=r"does not hold .*JEPA_OFFLINE is set.*dataset\.cifar10_folder.*photos"):
+        textures.cifar10(image_size=28, judging=False, folder=None)
+    assert not (served.parent / "cache").exists()
+    monkeypatch.delenv(textures.OFFLINE)
+    textures.cifar10(image_size=28, judging=False, folder=None)
+    monkeypatch.setenv(textures.OFFLINE, "1")  # what is in the cache is used
+    assert_bank(textures.cifar10(image_size=28, judging=True, folder=None), textures.CIFAR10_TEST_FILES)
+
+
 def test_refuses_a_download_with_another_checksum(served: Path) -> None:
     write_archive(served / "cifar-10-binary.tar.gz")
     with pytest.raises(ConfigError, match=r"could not download .*hash.*dataset\.cifar10_folder.*photos") as caught:

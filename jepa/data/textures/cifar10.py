@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ CIFAR10_TRAIN_FILES = tuple(f"data_batch_{index}.bin" for index in range(1, 6))
 CIFAR10_TEST_FILES = ("test_batch.bin",)
 CIFAR10_IMAGES_PER_FILE = 10_000
 CIFAR10_SIZE = 32  # px a side
+OFFLINE = "JEPA_OFFLINE"  # an environment variable; if it is set, nothing is downloaded
 CIFAR10_RECORD_BYTES = 1 + 3 * CIFAR10_SIZE**2  # a label, then the red, green and blue planes
 
 
@@ -85,6 +87,15 @@ def _download() -> Path:
     import pooch  # only needed here
 
     folder = Path(pooch.os_cache("jepa"))
+    instead = (
+        f"put {CIFAR10_ARCHIVE} or its .bin files into a folder and set dataset.cifar10_folder to it, or choose "
+        "dataset.structured_source=photos"
+    )
+    if os.environ.get(OFFLINE) and not (folder / CIFAR10_ARCHIVE).is_file():
+        raise ConfigError(
+            f"dataset.structured_source=cifar10: {folder} does not hold {CIFAR10_ARCHIVE}, and {OFFLINE} is set, so it "
+            f"is not downloaded; {instead}"
+        )
     try:
         found = pooch.retrieve(
             CIFAR10_URL,
@@ -96,9 +107,7 @@ def _download() -> Path:
     except (OSError, ValueError) as error:  # the network, the disk; a wrong checksum
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"dataset.structured_source=cifar10: could not download {CIFAR10_URL} ({reason}); put {CIFAR10_ARCHIVE} "
-            "or its .bin files into a folder and set dataset.cifar10_folder to it, or choose "
-            "dataset.structured_source=photos"
+            f"dataset.structured_source=cifar10: could not download {CIFAR10_URL} ({reason}); {instead}"
         ) from error
     return Path(found)
 
