@@ -78,7 +78,8 @@ def lay_out(path: Path, folder: Path) -> None:
     Several python blocks of one file add up. Folders of python files become packages.
     """
     for block in blocks(path):
-        named = re.match(r"# ([\w./]+\.(?:py|yaml))(?::|$)", block.lines[0] if block.lines else "")
+        first = next((line for line in block.lines if not line.startswith("# @package")), "")  # Hydra wants it on top
+        named = re.match(r"# ([\w./]+\.(?:py|yaml))(?::|$)", first)
         if block.language not in ("python", "yaml") or named is None:
             continue
         target = folder / named[1]

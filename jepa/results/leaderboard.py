@@ -93,7 +93,7 @@ def standings(runs: Sequence[Run]) -> list[Standing]:
     if not groups:
         raise ResultsError("--leaderboard: no finished run is of the benchmark (+sweep=benchmark)")
     conditions = {version: _conditions(runs, version) for version, *_ in groups}
-    labels = _labels(list(groups))
+    labels = _labels(groups)
     rows = [
         Standing(labels[key], key[1], key[0], {name: _of(group, name) for name in conditions[key[0]]})
         for key, group in groups.items()
@@ -179,16 +179,27 @@ def _conditions(runs: Sequence[Run], version: str) -> list[str]:
     return [name for name in ORDER if name in found] + sorted(name for name in found if name not in ORDER)
 
 
-def _labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
-    """The method of each row, with the settings in which rows of this method differ."""
+def _labels(groups: Mapping[tuple[Any, ...], Sequence[Run]]) -> dict[tuple[Any, ...], str]:
+    """The method of each row, with the settings in which rows of this method differ.
+
+    Where rows chose other options of a group, such as model/encoder, the option stands for all of its keys.
+    """
     labels = {}
-    for key in keys:
+    for key, runs in groups.items():
         version, scale, model, science = key
-        same = [dict(other[3]) for other in keys if other[:3] == (version, scale, model)]
+        same = [other for other in groups if other[:3] == (version, scale, model)]
         own = dict(science)
-        differing = [name for name in own if any(other.get(name) != own[name] for other in same)]
+        differing = [name for name in own if any(dict(other[3]).get(name) != own[name] for other in same)]
+        options = [groups[other][0].choices for other in same]
+        chosen: dict[str, str] = {}
+        for group, option in runs[0].choices.items():
+            within = [name for name in differing if name.startswith(group.replace("/", ".") + ".")]
+            if "/" in group and within and len({str(of.get(group)) for of in options}) > 1:
+                chosen[group.rpartition("/")[2]] = str(option)
+                differing = [name for name in differing if name not in within]
         short = short_names(differing)
-        words = ", ".join(f"{short[name]}={_rounded(own[name])}" for name in differing)
+        settings = {short[name]: _rounded(own[name]) for name in differing}
+        words = ", ".join(f"{name}={value}" for name, value in {**chosen, **settings}.items())
         labels[key] = f"{model} ({words})" if words else model
     return labels
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pages import REPOSITORY, lay_out
 
 from jepa.packing.trainer import PackTrainer
 from jepa.plan import command_line as plan_command
+from jepa.results.cli import main as results_command
 from jepa.run import command_line
 from jepa.store import checkpoint
 from jepa.training.trainer import Trainer
@@ -176,6 +178,34 @@ def interrupt_once(monkeypatch: pytest.MonkeyPatch, mark: Path) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
 
         monkeypatch.setattr(trainer, "advance", advance)
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [
+        ("a loss term", ["\nsmooth  "]),
+        ("an encoder", ["\nidm (encoder=flat)  ", "\nidm (encoder=menet5)  "]),
+        ("a distractor", ["mine", "v1", "even", "fixed_125"]),
+        ("a probe target", ["encoder_radius_rmse"]),
+    ],
+)
+def test_a_part_of_ones_own_shows_in_the_benchmark(
+    mine: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, shown: list[str]
+) -> None:
+    rows = [line.split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {part} |")]
+    words, text = rows[0][1].strip("`").split(), rows[0][2]
+    small = ["sweep.n_trials=1", "sweep.final.axes.seed=[1]", "precision=fp32"]
+    if not any(word.startswith("sweep.final") for word in words):
+        small.append("sweep.final.axes.benchmark=[fixed_125]")
+    assert command_line([*mine, "+sweep=benchmark", *words, *small]) == 0
+    # the baseline without the part: a leaderboard names an option only where rows differ in it
+    if part == "an encoder":
+        assert command_line([*mine, "+sweep=benchmark", words[0], *small, "sweep.name=plain"]) == 0
+    capsys.readouterr()
+    columns = [word for word in re.findall(r"`(--[^`]*)`", text) if word != "--leaderboard"]
+    assert results_command(["outputs", *(columns[0].split() if columns else ["--leaderboard"])]) == 0
+    table = capsys.readouterr().out
+    assert all(word in table for word in shown), table
 
 
 def test_a_probe_of_ones_own_fits_what_least_squares_does(mine: list[str], tmp_path: Path) -> None:

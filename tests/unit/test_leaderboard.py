@@ -56,6 +56,17 @@ def test_two_settings_of_a_method_are_two_rows() -> None:
     assert names[-1] == "idm (base_lr=16)"
 
 
+def test_another_option_of_a_group_stands_for_its_keys() -> None:
+    rows = []
+    for option, width in (("menet5", 2), ("flat", None), ("flat", 3)):
+        row = run("idm", "clean", 1, 1.0, config={"model.encoder._target_": option, "model.encoder.width_factor": width})
+        row.choices["model/encoder"] = option
+        rows.append(row)
+    assert {row.method for row in standings(rows[:2])} == {"idm (encoder=menet5)", "idm (encoder=flat)"}
+    same = {row.method for row in standings(rows[1:])}
+    assert same == {"idm (width_factor=None)", "idm (width_factor=3)"}  # one option: its keys tell the rows apart
+
+
 @pytest.mark.parametrize(
     "change", [{"probe._target_": "jepa.probes.Adam"}, {"init_from": "x.pt"}, {"dataset.dot_std": 3}]
 )
