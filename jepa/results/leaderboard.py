@@ -106,7 +106,7 @@ def table(rows: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
     conditions = list(dict.fromkeys(name for row in rows for name in row.conditions))
     scales = len({(row.version, row.scale) for row in rows}) > 1
     header = [*(["version", "scale"] if scales else []), "method", "mean", *conditions]
-    header += [f"verdict ({SEARCHED})", "background", "s/run"]
+    header += [f"verdict ({SEARCHED})", "background probe", "s/run"]
     body = []
     for row in rows:
         cells = [*([row.version, row.scale] if scales else []), row.method, _number(row.mean_error)]
@@ -125,7 +125,7 @@ def notes(rows: Sequence[Standing]) -> list[str]:
     return [
         f"benchmark {', '.join(versions)}, scale {', '.join(scales)}; px, prediction probe on the test stream, mean ±"
         f" half of the 95 % interval over {counts} seeds",
-        f"mean: over the conditions; background: accuracy of the encoder's probe among 16; {BOUND}: trained with the"
+        f"mean: over the conditions; background probe: its accuracy among 16, from the encoding of frame 0; {BOUND}: trained with the"
         " true locations for as many sequences",
     ]
 

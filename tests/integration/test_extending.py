@@ -192,8 +192,9 @@ def interrupt_once(monkeypatch: pytest.MonkeyPatch, mark: Path) -> None:
 def test_a_part_of_ones_own_shows_in_the_benchmark(
     mine: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, shown: list[str]
 ) -> None:
-    rows = [line.split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {part} |")]
-    words, text = rows[0][1].strip("`").split(), rows[0][2]
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    _, command, text = next(line for line in lines if line.startswith(f"| {part} |")).split(" | ")
+    words = command.strip("`").split()
     small = ["sweep.n_trials=1", "sweep.final.axes.seed=[1]", "precision=fp32"]
     if not any(word.startswith("sweep.final") for word in words):
         small.append("sweep.final.axes.benchmark=[fixed_125]")

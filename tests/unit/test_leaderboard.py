@@ -59,7 +59,8 @@ def test_two_settings_of_a_method_are_two_rows() -> None:
 def test_another_option_of_a_group_stands_for_its_keys() -> None:
     rows = []
     for option, width in (("menet5", 2), ("flat", None), ("flat", 3)):
-        row = run("idm", "clean", 1, 1.0, config={"model.encoder._target_": option, "model.encoder.width_factor": width})
+        config = {"model.encoder._target_": option, "model.encoder.width_factor": width}
+        row = run("idm", "clean", 1, 1.0, config=config)
         row.choices["model/encoder"] = option
         rows.append(row)
     assert {row.method for row in standings(rows[:2])} == {"idm (encoder=menet5)", "idm (encoder=flat)"}
