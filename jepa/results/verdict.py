@@ -1,6 +1,6 @@
 """What a run learnt besides the dot, in words: whether it sees the background, and whether it found the shortcut.
 
-At run time, this module imports only the standard library. docs/results.md gives the reasons for the thresholds.
+At run time, this module imports only the standard library. docs/diagnostics.md gives the reasons for the thresholds.
 """
 
 from __future__ import annotations

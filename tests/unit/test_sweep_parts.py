@@ -526,22 +526,22 @@ def test_equal_jobs_are_one_and_keep_their_order() -> None:
 def test_the_snippet_of_the_page_loads_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """docs/sweeps.md: the first block that opens the journal, as printed."""
+    """docs/searches.md: the first block that opens the journal, as printed."""
     from jepa.sweep.study import open_storage
 
-    page = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "searches.md").read_text(encoding="utf-8")
     load, serve = (part.partition("```")[0] for part in page.split("```python\n") if "open_storage" in part)
     monkeypatch.chdir(tmp_path)
     Path("outputs/search").mkdir(parents=True)
     study = optuna.create_study(study_name="first name", storage=open_storage("journal:outputs/search/study.journal"))
     study.add_trial(optuna.trial.create_trial(value=2.5, user_attrs={"job": "0123456789"}))
-    exec(compile(load, "docs/sweeps.md", "exec"), {})
+    exec(compile(load, "docs/searches.md", "exec"), {})
     assert capsys.readouterr().out == "0 COMPLETE 2.5 {} 0123456789\n"
     served: list[object] = []
     dashboard = type(sys)("optuna_dashboard")
     dashboard.run_server = lambda storage, port: served.append(storage)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "optuna_dashboard", dashboard)
-    exec(compile(serve, "docs/sweeps.md", "exec"), {})
+    exec(compile(serve, "docs/searches.md", "exec"), {})
     assert isinstance(served[0], optuna.storages.JournalStorage)
 
 

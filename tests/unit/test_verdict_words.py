@@ -13,7 +13,7 @@ from jepa.results.run_summary import summary_lines
 from jepa.results.verdict import background_words, learnt_lines, shortcut_words
 
 NAMES = ("allocation_ratio", "final_loss", "shuffled_actions_loss", "trivial_loss", "collapsed_loss")
-# Measured at 320 steps of 64 sequences (docs/results.md); what is known of each run beside these numbers: its RMSE.
+# Measured at 320 steps of 64 sequences (docs/diagnostics.md); what is known of each run beside these numbers: its RMSE.
 MEASURED = {
     "vicreg, fixed 1.25": ((33.3, 2.4985, 2.4985, 2.2683, 9.0464), "seen", "found"),  # 9.57 px
     "simclr, fixed 1.25": ((42.9, 4.7222, 4.7222, 4.7183, 4.8442), "seen", "found"),  # 9.43 px
