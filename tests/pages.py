@@ -72,6 +72,28 @@ def blocks(path: Path) -> list[Block]:
     return found
 
 
+def prose(path: Path) -> list[str]:
+    """The lines of a page outside its blocks."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    inside = {number for block in blocks(path) for number in range(block.line, block.line + len(block.lines) + 2)}
+    return [line for number, line in enumerate(lines, start=1) if number not in inside]
+
+
+def anchors(path: Path) -> set[str]:
+    """The names that links give to the headings of a page."""
+    headings = (line.lstrip("#").strip().lower() for line in prose(path) if line.startswith("#"))
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+
+
+def links(path: Path) -> list[tuple[Path, str]]:
+    """The file and the anchor, or an empty text, of every link of a page to a file of the repository."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", "\n".join(prose(path)))
+    return [
+        (path.parent / name if name else path, anchor)
+        for name, _, anchor in (target.partition("#") for target in targets if "://" not in target)
+    ]
+
+
 def lay_out(path: Path, folder: Path) -> None:
     """Write the files that a page shows into ``folder``: blocks whose first line names one, as in ``# mypkg/parts.py``.
 

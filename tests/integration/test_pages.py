@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import Command, Server, served
-from pages import PAGES, REPOSITORY, Block, Found, blocks, commands, lay_out, unlike, untold
+from pages import PAGES, REPOSITORY, Block, Found, anchors, blocks, commands, lay_out, links, unlike, untold
 from results_samples import compose, result_of, write_grid, write_run, write_unfinished
 
 from jepa.results.archiving import archive_runs
@@ -90,6 +90,13 @@ def dry(server: Server, arguments: list[str], folder: Path) -> Command:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_block_names_its_language_or_holds_commands(page: Path) -> None:
     assert not [f"{block.page}:{block.line}" for block in untold(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    found = links(page)
+    assert not [file for file, _ in found if not file.exists()]
+    assert not [(file.name, anchor) for file, anchor in found if anchor and anchor not in anchors(file)]
 
 
 @pytest.mark.parametrize("found", COMMANDS, ids=ids)
