@@ -125,8 +125,8 @@ def notes(rows: Sequence[Standing]) -> list[str]:
     return [
         f"benchmark {', '.join(versions)}, scale {', '.join(scales)}; px, prediction probe on the test stream, mean ±"
         f" half of the 95 % interval over {counts} seeds",
-        f"mean: over the conditions; background probe: its accuracy among 16, from the encoding of frame 0; {BOUND}: trained with the"
-        " true locations for as many sequences",
+        "mean: over the conditions; background probe: its accuracy among 16, from the encoding of frame 0;"
+        f" {BOUND}: trained with the true locations for as many sequences",
     ]
 
 
