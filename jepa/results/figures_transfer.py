@@ -82,7 +82,7 @@ def _draw(
     figure = Figure(figsize=(width, 2.6 + 0.42 * len(rows)), layout="constrained")
     axes: list[Axes] = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
     for axis, (words, values) in zip(axes, panels.items(), strict=True):
-        image = _heat_map(axis, values, low, high)
+        image = heat_map(axis, values, low, high)
         axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
         axis.set_title(in_lines(words, 0.62 * len(columns) + 0.4, 10), fontsize=10)
         axis.set_xlabel("probed under")
@@ -94,8 +94,8 @@ def _draw(
     return figure
 
 
-def _heat_map(axis: Axes, values: npt.NDArray[np.float64], low: float, high: float) -> AxesImage:
-    """Draw ``values`` [rows, columns], with each number in its cell. A line separates the noise of training."""
+def heat_map(axis: Axes, values: npt.NDArray[np.float64], low: float, high: float) -> AxesImage:
+    """Draw ``values`` [rows, columns], with each number in its cell. A white line sets the first column apart."""
     image = axis.imshow(values, cmap="viridis_r", vmin=low, vmax=high, aspect="auto")
     middle = (low + high) / 2
     for (row, column), value in np.ndenumerate(values):

@@ -25,7 +25,8 @@ SEARCH_PLOTS = ("trials", "importance", "slice", "parallel")
 CURVE_PLOTS = ("epoch", "step", "frame")
 TRANSFER = "transfer"
 PARETO = "pareto"
-PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS, TRANSFER, PARETO)
+LEADERBOARD = "leaderboard"
+PLOTS = (*SEARCH_PLOTS, *CURVE_PLOTS, TRANSFER, PARETO, LEADERBOARD)
 
 
 def draw(
@@ -52,6 +53,8 @@ def draw(
         figure = _transfer_figure(runs, arguments, make_table)
     elif kind == PARETO:
         figure = _pareto_figure(arguments, make_table)
+    elif kind == LEADERBOARD:
+        figure = _leaderboard_figure(runs, arguments)
     else:
         figure = _axis_figure(found, runs, arguments, metric, make_table)
     words = scale_words(runs)
@@ -136,6 +139,13 @@ def _pareto_figure(arguments: argparse.Namespace, make_table: Callable[[Sequence
     from jepa.results.figures_pareto import pareto_figure
 
     return pareto_figure(make_table([]), title=arguments.where or "")
+
+
+def _leaderboard_figure(runs: Sequence[Run], arguments: argparse.Namespace) -> Figure:
+    from jepa.results.figures_leaderboard import leaderboard_figure
+    from jepa.results.leaderboard import standings
+
+    return leaderboard_figure(standings(runs), title=arguments.where or "")
 
 
 def _axis_figure(
