@@ -32,7 +32,7 @@ def leaderboard_figure(rows: Sequence[Standing], *, title: str = "") -> Figure:
         raise ResultsError(f"--plot leaderboard: several leaderboards ({'; '.join(boards)}); choose one with --where")
     conditions = list(rows[0].conditions)
     errors = [[row.error(name) for name in conditions] for row in rows]
-    means = [[row.mean_error, *(error and error.mean for error in line)] for row, line in zip(rows, errors, strict=True)]
+    means = [[row.mean_error, *(cell and cell.mean for cell in line)] for row, line in zip(rows, errors, strict=True)]
     values = np.array(means, dtype=np.float64)  # None becomes NaN
     runs = [run for row in rows for several in row.conditions.values() for run in several]
     lines = common_levels(map(run_reference, runs), METRIC)
