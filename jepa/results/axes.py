@@ -77,7 +77,8 @@ def _follows_from_left_out(runs: Sequence[Run], key: str, axes: Sequence[str]) -
     if LEFT_OUT not in axes or not key.startswith("model."):
         return False
     known = [axis for axis in axes if axis == LEFT_OUT or any(axis in run.choices for run in runs)]
-    return not any(_varies(group, key) for group in group_runs(runs, known).values())
+    settled = [run for run in runs if run.config]  # a pending run may have none
+    return not any(_varies(group, key) for group in group_runs(settled, known).values())
 
 
 def _marked(value: Any) -> tuple[bool, Any]:

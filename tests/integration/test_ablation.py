@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,8 @@ def test_a_strangers_method_runs_and_its_table_names_the_term(
     table = capsys.readouterr().out
     assert "left_out" in table and "coeff" not in table and "model.weight" not in table
     assert all(re.search(rf"\b{name}\b", table) for name in ("nothing", "near", "apart"))
+    left = {path: json.loads(path.read_text())["config"]["left_out"] for path in in_tmp.glob("outputs/*/*/result.json")}
+    shutil.rmtree(next(path.parent for path, name in left.items() if name == "apart"))  # its keys are not known
+    assert results_main(["outputs/ablation"]) == 0
+    pending = capsys.readouterr().out
+    assert "unfinished" in pending and "left_out" in pending and "coeff" not in pending
