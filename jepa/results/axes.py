@@ -35,10 +35,10 @@ def varying_axes(runs: Sequence[Run], planned: Iterable[str] = ()) -> list[str]:
     coefficient that does so is no axis.
     """
     told = dict.fromkeys((*planned, *(parse_override(text)[0] for run in runs for text in run.overrides)))
-    named = dict.fromkeys(name for key in told for name in (PRESET_KEYS if key == PRESET else (key,)))
+    named = dict.fromkeys(name for key in told for name in _names(runs, key))
     axes = [key for key in named if key != SEED and not is_operational(key) and _varies(runs, key)]
     groups = [key for key in axes if any(key in run.choices for run in runs)]
-    axes = groups + [key for key in axes if key not in groups]
+    axes = sorted(groups, key=lambda group: group != "model") + [key for key in axes if key not in groups]
     for choice in _choosable(runs):
         if choice not in axes and choice in _mixed_choices(runs, axes):
             axes.append(choice)
@@ -60,6 +60,14 @@ def differences(run: Run, axes: Sequence[str]) -> dict[str, Any]:
     """The run's values on ``axes`` and its seed, by key. Missing values are left out."""
     values = {key: axis_value(run, key) for key in (*axes, SEED)}
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _names(runs: Sequence[Run], key: str) -> Iterable[str]:
+    """What a key of an override is called in the runs: for a group, its choices, such as ``model/term@model.terms.x``."""
+    if key == PRESET:
+        return PRESET_KEYS
+    placed = dict.fromkeys(name for run in runs for name in run.choices if name.partition("@")[0] == key)
+    return placed or (key,)
 
 
 def _choosable(runs: Sequence[Run]) -> list[str]:

@@ -71,6 +71,7 @@ class Run:
     def _overridden(self, key: str) -> Any:
         """The value of ``key`` in the overrides, for a job without a configuration (pending, or died early)."""
         pairs = dict(parse_override(text) for text in self.overrides)
+        pairs |= {text.partition("=")[0].lstrip("+~"): parse_override(text)[1] for text in self.overrides}  # with @
         return parse_scalar(pairs[key]) if key in pairs else None
 
 

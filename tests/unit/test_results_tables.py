@@ -11,7 +11,7 @@ import pytest
 from results_samples import job_name, rmse_of, write_grid, write_run, write_unfinished
 
 from jepa import provenance
-from jepa.results.axes import varying_axes
+from jepa.results.axes import axis_value, varying_axes
 from jepa.results.collect import Collection, collect
 from jepa.results.intervals import Summary, summarize
 from jepa.results.notes import code_line, damage_lines, format_line, summary_line
@@ -388,3 +388,15 @@ def test_columns_that_say_the_same_of_every_run(tmp_path: Path) -> None:
     assert "seed" not in without_constants(table_of(runs_in(tmp_path), per_run=True)).columns
     write_run(tmp_path, ["optimizer.base_lr=0.5", "seed=1"])
     assert "n" in without_constants(table_of(runs_in(tmp_path))).columns and table_of(runs_in(tmp_path)).averaged
+
+
+def test_a_pending_job_stands_on_the_axis_of_a_group_at_a_place() -> None:
+    place = "model/term@model.terms.added"
+    runs = [
+        Run(f"x/{term}", "finished", {"model.terms.added.coeff": 1.0}, {place: term}, {}, (f"+{place}={term}",), {})
+        for term in ("info_nce", "sigreg")
+    ]
+    runs.append(Run("x/c", "pending", overrides=(f"+{place}=straightening",)))
+    axes = varying_axes(runs, planned=["model/term"])
+    assert axes == [place]
+    assert [axis_value(run, place) for run in runs] == ["info_nce", "sigreg", "straightening"]
