@@ -63,7 +63,7 @@ def differences(run: Run, axes: Sequence[str]) -> dict[str, Any]:
 
 
 def _names(runs: Sequence[Run], key: str) -> Iterable[str]:
-    """What the key of an override is called in the runs. A group is one choice for each place: ``model/term@model.x``."""
+    """What runs call the key of an override: a group has a choice for each place, such as ``model/term@model.x``."""
     if key == PRESET:
         return PRESET_KEYS
     placed = dict.fromkeys(name for run in runs for name in run.choices if name.partition("@")[0] == key)
