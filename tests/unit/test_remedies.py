@@ -18,7 +18,7 @@ from jepa.losses.base import Embeddings, Term
 from jepa.losses.info_nce import InfoNCE, across_sequences_loss, within_sequence_loss
 from jepa.losses.prediction import Prediction
 from jepa.losses.sigreg import SIGReg
-from jepa.losses.straightening import Straightening
+from jepa.losses.straightening import Straightening, straightening_loss
 from jepa.losses.temporal import TemporalCovariance, TemporalSimilarity, TemporalVariance
 from jepa.losses.within_sequence import SlowFeatureWhitening, WithinCovariance, WithinVariance
 from jepa.models.heads import IdentityProjector
@@ -234,6 +234,18 @@ def test_straightening_against_plain_loops() -> None:
     assert value(Straightening(coeff=1.0), z) == pytest.approx(float(np.mean(turns)), rel=1e-9)
     line = torch.arange(5.0, dtype=torch.float64).view(5, 1, 1) * draw(1)
     assert value(Straightening(coeff=1.0), line) == pytest.approx(0, abs=1e-12)
+
+
+def test_straightening_of_a_dot_that_rests_pulls_at_nothing() -> None:
+    """Two frames that are alike have one embedding: the step between them has no direction."""
+    moving = draw().float()
+    z = moving[[0, 1, 1, 2]].requires_grad_()
+    loss = straightening_loss(z)
+    loss.backward()
+    assert loss.item() == 1 and z.grad is not None and not z.grad.any()
+    z = moving[[0, 1, 2, 2, 3, 4]].requires_grad_()
+    straightening_loss(z).backward()
+    assert z.grad is not None and 0 < z.grad.abs().max() < 1
 
 
 # --- SIGReg ----------------------------------------------------------------------------------------------------------
