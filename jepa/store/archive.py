@@ -20,7 +20,7 @@ from jepa.files import Damaged, PathLike, reading, to_plain, write_text_atomic
 from jepa.store.layout import ARCHIVE
 
 FORMAT = 1
-MOST_RECORDS = 12  # about so many records of a run are kept, in addition to all records of probes
+MOST_RECORDS = 6  # about so many records of a run are kept, in addition to all records of probes
 _DIGITS = 6  # significant digits of numbers in records; results keep all digits
 _SHARED_FROM = 60  # characters: shorter values are repeated instead of shared
 _REFERENCE = "$shared"

@@ -40,7 +40,7 @@ def test_an_archive_holds_every_result_whole(study: Path, tmp_path: Path) -> Non
         assert run.result == read_result(study / name)
         assert [record for record in run.records if record["kind"] == "probe"] == PROBES
         trained = [record for record in run.records if record["kind"] == "train"]
-        assert 12 <= len(trained) <= MOST_RECORDS and trained[-1]["step"] == 200
+        assert MOST_RECORDS // 2 < len(trained) <= MOST_RECORDS and trained[-1]["step"] == 200
         assert trained[-1]["loss/total"] == pytest.approx(TRAIN[-1]["loss/total"], rel=1e-5)
 
 
